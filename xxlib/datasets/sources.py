@@ -1,0 +1,84 @@
+"""Where crystals come from: each source yields Entry after Entry, the bad ones with their reason."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from xxlib.inputs.crystals import Crystal, RejectedCrystal, check, crystal_from_cif, lattice_from_cell
+
+LABELS = ("e_form", "band_gap")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One crystal as its source has it, or why it could not be read."""
+
+    id: str
+    source: str  # file, and row where there is one
+    crystal: Crystal | None
+    reason: str = ""  # of the rejection, where crystal is None
+    known: dict = field(default_factory=dict)  # labels, space_group, formula, split, as far as the source has them
+
+
+def parquet_length(path):
+    return pq.ParquetFile(path).metadata.num_rows
+
+
+def parquet_crystals(path) -> Iterator[Entry]:
+    """Crystals of a parquet file with columns mp_id (or id), a b c (angstrom), alpha beta gamma (degree),
+    atomic_numbers, frac_coords (3n, flat) and any of e_form, band_gap, space_group, reduced_formula, split.
+
+    Nulls and NaN are missing labels.
+    """
+    path = Path(path)
+    file = pq.ParquetFile(path)
+    names = file.schema_arrow.names
+    id_name = "mp_id" if "mp_id" in names else "id"
+    needed = [id_name, "a", "b", "c", "alpha", "beta", "gamma", "atomic_numbers", "frac_coords"]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise ValueError(f"{path} is no file of crystals: it has no column {', '.join(missing)}")
+    optional = {"space_group": "space_group", "reduced_formula": "formula", "split": "split"} | {name: name for name in LABELS}
+    row = 0
+    for batch in file.iter_batches(batch_size=1000):
+        for record in batch.to_pylist():
+            known = {new: record[old] for old, new in optional.items() if record.get(old) is not None}
+            known = {name: value for name, value in known.items() if value == value}
+            yield _entry(record[id_name], f"{path.name} row {row}", lambda r=record: _crystal_of_record(r[id_name], r), known)
+            row += 1
+
+
+def cif_paths(folder):
+    """The CIF files of a folder and its sub-folders, in a fixed order."""
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() == ".cif")
+    if not paths:
+        raise ValueError(f"{folder} holds no .cif file")
+    return paths
+
+
+def cif_crystals(folder) -> Iterator[Entry]:
+    """Crystals of the CIF files of a folder; ids are the paths within it, without suffix."""
+    for path in cif_paths(folder):
+        place = path.relative_to(folder)
+        yield _entry(str(place.with_suffix("")), str(place), lambda p=path, i=str(place.with_suffix("")): crystal_from_cif(p, i))
+
+
+def _entry(id, source, read, known=None):
+    try:
+        return Entry(id, source, read(), known=known or {})
+    except RejectedCrystal as error:
+        return Entry(id, source, None, reason=str(error))
+
+
+def _crystal_of_record(id, record):
+    numbers = np.array(record["atomic_numbers"], dtype=np.int64)
+    frac = np.array(record["frac_coords"], dtype=np.float64)
+    if frac.size != 3 * len(numbers):
+        raise RejectedCrystal(f"{len(numbers)} atoms but {frac.size} coordinates")
+    cell = [record[name] for name in ("a", "b", "c", "alpha", "beta", "gamma")]
+    if any(value is None for value in cell):
+        raise RejectedCrystal("an incomplete cell")
+    return check(Crystal(id, lattice_from_cell(*cell), numbers, frac.reshape(-1, 3), np.ones(len(numbers))))

@@ -1,0 +1,190 @@
+"""Datasets on disk: Arrow shards of sticks and labels that are memory-mapped, never copied to the heap.
+
+    dataset.json       what it is: schema version, grid, wavelength, symprec, source, labels, counts, sha256 of every shard
+    shard-00000.arrow  one crystal a row (SCHEMA)
+    rejects.parquet    id, source, reason of every crystal that was read and refused
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xxlib.datasets.splits import SPLITS
+from xxlib.inputs import patterns
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+
+SCHEMA_VERSION = 1
+SHARD_ROWS = 20_000
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("formula", pa.string()),  # reduced
+        ("element_ids", pa.list_(pa.uint8())),  # atomic numbers, increasing
+        ("fractions", pa.list_(pa.float32())),  # sum to 1
+        ("two_theta", pa.list_(pa.float32())),  # degree
+        ("intensity", pa.list_(pa.float16())),  # strongest = 100
+        ("e_form", pa.float64()),  # eV/atom; null where the source has none
+        ("band_gap", pa.float64()),  # eV; null where the source has none
+        ("space_group", pa.int16()),  # 1-230
+        ("crystal_system", pa.string()),
+        ("symmetry_source", pa.string()),  # "source" or "spglib"
+        ("split", pa.string()),
+    ]
+)
+REJECTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("reason", pa.string())])
+
+
+class DatasetError(ValueError):
+    """A dataset on disk is not what it says or not what this version reads; the message says what and where."""
+
+
+class Writer:
+    """Writes rows (dicts of SCHEMA) to shards; dataset.json comes last, so that a folder without it is unfinished."""
+
+    def __init__(self, folder, shard_rows=SHARD_ROWS):
+        self.folder, self.shard_rows = Path(folder), shard_rows
+        if (self.folder / "dataset.json").exists():
+            raise DatasetError(f"{self.folder} already holds a dataset: remove it or choose another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in self.folder.glob("shard-*.arrow"):
+            leftover.unlink()
+        self.rows, self.rejects, self.shards = [], [], []
+        self.counts = dict.fromkeys(SPLITS, 0)
+
+    def add(self, row):
+        self.rows.append(row)
+        self.counts[row["split"]] += 1
+        if len(self.rows) == self.shard_rows:
+            self._flush()
+
+    def reject(self, id, source, reason):
+        self.rejects.append({"id": id, "source": source, "reason": reason})
+
+    def finish(self, **about):
+        """Write what is left and dataset.json with `about` (source, wavelength, symprec, labels, ...)."""
+        if self.rows:
+            self._flush()
+        if not self.shards:
+            raise DatasetError(f"no crystal was accepted, {len(self.rejects)} were rejected: {self._first_reasons()}")
+        pq.write_table(pa.Table.from_pylist(self.rejects, schema=REJECTS), self.folder / "rejects.parquet")
+        meta = {
+            "schema_version": SCHEMA_VERSION,
+            "grid": patterns.grid(),
+            **about,
+            "counts": {split: count for split, count in self.counts.items() if count},
+            "rejects": len(self.rejects),
+            "shards": self.shards,
+        }
+        temporary = self.folder / "dataset.json.tmp"
+        temporary.write_text(json.dumps(meta, indent=1) + "\n")
+        os.replace(temporary, self.folder / "dataset.json")
+
+    def _first_reasons(self):
+        return "; ".join(f"{reject['source']}: {reject['reason']}" for reject in self.rejects[:3]) or "nothing was read"
+
+    def _flush(self):
+        name = f"shard-{len(self.shards):05d}.arrow"
+        table = pa.Table.from_pylist(self.rows, schema=SCHEMA).combine_chunks()
+        with pa.OSFile(str(self.folder / name), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_table(table)
+        self.shards.append({"file": name, "rows": len(self.rows), "sha256": sha256(self.folder / name)})
+        self.rows = []
+
+
+def sha256(path):
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """A list column: row i is values[offsets[i]:offsets[i + 1]]."""
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __getitem__(self, i):
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+
+class Dataset:
+    """A dataset folder, memory-mapped.
+
+    Raises DatasetError where the folder is not a finished dataset, a shard's checksum differs, or the grid or schema is
+    not this version's.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        about = self.folder / "dataset.json"
+        if not about.is_file():
+            raise DatasetError(f"{about} is missing: make the dataset with `python -m xxlib.prepare`")
+        try:
+            self.meta = json.loads(about.read_text())
+            version, grid, shards = self.meta["schema_version"], self.meta["grid"], self.meta["shards"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DatasetError(f"{about} is damaged ({error}): make the dataset again") from error
+        if version != SCHEMA_VERSION:
+            raise DatasetError(f"{about} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again")
+        if grid != patterns.grid():
+            raise DatasetError(f"{about} has the grid {grid}, this xxlib uses {patterns.grid()}: make it again")
+        self.shards = [self._open(shard) for shard in shards]
+        self.first_rows = np.cumsum([0] + [shard.num_rows for shard in self.shards])
+
+    def _open(self, shard):
+        path = self.folder / shard["file"]
+        if not path.is_file():
+            raise DatasetError(f"{path} is missing: make the dataset again")
+        if sha256(path) != shard["sha256"]:
+            raise DatasetError(f"{path} does not match its sha256 in dataset.json: it is damaged, make the dataset again")
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return table.to_batches()[0]
+
+    def __len__(self):
+        return int(self.first_rows[-1])
+
+    def column(self, name):
+        """One value a crystal (n,): float64 with NaN for missing labels, or strings."""
+        column = pa.chunked_array([shard.column(name) for shard in self.shards])
+        if pa.types.is_string(column.type):
+            return np.array(column.to_pylist(), dtype=str)
+        return column.to_numpy().astype(np.float64)
+
+    @cached_property
+    def labels(self):
+        """Target values (n,) float64 by name; classes as their index; NaN where the source has none."""
+        systems = self.column("crystal_system")
+        index = {name: i for i, name in enumerate(CRYSTAL_SYSTEMS)}
+        return {
+            "e_form": self.column("e_form"),
+            "band_gap": self.column("band_gap"),
+            "crystal_system": np.array([index[name] for name in systems], np.float64),
+            "space_group": self.column("space_group") - 1,
+        }
+
+    def indices(self, split, splits=None):
+        """Rows (k,) of one split; `splits` (n,) replaces the stored split names, as splits.by_random makes them."""
+        return np.flatnonzero((self.column("split") if splits is None else splits) == split)
+
+    @cached_property
+    def _ragged(self):
+        names = ("element_ids", "fractions", "two_theta", "intensity")
+        return [{name: _ragged(shard.column(name)) for name in names} for shard in self.shards]
+
+    def take(self, name, rows):
+        """A list column for some rows, laid end to end, as (values, offsets (k + 1,))."""
+        shards = np.searchsorted(self.first_rows, rows, side="right") - 1
+        pieces = [self._ragged[s][name][row - self.first_rows[s]] for s, row in zip(shards, rows)]
+        return np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
+
+
+def _ragged(column):
+    return Ragged(column.values.to_numpy(), column.offsets.to_numpy())

@@ -1,0 +1,53 @@
+"""Compositions: a chemical formula, or what a crystal contains, as elements and their fractions."""
+
+import numpy as np
+
+MAX_Z = 118
+
+
+def composition_of_formula(formula):
+    """(element_ids, fractions) of a formula such as "LaMnO3" or "Li0.5FeO2": atomic numbers, increasing, and shares.
+
+    element_ids: (E,) uint8.  fractions: (E,) float32, sums to 1.  Raises ValueError for what is no formula.
+    """
+    from pymatgen.core import Composition, Element
+
+    advice = 'write it with element symbols and amounts, such as "LaMnO3"'
+    try:
+        amounts = Composition(formula, strict=True).get_el_amt_dict()
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ValueError(f"{formula!r} is no chemical formula ({error}): {advice}") from error
+    isotopes = sorted({"D", "T"} & set(amounts))
+    if isotopes:
+        raise ValueError(f"{formula!r} holds the isotope {isotopes[0]}: write H if its chemistry is meant")
+    if not amounts or min(amounts.values()) <= 0:
+        raise ValueError(f"{formula!r} holds no atoms: {advice}")
+    return _sorted_fractions(np.array([Element(symbol).Z for symbol in amounts]), np.array(list(amounts.values())))
+
+
+def composition_of_crystal(crystal):
+    """(element_ids, fractions) of a Crystal, weighted by occupancy; shapes as in composition_of_formula."""
+    return _sorted_fractions(crystal.atomic_numbers, crystal.occupancies)
+
+
+def reduced_formula(element_ids, fractions):
+    """Formula in the smallest whole numbers, elements in pymatgen's order: "LaMnO3"; decimals for alloys."""
+    from pymatgen.core import Composition, Element
+
+    # Fractions are float32: amounts are found again as multiples of the smallest that makes all of them whole.
+    fractions = np.asarray(fractions, np.float64)
+    for divisor in range(1, 41):
+        amounts = fractions / fractions.min() * divisor
+        whole = np.round(amounts)
+        if np.abs(amounts - whole).max() < 1e-3:
+            break
+    else:
+        whole = np.round(fractions, 4)
+    symbols = [Element.from_Z(int(z)).symbol for z in element_ids]
+    return Composition(dict(zip(symbols, map(float, whole)))).reduced_formula
+
+
+def _sorted_fractions(numbers, amounts):
+    element_ids, inverse = np.unique(numbers, return_inverse=True)
+    totals = np.bincount(inverse, weights=amounts)
+    return element_ids.astype(np.uint8), (totals / totals.sum()).astype(np.float32)

@@ -1,0 +1,172 @@
+"""A crystal as plain arrays, the readers that make one, and the checks that refuse what is not a crystal."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+CRYSTAL_SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
+LAST_SPACE_GROUP = (2, 15, 74, 142, 167, 194, 230)  # of each crystal system, International Tables
+
+SYMPREC = 0.1  # angstrom, tolerance of the symmetry search
+MAX_ATOMS = 1000
+MAX_ELEMENT = 98  # the last element with tabulated X-ray scattering factors
+CELL_LENGTH = (1.5, 200.0)  # angstrom
+CELL_ANGLE = (3.0, 177.0)  # degree; long polytypes of SiC and ZnS have 6 to 10
+VOLUME_PER_ATOM = (2.0, 500.0)  # cubic angstrom; dense hydrogen has 2.5, solid caesium 110
+MIN_DISTANCE = 0.5  # angstrom; the shortest bond there is, H-H, has 0.74
+
+
+class RejectedCrystal(ValueError):
+    """What was read is not a crystal that a pattern can be computed for; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Crystal:
+    """One cell and what occupies it.
+
+    A mixed site is several atoms at the same place whose occupancies sum to at most 1.
+    """
+
+    id: str
+    lattice: np.ndarray  # (3, 3) float64, angstrom, rows are the cell vectors a, b, c
+    atomic_numbers: np.ndarray  # (n,) int64
+    frac_coords: np.ndarray  # (n, 3) float64, in units of the cell vectors
+    occupancies: np.ndarray  # (n,) float64, in (0, 1]
+
+    @property
+    def volume(self):
+        """Volume of the cell in cubic angstrom."""
+        return float(abs(np.linalg.det(self.lattice)))
+
+
+def lattice_from_cell(a, b, c, alpha, beta, gamma):
+    """Cell vectors (3, 3) in angstrom from lengths (angstrom) and angles (degree); a along x, b in the x-y plane."""
+    angles = np.radians([alpha, beta, gamma])
+    # Exact zeros for right angles: cos(pi/2) is 6e-17, enough to split reflections that coincide.
+    cos = np.where(np.array([alpha, beta, gamma]) == 90.0, 0.0, np.cos(angles))
+    sin_gamma = np.sin(angles[2])
+    y = (cos[0] - cos[1] * cos[2]) / sin_gamma
+    z_squared = 1.0 - cos[1] ** 2 - y**2
+    if not z_squared > 0:
+        raise RejectedCrystal(f"impossible cell angles {alpha:g}, {beta:g}, {gamma:g} degree")
+    return np.array([[a, 0, 0], [b * cos[2], b * sin_gamma, 0], [c * cos[1], c * y, c * np.sqrt(z_squared)]])
+
+
+def crystal_system(space_group):
+    """Name of the crystal system of a space-group number (1-230)."""
+    return CRYSTAL_SYSTEMS[int(np.searchsorted(LAST_SPACE_GROUP, space_group))]
+
+
+def check(crystal):
+    """Return the crystal, or raise RejectedCrystal with the first reason why it is none."""
+    numbers, frac, occupancies = crystal.atomic_numbers, crystal.frac_coords, crystal.occupancies
+    if len(numbers) == 0:
+        raise RejectedCrystal("no atoms")
+    if len(numbers) > MAX_ATOMS:
+        raise RejectedCrystal(f"{len(numbers)} atoms, more than {MAX_ATOMS}")
+    if not (np.isfinite(crystal.lattice).all() and np.isfinite(frac).all()):
+        raise RejectedCrystal("a cell vector or a coordinate is not a finite number")
+    if numbers.min() < 1 or numbers.max() > MAX_ELEMENT:
+        odd = numbers[(numbers < 1) | (numbers > MAX_ELEMENT)][0]
+        raise RejectedCrystal(f"element Z = {odd} has no tabulated scattering factor (Z = 1 to {MAX_ELEMENT})")
+    if not ((occupancies > 0) & (occupancies <= 1 + 1e-6)).all():
+        raise RejectedCrystal("an occupancy lies outside (0, 1]")
+    lengths = np.linalg.norm(crystal.lattice, axis=1)
+    if lengths.min() < CELL_LENGTH[0] or lengths.max() > CELL_LENGTH[1]:
+        shown = ", ".join(f"{length:.4g}" for length in lengths)
+        raise RejectedCrystal(f"cell lengths {shown} angstrom outside {CELL_LENGTH[0]:g}-{CELL_LENGTH[1]:g}")
+    unit = crystal.lattice / lengths[:, None]
+    angles = np.degrees(np.arccos(np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)))
+    if angles.min() < CELL_ANGLE[0] or angles.max() > CELL_ANGLE[1]:
+        shown = ", ".join(f"{angle:.4g}" for angle in angles)
+        raise RejectedCrystal(f"cell angles {shown} degree outside {CELL_ANGLE[0]:g}-{CELL_ANGLE[1]:g}")
+    height = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0).max() if crystal.volume > 0 else 0.0
+    if height < 1.0:
+        raise RejectedCrystal(f"a flat cell: lattice planes only {height:.3g} angstrom apart, volume {crystal.volume:.4g}")
+    volume_per_atom = crystal.volume / occupancies.sum()
+    if not VOLUME_PER_ATOM[0] <= volume_per_atom <= VOLUME_PER_ATOM[1]:
+        raise RejectedCrystal(
+            f"{volume_per_atom:.4g} cubic angstrom per atom, outside {VOLUME_PER_ATOM[0]:g}-{VOLUME_PER_ATOM[1]:g}"
+        )
+    first, second, distance = overlap(crystal)
+    if first >= 0:
+        raise RejectedCrystal(
+            f"atoms {first + 1} (Z = {numbers[first]}) and {second + 1} (Z = {numbers[second]}) "
+            f"overlap: {distance:.3f} angstrom apart and both occupied"
+        )
+    return crystal
+
+
+def overlap(crystal):
+    """The first pair of atoms closer than MIN_DISTANCE that cannot both be there: (i, j, angstrom), or (-1, -1, inf).
+
+    Atoms that share a site (occupancies summing to at most 1) may be as close as they like.
+    """
+    frac, occupancies = crystal.frac_coords, crystal.occupancies
+    # In wrapped fractional differences an image this near is at most one cell away, because check() refuses cells
+    # flatter than 1 angstrom.
+    shifts = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3) @ crystal.lattice
+    for i in range(len(frac)):
+        delta = frac[i:] - frac[i]
+        delta = (delta - np.round(delta)) @ crystal.lattice
+        distance = np.sqrt(((delta[:, None] + shifts) ** 2).sum(-1).min(1))
+        # An atom and its own image are the cell's concern.
+        close = np.flatnonzero((distance < MIN_DISTANCE) & (np.arange(len(distance)) > 0))
+        for j in close + i:
+            if occupancies[i] + occupancies[j] > 1 + 1e-3:
+                return i, int(j), float(distance[j - i])
+    return -1, -1, np.inf
+
+
+def space_group(crystal, symprec=SYMPREC):
+    """Space-group number (1-230) found by spglib within `symprec` angstrom.
+
+    Atoms that share a site count as one kind of atom.  Raises RejectedCrystal where spglib finds none.
+    """
+    import spglib
+
+    sites = {}
+    for number, frac, occupancy in zip(crystal.atomic_numbers, crystal.frac_coords, crystal.occupancies, strict=True):
+        place = tuple(np.round(frac % 1.0, 4) % 1.0)
+        sites.setdefault(place, (frac, []))[1].append((int(number), round(float(occupancy), 4)))
+    kinds = [tuple(sorted(site)) for _, site in sites.values()]
+    kind_ids = {kind: i for i, kind in enumerate(sorted(set(kinds)))}
+    cell = (crystal.lattice, [frac for frac, _ in sites.values()], [kind_ids[kind] for kind in kinds])
+    try:
+        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    except spglib.SpglibError as error:
+        raise RejectedCrystal(f"spglib finds no symmetry: {error}") from error
+    if dataset is None:
+        raise RejectedCrystal(f"spglib finds no symmetry within {symprec:g} angstrom")
+    return int(dataset.number)
+
+
+def crystal_from_structure(structure, id):
+    """Crystal of a pymatgen Structure; partial occupancies are kept.  Raises RejectedCrystal."""
+    from pymatgen.core import Element
+
+    numbers, frac, occupancies = [], [], []
+    for site in structure:
+        for species, occupancy in site.species.items():
+            element = getattr(species, "element", species)
+            if not isinstance(element, Element):
+                raise RejectedCrystal(f"{species} is no element")
+            if element.symbol in ("D", "T"):
+                raise RejectedCrystal(f"isotope {element.symbol}: write H if its chemistry is meant")
+            numbers.append(element.Z)
+            frac.append(site.frac_coords)
+            occupancies.append(occupancy)
+    return check(
+        Crystal(
+            id=id,
+            lattice=np.array(structure.lattice.matrix, dtype=np.float64),
+            atomic_numbers=np.array(numbers, dtype=np.int64),
+            frac_coords=np.array(frac, dtype=np.float64).reshape(-1, 3),
+            occupancies=np.array(occupancies, dtype=np.float64),
+        )
+    )
+
+
+def crystal_from_cif(path, id):
+    """Crystal of the one structure in a CIF file.  Raises RejectedCrystal with the reason."""
+    raise NotImplementedError
