@@ -7,9 +7,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from xxlib.inputs.crystals import Crystal, RejectedCrystal, check, crystal_from_cif, lattice_from_cell
+from xxlib.inputs import patterns, prototypes
+from xxlib.inputs.cif import crystal_from_cif
+from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
+from xxlib.inputs.crystals import Crystal, RejectedCrystal, check, lattice_from_cell, space_group
+from xxlib.inputs.diffraction import sticks
 
 LABELS = ("e_form", "band_gap")
+SAME_PATTERN = 0.95  # cosine similarity of two patterns above which crystals of one formula and space group are one
+COARSE_SIGMA, COARSE_STEP = 0.5, 25  # degree, grid points: patterns in which a shift by 0.1 degree hardly shows
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,32 @@ def cif_crystals(folder) -> Iterator[Entry]:
     for path in cif_paths(folder):
         place = path.relative_to(folder)
         yield _entry(str(place.with_suffix("")), str(place), lambda p=path, i=str(place.with_suffix("")): crystal_from_cif(p, i))
+
+
+def generated_crystals(n, seed) -> Iterator[Entry]:
+    """The first n distinct crystals of prototypes.generate(seed).
+
+    Two are the same where formula and space group are and the cosine similarity of their patterns exceeds SAME_PATTERN.
+    """
+    seen = {}  # (formula, space group) -> coarse patterns of unit length, (m, 170)
+    found = 0
+    for crystal in prototypes.generate(seed):
+        if found == n:
+            return
+        source = f"prototypes, seed {seed}"
+        try:
+            key = reduced_formula(*composition_of_crystal(crystal)), space_group(crystal)
+            coarse = patterns.pattern(sticks(crystal), sigma=COARSE_SIGMA)[::COARSE_STEP]
+        except RejectedCrystal as error:
+            yield Entry(crystal.id, source, None, reason=str(error))
+            continue
+        coarse = (coarse / np.linalg.norm(coarse)).astype(np.float16)
+        others = seen.get(key, np.zeros((0, len(coarse)), np.float16))
+        if (others.astype(np.float32) @ coarse.astype(np.float32) > SAME_PATTERN).any():
+            continue
+        seen[key] = np.concatenate([others, coarse[None]])
+        found += 1
+        yield Entry(crystal.id, source, crystal, known={"formula": key[0]})
 
 
 def _entry(id, source, read, known=None):

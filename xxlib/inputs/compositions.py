@@ -1,5 +1,7 @@
 """Compositions: a chemical formula, or what a crystal contains, as elements and their fractions."""
 
+import re
+
 import numpy as np
 
 MAX_Z = 118
@@ -14,12 +16,14 @@ def composition_of_formula(formula):
 
     advice = 'write it with element symbols and amounts, such as "LaMnO3"'
     try:
-        amounts = Composition(formula, strict=True).get_el_amt_dict()
+        amounts = {element.name: amount for element, amount in Composition(formula, strict=True).items()}
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"{formula!r} is no chemical formula ({error}): {advice}") from error
-    isotopes = sorted({"D", "T"} & set(amounts))
+    isotopes = sorted({"D", "T"} & set(amounts))  # pymatgen's symbol of both is H
     if isotopes:
         raise ValueError(f"{formula!r} holds the isotope {isotopes[0]}: write H if its chemistry is meant")
+    if re.search(r"\.\d+\(?H2O", formula):  # CuSO4.5H2O is read as CuSO(4.5)H2O
+        raise ValueError(f'{formula!r} may be a hydrate or hold a decimal: write water as in "CuSO4(H2O)5"')
     if not amounts or min(amounts.values()) <= 0:
         raise ValueError(f"{formula!r} holds no atoms: {advice}")
     return _sorted_fractions(np.array([Element(symbol).Z for symbol in amounts]), np.array(list(amounts.values())))

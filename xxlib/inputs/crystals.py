@@ -82,7 +82,7 @@ def check(crystal):
         raise RejectedCrystal(f"cell angles {shown} degree outside {CELL_ANGLE[0]:g}-{CELL_ANGLE[1]:g}")
     height = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0).max() if crystal.volume > 0 else 0.0
     if height < 1.0:
-        raise RejectedCrystal(f"a flat cell: lattice planes only {height:.3g} angstrom apart, volume {crystal.volume:.4g}")
+        raise RejectedCrystal(f"a flat cell of volume {crystal.volume:.4g}: lattice planes {height:.3g} angstrom apart")
     volume_per_atom = crystal.volume / occupancies.sum()
     if not VOLUME_PER_ATOM[0] <= volume_per_atom <= VOLUME_PER_ATOM[1]:
         raise RejectedCrystal(
@@ -91,30 +91,30 @@ def check(crystal):
     first, second, distance = overlap(crystal)
     if first >= 0:
         raise RejectedCrystal(
-            f"atoms {first + 1} (Z = {numbers[first]}) and {second + 1} (Z = {numbers[second]}) "
-            f"overlap: {distance:.3f} angstrom apart and both occupied"
+            f"atoms {first + 1} (Z = {numbers[first]}) and {second + 1} (Z = {numbers[second]}) overlap: "
+            f"{distance:.3f} angstrom apart, and the occupancies there sum to more than 1"
         )
     return crystal
 
 
 def overlap(crystal):
-    """The first pair of atoms closer than MIN_DISTANCE that cannot both be there: (i, j, angstrom), or (-1, -1, inf).
+    """The first two atoms closer than MIN_DISTANCE that cannot both be there: (i, j, angstrom), or (-1, -1, inf).
 
     Atoms that share a site (occupancies summing to at most 1) may be as close as they like.
     """
     frac, occupancies = crystal.frac_coords, crystal.occupancies
-    # In wrapped fractional differences an image this near is at most one cell away, because check() refuses cells
-    # flatter than 1 angstrom.
-    shifts = np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3) @ crystal.lattice
     for i in range(len(frac)):
-        delta = frac[i:] - frac[i]
-        delta = (delta - np.round(delta)) @ crystal.lattice
-        distance = np.sqrt(((delta[:, None] + shifts) ** 2).sum(-1).min(1))
-        # An atom and its own image are the cell's concern.
-        close = np.flatnonzero((distance < MIN_DISTANCE) & (np.arange(len(distance)) > 0))
-        for j in close + i:
-            if occupancies[i] + occupancies[j] > 1 + 1e-3:
-                return i, int(j), float(distance[j - i])
+        # The nearest image is the one with every difference within half a cell vector, because check() refuses cells
+        # flatter than 1 angstrom.
+        delta = frac - frac[i]
+        distance = np.linalg.norm((delta - np.round(delta)) @ crystal.lattice, axis=1)
+        distance[i] = np.inf  # an atom and its own image are the cell's concern
+        # Atoms within half the limit of this one are within the limit of each other: three may be too many, two not.
+        others = distance < MIN_DISTANCE / 2
+        crowded = others & (occupancies[i] + occupancies[others].sum() > 1 + 1e-3)
+        close = np.flatnonzero(crowded | ((distance < MIN_DISTANCE) & (occupancies[i] + occupancies > 1 + 1e-3)))
+        if len(close):
+            return i, int(close[0]), float(distance[close[0]])
     return -1, -1, np.inf
 
 
@@ -128,8 +128,9 @@ def space_group(crystal, symprec=SYMPREC):
     sites = {}
     for number, frac, occupancy in zip(crystal.atomic_numbers, crystal.frac_coords, crystal.occupancies, strict=True):
         place = tuple(np.round(frac % 1.0, 4) % 1.0)
-        sites.setdefault(place, (frac, []))[1].append((int(number), round(float(occupancy), 4)))
-    kinds = [tuple(sorted(site)) for _, site in sites.values()]
+        shares = sites.setdefault(place, (frac, {}))[1]
+        shares[int(number)] = shares.get(int(number), 0.0) + float(occupancy)  # Fe2+ and Fe3+ are both Fe
+    kinds = [tuple(sorted((z, round(share, 4)) for z, share in shares.items())) for _, shares in sites.values()]
     kind_ids = {kind: i for i, kind in enumerate(sorted(set(kinds)))}
     cell = (crystal.lattice, [frac for frac, _ in sites.values()], [kind_ids[kind] for kind in kinds])
     try:
@@ -151,8 +152,8 @@ def crystal_from_structure(structure, id):
             element = getattr(species, "element", species)
             if not isinstance(element, Element):
                 raise RejectedCrystal(f"{species} is no element")
-            if element.symbol in ("D", "T"):
-                raise RejectedCrystal(f"isotope {element.symbol}: write H if its chemistry is meant")
+            if element.name in ("D", "T"):  # their symbol is "H"
+                raise RejectedCrystal(f"isotope {element.name}: write H if its chemistry is meant")
             numbers.append(element.Z)
             frac.append(site.frac_coords)
             occupancies.append(occupancy)
@@ -165,8 +166,3 @@ def crystal_from_structure(structure, id):
             occupancies=np.array(occupancies, dtype=np.float64),
         )
     )
-
-
-def crystal_from_cif(path, id):
-    """Crystal of the one structure in a CIF file.  Raises RejectedCrystal with the reason."""
-    raise NotImplementedError

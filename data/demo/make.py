@@ -1,0 +1,183 @@
+"""The demonstration dataset: crystals generated from prototypes, with CHGNet labels, not DFT.
+
+    python data/demo/make.py generate   # candidates from the seed; needs no CHGNet
+    python data/demo/make.py label      # their energies and the elements'; needs requirements-chgnet.txt; goes on where it stopped
+    python data/demo/make.py write      # crystals.parquet, references.json and the dataset, in this folder
+
+e_form = energy per atom - fractions . energies of the elements, all of them static CHGNet energies at the cells given.  An element's
+energy is the lowest that CHGNet gives for the AFLOW structures of one element (up to 4 atoms) over a range of volumes and, for
+the gases, for the molecule; approximate, and stored in references.json.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from importlib.metadata import version
+from itertools import chain, product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from xxlib.datasets.sources import Entry, generated_crystals, parquet_crystals, parquet_length
+from xxlib.inputs import prototypes
+from xxlib.inputs.crystals import Crystal, crystal_system, space_group
+from xxlib.prepare import prepare
+
+SEED = 0
+N_CRYSTALS = 4200  # candidates; the window of e_form takes some
+MOST_OF_A_SYSTEM = 720
+MOST_OF_FEW_ELEMENTS = 1900  # crystals of one or two elements
+WINDOW = (-5.0, 2.0)  # eV/atom
+
+HERE = Path(__file__).parent
+BUILD = HERE.parents[1] / "build" / "demo"
+CANDIDATES, ENERGIES = BUILD / "candidates.parquet", BUILD / "energies.jsonl"
+
+BOND_LENGTH = {1: 0.74, 7: 1.10, 8: 1.21, 9: 1.41, 17: 1.99, 35: 2.28, 53: 2.67}  # of the diatomic elements, angstrom
+BOX = 10.0  # angstrom, cell of a molecule: more than CHGNet's cutoff away from its images
+STRETCHES = (0.95, 1.0, 1.05, 1.1, 1.15, 1.2)  # of the cell lengths at the DLS volume; DLS elements are dense
+MOST_REFERENCE_ATOMS = 4
+
+
+def balanced(entries, n):
+    """The first n crystals that leave no crystal system and no number of elements in excess."""
+    systems, few_elements = Counter(), 0
+    for entry in entries:
+        few = len(np.unique(entry.crystal.atomic_numbers)) <= 2
+        system = crystal_system(space_group(entry.crystal))
+        if systems[system] == MOST_OF_A_SYSTEM or (few and few_elements == MOST_OF_FEW_ELEMENTS):
+            continue
+        systems[system] += 1
+        few_elements += few
+        yield entry
+        if systems.total() == n:
+            return
+
+
+def crystal_table(entries):
+    """Columns of sources.parquet_crystals, one crystal a row."""
+    rows = []
+    for entry in entries:
+        crystal = entry.crystal
+        cell = dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), prototypes.rounded_cell(crystal.lattice).tolist()))
+        rows.append(
+            {"id": entry.id, "reduced_formula": entry.known["formula"]}
+            | cell
+            | {"atomic_numbers": crystal.atomic_numbers.astype(np.uint8), "frac_coords": crystal.frac_coords.ravel()}
+        )
+    return pa.Table.from_pylist(rows)
+
+
+def generate():
+    """Candidates, balanced over crystal systems and numbers of elements."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    # More than are ever read: balanced() stops.
+    entries = (entry for entry in generated_crystals(100 * N_CRYSTALS, SEED) if entry.crystal)
+    chosen = tqdm(balanced(entries, N_CRYSTALS), total=N_CRYSTALS, unit="crystal", desc="generate")
+    pq.write_table(crystal_table(chosen), CANDIDATES)
+
+
+def elemental_crystals():
+    """Candidates for the ground state of every element: Crystal objects whose id is "Z structure stretch"."""
+    # Numbered, because several prototypes share an AFLOW label: alpha As, beta O2 and graphite are all A_hR2_166_c.
+    types = [
+        (f"{p.name}#{number}", p)
+        for number, p in enumerate(prototypes.prototypes())
+        if len(p.elements) == 1 and len(p.frac) <= MOST_REFERENCE_ATOMS
+    ]
+    for z in prototypes.allowed_elements():
+        cells = []
+        for name, p in types:
+            numbers = np.full(len(p.frac), z)
+            cells.append((name, p.lattice * prototypes.dls_scale(p.lattice, p.frac, numbers), numbers, p.frac))
+        for (name, lattice, numbers, frac), stretch in product(cells, STRETCHES):
+            crystal = Crystal(f"{z} {name} {stretch}", lattice * stretch, numbers, frac, np.ones(len(numbers)))
+            if crystal.volume >= prototypes.MIN_VOLUME_PER_ATOM * len(numbers):
+                yield crystal
+        if z in BOND_LENGTH:
+            for stretch in STRETCHES:
+                frac = np.array([[0, 0, 0], [0, 0, BOND_LENGTH[z] * stretch / BOX]])
+                yield Crystal(f"{z} molecule {stretch}", BOX * np.eye(3), np.array([z, z]), frac, np.ones(2))
+
+
+def label():
+    """Static CHGNet energies (eV/atom) of candidates and elements, one JSON line each."""
+    import torch
+    from chgnet.model import CHGNet
+    from pymatgen.core import Structure
+
+    torch.set_num_threads(1)
+    model = CHGNet.load(use_device="cpu", verbose=False)
+    done = energies() if ENERGIES.exists() else {}
+    crystals = chain(elemental_crystals(), (entry.crystal for entry in parquet_crystals(CANDIDATES)))
+    todo = [crystal for crystal in crystals if crystal.id not in done]
+    with open(ENERGIES, "a") as file:
+        for crystal in tqdm(todo, unit="crystal", desc="CHGNet"):
+            structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+            try:
+                energy = float(model.predict_structure(structure, task="e")["e"])
+            except Exception as error:  # CHGNet raises many kinds for cells whose atoms see no neighbour
+                energy = None
+                print(f"{crystal.id}: {error}", file=sys.stderr)
+            print(json.dumps([crystal.id, energy]), file=file, flush=True)
+
+
+def energies():
+    """Energies (eV/atom) by crystal id; None where CHGNet has none."""
+    return dict(json.loads(line) for line in ENERGIES.read_text().splitlines())
+
+
+def references(energies):
+    """For each element the lowest energy (eV/atom) of its structures, and which: Z -> {energy, structure, stretch}."""
+    lowest = {}
+    for crystal in elemental_crystals():
+        z, structure, stretch = crystal.id.split()
+        energy = energies[crystal.id]
+        if energy is not None and (z not in lowest or energy < lowest[z]["energy"]):
+            lowest[z] = {"energy": energy, "structure": structure, "stretch": float(stretch)}
+    return lowest
+
+
+def write():
+    """crystals.parquet, references.json and the dataset."""
+    known = energies()
+    lowest = references(known)
+    (HERE / "references.json").write_text(json.dumps(lowest, indent=0) + "\n")
+    table = pq.read_table(CANDIDATES)
+    e_form, left_out = [], []
+    for row in table.to_pylist():
+        energy = known[row["id"]]
+        value = energy and energy - np.mean([lowest[str(z)]["energy"] for z in row["atomic_numbers"]])
+        e_form.append(value)
+        if value is None or not WINDOW[0] <= value <= WINDOW[1]:
+            reason = "CHGNet gives no energy" if value is None else f"CHGNet e_form {value:.3f} eV/atom outside {WINDOW}"
+            left_out.append(Entry(row["id"], f"prototypes, seed {SEED}", None, reason=reason))
+    table = table.append_column("e_form", pa.array(e_form, pa.float64()).cast(pa.float32()))
+    outside = {entry.id for entry in left_out}
+    kept = table.filter(pa.array([id not in outside for id in table["id"].to_pylist()]))
+    path = HERE / "crystals.parquet"
+    pq.write_table(kept, path, compression="zstd", compression_level=19)
+    for old in (HERE / "dataset.json", *HERE.glob("shard-*.arrow")):
+        old.unlink(missing_ok=True)
+    about = {
+        "kind": "generated",
+        "labels": "CHGNet labels, not DFT",
+        "e_form": "eV/atom, static CHGNet energy of the unrelaxed crystal minus CHGNet energies of the elements (references.json)",
+        "e_form_window": WINDOW,
+        "left_out": len(left_out),
+        "generator": "xxlib.inputs.prototypes.generated(seed, i) makes the crystal with id gen-<seed>-<i>",
+        "seed": SEED,
+        "versions": {name: version(name) for name in ("chgnet", "pymatgen", "spglib", "numpy")},
+    }
+    entries = chain(parquet_crystals(path), left_out)
+    prepare(entries, HERE, source=about, n_entries=parquet_length(path) + len(left_out), seed=SEED)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("step", choices=("generate", "label", "write"))
+    {"generate": generate, "label": label, "write": write}[parser.parse_args().step]()

@@ -1,0 +1,208 @@
+"""Generated crystals, and the demonstration dataset made of them."""
+
+import json
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xxlib.datasets.sources import generated_crystals, parquet_crystals
+from xxlib.datasets.store import Dataset
+from xxlib.inputs import prototypes
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, check, crystal_system, space_group
+from xxlib.inputs.diffraction import sticks
+
+DEMO = Path(__file__).parents[1] / "data" / "demo"
+
+
+def same(crystal, other):
+    """Equal in id, cell, elements and places, bit for bit."""
+    return (
+        crystal.id == other.id
+        and np.array_equal(crystal.lattice, other.lattice)
+        and np.array_equal(crystal.atomic_numbers, other.atomic_numbers)
+        and np.array_equal(crystal.frac_coords, other.frac_coords)
+    )
+
+
+# The generator
+
+
+def test_crystal_depends_on_seed_and_number_alone():
+    in_a_row = list(islice(prototypes.generate(5), 12))
+    assert all(same(crystal, prototypes.generated(5, i)) for i, crystal in reversed(list(enumerate(in_a_row))))
+    assert all(same(crystal, other) for crystal, other in zip(in_a_row[7:], prototypes.generate(5, start=7)))
+    assert not same(prototypes.generated(6, 0), in_a_row[0])
+
+
+def test_order_of_sets_does_not_matter():
+    """The tables of ions come from Python sets, whose order changes from process to process."""
+    import os
+    import subprocess
+    import sys
+
+    code = "from xxlib.inputs.prototypes import generated as g; print([g(1, i).lattice.tobytes().hex() for i in range(8)])"
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(answers) == 1
+
+
+def test_generated_crystals_are_crystals():
+    for crystal in islice(prototypes.generate(11), 60):
+        check(crystal)
+        assert set(crystal.atomic_numbers) <= set(prototypes.allowed_elements())
+        assert len(crystal.atomic_numbers) <= prototypes.MAX_CELL_ATOMS
+        assert np.array_equal(crystal.frac_coords, crystal.frac_coords.round(6))
+        assert (crystal.occupancies == 1).all()
+
+
+def test_volume_is_that_of_pymatgen():
+    from pymatgen.core import Structure
+    from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
+
+    predictor = DLSVolumePredictor(min_scaling=None, max_scaling=None)
+    for crystal in islice(prototypes.generate(3), 25):
+        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+        assert predictor.predict(structure) == pytest.approx(crystal.volume, rel=2e-4)  # the rounding of the cell
+
+
+def test_ionic_decorations_are_neutral():
+    ionic = [p for p in prototypes.prototypes() if p.ions]
+    charges = prototypes._ions()[1]
+    assert len(ionic) > 50
+    for p in ionic:
+        assert np.bincount(p.kinds) @ charges[list(p.ions)] == 0
+        try:
+            ions = prototypes._decorate_ionic(np.random.default_rng(0), p)
+        except prototypes.RejectedCrystal:
+            continue
+        assert np.bincount(p.kinds) @ charges[ions] == 0
+
+
+def test_similar_elements_replace_each_other():
+    likeness = prototypes._similarity()
+    zr, hf, o = 40, 72, 8
+    assert likeness[zr, hf] > 0.9
+    assert likeness[zr, o] < 1e-6
+    assert likeness[zr, 86] == 0
+
+
+def test_distortions_of_rock_salt_reach_its_subgroups():
+    rock_salt = next(p for p in prototypes.prototypes() if p.name == "AB_cF8_225_a_b")
+    numbers = np.array(rock_salt.elements)[rock_salt.kinds]
+    rng, seen = np.random.default_rng(0), Counter()
+    for _ in range(300):
+        lattice, frac = prototypes._distort(rng, rock_salt.lattice, rock_salt.frac, numbers)
+        seen[crystal_system(space_group(Crystal("x", lattice, numbers, frac, np.ones(2)), symprec=1e-4))] += 1
+    assert set(seen) == set(CRYSTAL_SYSTEMS) - {"hexagonal"}  # no six-fold axis in a cube
+
+
+def test_part_of_a_sublattice_is_ordered():
+    rock_salt = next(p for p in prototypes.prototypes() if p.name == "AB_cF8_225_a_b")
+    lattice, frac, kinds, split = prototypes._split(
+        np.random.default_rng(0), rock_salt.lattice, rock_salt.frac, rock_salt.kinds
+    )
+    assert abs(np.linalg.det(lattice)) == pytest.approx(2 * abs(np.linalg.det(rock_salt.lattice)))
+    assert sorted(np.bincount(kinds)) == [1, 1, 2]
+    assert np.bincount(kinds)[split] == 1
+
+
+def test_generated_source_yields_distinct_crystals():
+    entries = [entry for entry in generated_crystals(150, seed=0)]
+    assert len(entries) == 150
+    numbers = [int(entry.id.split("-")[2]) for entry in entries]
+    assert numbers == sorted(numbers)
+    assert numbers[-1] > 150  # some were left out
+    assert same(entries[100].crystal, prototypes.generated(0, numbers[100]))
+
+
+# The demonstration dataset
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return Dataset(DEMO)  # verifies the checksums
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return list(parquet_crystals(DEMO / "crystals.parquet"))
+
+
+def rebuilds(entry, demo, row):
+    """Whether a committed crystal and its stored sticks are what the generator makes today."""
+    _, seed, number = entry.id.split("-")
+    crystal = prototypes.generated(int(seed), int(number))
+    lines = sticks(crystal)
+    return (
+        same(crystal, entry.crystal)
+        and np.array_equal(lines.two_theta.astype(np.float32), demo.take("two_theta", [row])[0])
+        and np.array_equal(lines.intensity.astype(np.float16), demo.take("intensity", [row])[0])
+    )
+
+
+def test_demo_rebuilds_from_its_seed(demo, entries):
+    rows = np.random.default_rng(0).choice(len(entries), 100, replace=False)
+    assert [entries[row].id for row in rows if not rebuilds(entries[row], demo, row)] == []
+
+
+@pytest.mark.stress
+def test_all_of_demo_rebuilds_from_its_seed(demo, entries):
+    assert [entry.id for row, entry in enumerate(entries) if not rebuilds(entry, demo, row)] == []
+
+
+def test_demo_is_balanced(demo, entries):
+    assert len(demo) == len(entries) >= 3900
+    assert [entry.id for entry in entries] == demo.column("id").tolist()
+    systems = Counter(demo.column("crystal_system"))
+    assert all(systems[system] >= 200 for system in CRYSTAL_SYSTEMS)
+    n_elements = np.diff(demo.take("element_ids", np.arange(len(demo)))[1])
+    assert np.isin(n_elements, (3, 4)).mean() >= 0.5
+
+
+def test_demo_has_no_duplicates(demo):
+    """Beyond formula and space group, no two crystals have the same lines."""
+    _, offsets = demo.take("two_theta", np.arange(len(demo)))
+    lines = [demo.take("two_theta", [row])[0].tobytes() for row in range(len(demo))]
+    keys = list(zip(demo.column("formula"), demo.column("space_group"), lines, np.diff(offsets)))
+    assert len(set(keys)) == len(demo)
+
+
+def test_demo_splits_formulas(demo):
+    formulas, splits = demo.column("formula"), demo.column("split")
+    assert len(set(zip(formulas, splits))) == len(set(formulas))
+    assert set(splits) == {"train", "val", "test"}
+
+
+def test_demo_says_what_its_labels_are(demo):
+    source = demo.meta["source"]
+    assert source["labels"] == "CHGNet labels, not DFT"
+    low, high = source["e_form_window"]
+    e_form = demo.column("e_form")
+    assert ((e_form >= low) & (e_form <= high)).all()
+    assert demo.meta["rejects"] == source["left_out"]
+    assert np.isnan(demo.column("band_gap")).all()
+
+
+def test_demo_is_small():
+    assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) <= 6_000_000
+
+
+def test_demo_labels_are_those_of_chgnet(entries):
+    chgnet = pytest.importorskip("chgnet.model")
+    from pymatgen.core import Structure
+
+    model = chgnet.CHGNet.load(use_device="cpu", verbose=False)
+    references = json.loads((DEMO / "references.json").read_text())
+    for row in np.random.default_rng(0).choice(len(entries), 20, replace=False):
+        crystal = entries[row].crystal
+        structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+        energy = float(model.predict_structure(structure, task="e")["e"])
+        elements = np.mean([references[str(z)]["energy"] for z in crystal.atomic_numbers])
+        assert entries[row].known["e_form"] == pytest.approx(energy - elements, abs=1e-4)

@@ -1,0 +1,30 @@
+"""How good predictions are: plain numpy on all examples at once, never averages of batch averages."""
+
+import numpy as np
+
+
+def regression_metrics(true, predicted):
+    """mae and rmse in the unit of the target, r2; examples without a label (NaN) do not count."""
+    known = np.isfinite(true)
+    error = predicted[known] - true[known]
+    variance = np.square(true[known] - true[known].mean()).mean()
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "r2": float(1 - np.square(error).mean() / variance) if variance > 0 else float("nan"),
+    }
+
+
+def classification_metrics(true, probabilities):
+    """accuracy, balanced_accuracy (mean over the classes present) and log_loss (nat).
+
+    true: (n,) class indices, NaN = no label.  probabilities: (n, K).
+    """
+    known = np.isfinite(true)
+    true, probabilities = true[known].astype(int), probabilities[known]
+    right = probabilities.argmax(1) == true
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean([right[true == k].mean() for k in np.unique(true)])),
+        "log_loss": float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()),
+    }

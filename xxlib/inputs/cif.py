@@ -1,0 +1,271 @@
+"""A CIF file -> Crystal.
+
+pymatgen parses the file.  It also reads broken files without a word and changes some crystals on the way (an atom of
+occupancy 0 vanishes, the coordinate "." becomes 0, an unknown space group becomes P1), so what the file says is checked
+before, and what pymatgen made of it after.
+"""
+
+import re
+import warnings
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from xxlib.inputs.crystals import MAX_ATOMS, RejectedCrystal, crystal_from_structure, lattice_from_cell
+
+MAX_BYTES = 5_000_000
+MAX_LINE = 2048  # characters, the limit of CIF 1.1; pymatgen's search for quotes is quadratic in it
+MAX_OPERATIONS = 192  # of the largest space groups, in their conventional cell
+SAME_PLACE = 1e-4  # of a cell vector: pymatgen takes sites this close for one
+SAME_ATOM = 0.1  # angstrom: images of a site this close are one atom
+
+CELL_TAGS = [f"_cell_length_{axis}" for axis in "abc"] + ["_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma"]
+FRACT_TAGS = [f"_atom_site_fract_{axis}" for axis in "xyz"]
+OPTIONAL_TAGS = ["_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag"]
+OPERATION_TAGS = ["_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz"]
+# Groups with two origins in International Tables: their name alone does not say which.
+TWO_ORIGINS = {48, 50, 59, 68, 70, 85, 86, 88, 125, 126, 129, 130, 133, 134, 137, 138, 141, 142, 201, 203, 222, 224}
+TWO_ORIGINS |= {227, 228}
+
+NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")  # 5.431(2): the uncertainty is dropped
+
+Site = namedtuple("Site", "label symbol frac_coords occupancy")  # one row of the list of atoms
+
+
+def crystal_from_cif(path, id):
+    """Crystal of the one structure in a CIF file, its cell as written.
+
+    Raises RejectedCrystal with the reason for a file that cannot be read, that holds no or several structures, or that
+    pymatgen does not read as it is written.
+    """
+    from pymatgen.io.cif import CifFile, CifParser
+
+    text = _text(path)
+    file = _listen("a loop with no row or an incomplete one: truncated?", CifFile.from_str, text)
+    block = _structure_block(file, text)
+    cell = [_number(block.data.get(tag), tag) for tag in CELL_TAGS]
+    if min(cell) <= 0 or max(cell[3:]) >= 180:
+        raise RejectedCrystal(f"impossible cell {', '.join(f'{value:g}' for value in cell)}")
+    lattice = lattice_from_cell(*cell)
+    sites = _sites(block.data)
+    parser = _listen("pymatgen cannot read it", CifParser.from_str, text)
+    turns, shifts = _operations(parser, block, lattice)
+    n_places = sum(_multiplicity(place, turns, shifts, lattice) for place in _places(sites))
+    if n_places > MAX_ATOMS:  # before pymatgen, which is quadratic in them
+        raise RejectedCrystal(f"{n_places:.0f} atoms, more than {MAX_ATOMS}")
+
+    # check_occu=True would rescale occupancies; check() judges them instead.
+    options = {"primitive": False, "check_occu": False, "on_error": "raise"}
+    (structure,) = _listen("pymatgen cannot read it", parser.parse_structures, **options)
+    if any("implicit hydrogens" in warning for warning in parser.warnings):
+        raise RejectedCrystal("hydrogens without coordinates (_atom_site_attached_hydrogens)")
+    if not np.allclose(structure.lattice.parameters, cell, rtol=1e-6):
+        raise RejectedCrystal(f"pymatgen reads the cell {cell} as {structure.lattice.parameters}")
+    _check_sites(structure, sites)
+    if len(structure) != n_places:
+        raise RejectedCrystal(
+            f"{len(structure)} places, {n_places:g} if images within {SAME_ATOM:g} angstrom are one: "
+            "a special position with too few digits?"
+        )
+    _check_formula(structure, block.data.get("_chemical_formula_sum"))
+    # pymatgen's own matrix has cos(90 degree) = 6e-17.
+    return replace(crystal_from_structure(structure, id), lattice=lattice)
+
+
+def _text(path):
+    """What is written in the file: ASCII, without blank lines."""
+    try:
+        size = Path(path).stat().st_size
+        if size > MAX_BYTES:
+            raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g}")
+        text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
+    # pymatgen drops what is not ASCII, a typographic minus before a coordinate with it: as "?" it makes no number.
+    text = text.encode("ascii", errors="replace").decode("ascii")
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]  # pymatgen is quadratic in blank lines
+    if not lines:
+        raise RejectedCrystal("an empty file")
+    if max(map(len, lines)) > MAX_LINE:
+        raise RejectedCrystal(f"not a CIF: a line of more than {MAX_LINE} characters")
+    if sum(line.startswith(";") for line in lines) % 2:
+        raise RejectedCrystal("a text field opened by ; is never closed: truncated?")
+    return "\n".join(lines)
+
+
+def _listen(reason, read, *args, **kwargs):
+    """Result of a call of pymatgen, whose exceptions and warnings of lost text become RejectedCrystal."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            result = read(*args, **kwargs)
+        except Exception as error:  # whatever it runs into: ValueError, ZeroDivisionError, OverflowError, KeyError, ...
+            why = " ".join(str(error).split())[:200]
+            raise RejectedCrystal(f"{reason} ({type(error).__name__}: {why})") from error
+    for warning in heard:
+        if "Possible issue in CIF file" in str(warning.message):
+            raise RejectedCrystal(f"stray text {str(warning.message).split(': ', 1)[-1][:60]!r}: truncated?")
+    return result
+
+
+def _structure_block(file, text):
+    """The one data block that holds atoms; its `data` are values by tag, lists where the tag is in a loop."""
+    found = [block for block in file.data.values() if set(FRACT_TAGS) & set(block.data)]
+    if not found:
+        raise RejectedCrystal("no atoms with fractional coordinates" if file.data else "not a CIF: no data_ block")
+    # Counted in the text, because of blocks with one name, and of loops in one block, pymatgen keeps only the last.
+    for tag in FRACT_TAGS + [tag for tag in CELL_TAGS + OPERATION_TAGS if tag in found[0].data]:
+        count = len(re.findall(rf"^\s*{tag}(?!\S)", text, re.MULTILINE))
+        if count > 1:
+            raise RejectedCrystal(f"more than one structure: {tag} occurs {count} times")
+    foreign = [tag for tag in found[0].data if re.search("_magn|_moment|_ssg|_modulat", tag)]
+    if foreign:
+        raise RejectedCrystal(f"a magnetic or modulated structure ({foreign[0]})")
+    return found[0]
+
+
+def _number(value, tag):
+    if value is None:
+        raise RejectedCrystal(f"no {tag}")
+    match = NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if not match or np.isinf(float(match[1])):
+        raise RejectedCrystal(f"{tag} is {value!r}, not a number")
+    return float(match[1])
+
+
+def _sites(data):
+    """The list of atoms, as Site; raises RejectedCrystal for the first that is no atom of an element."""
+    needed = ["_atom_site_label", *FRACT_TAGS]
+    columns = {tag: data[tag] for tag in (*needed, *OPTIONAL_TAGS) if tag in data}
+    labels = columns.get("_atom_site_label", [])
+    missing = [tag for tag in needed if tag not in columns]
+    if missing or not all(isinstance(values, list) and len(values) == len(labels) for values in columns.values()):
+        raise RejectedCrystal(f"an incomplete list of atoms (needed: {', '.join(needed)})")
+    if len(labels) > MAX_ATOMS:
+        raise RejectedCrystal(f"{len(labels)} atoms, more than {MAX_ATOMS}")
+    if "dum" in columns.get("_atom_site_calc_flag", ()):
+        raise RejectedCrystal("a dummy atom (_atom_site_calc_flag is dum)")
+    types, occupancies = columns.get("_atom_site_type_symbol"), columns.get("_atom_site_occupancy", ["1"] * len(labels))
+    sites = []
+    for i, label in enumerate(labels):
+        symbol = _symbol_of_label(label) if types is None else _symbol_of_type(types[i])
+        frac = [_number(columns[tag][i], f"{tag} of {label}") for tag in FRACT_TAGS]
+        occupancy = _number(occupancies[i], f"_atom_site_occupancy of {label}")
+        if not 0 < occupancy <= 1:
+            raise RejectedCrystal(f"occupancy {occupancy:g} of {label} outside (0, 1]")
+        sites.append(Site(label, symbol, np.array(frac), occupancy))
+    return sites
+
+
+def _symbol_of_type(text):
+    """Element of a type symbol: "Fe", "FE", "Fe3+".  Raises RejectedCrystal, also for D and T."""
+    from pymatgen.core import Element
+
+    match = re.match("[A-Za-z]{1,2}(?![A-Za-z])", text)
+    symbol = match[0].title() if match else ""
+    if symbol in ("D", "T"):
+        raise RejectedCrystal(f"isotope {symbol}: write H if its chemistry is meant")
+    if not Element.is_valid_symbol(symbol):
+        raise RejectedCrystal(f"{text!r} is no element")
+    return symbol
+
+
+def _symbol_of_label(label):
+    """Element of a label such as "Fe1".  Its case counts: "CA1" may be calcium or the carbon atom A1."""
+    symbol = _symbol_of_type(label)
+    if not label.startswith(symbol):
+        raise RejectedCrystal(f"the element of {label!r} is not clear: add _atom_site_type_symbol")
+    return symbol
+
+
+def _operations(parser, block, lattice):
+    """Matrices (n, 3, 3) and shifts (n, 3) of the symmetry operations pymatgen will apply, to fractional coordinates.
+
+    Raises RejectedCrystal where they are not those of the file, form no group or do not map the lattice on itself.
+    """
+    import spglib
+    from scipy.spatial import cKDTree
+
+    operations = _listen("pymatgen cannot read the symmetry", parser.get_symops, block)
+    turns = np.array([operation.rotation_matrix for operation in operations])
+    shifts = np.array([operation.translation_vector for operation in operations])
+    listed = [np.atleast_1d(block.data[tag]) for tag in OPERATION_TAGS if tag in block.data]
+    if listed and len(listed[0]) != len(turns):
+        raise RejectedCrystal(f"{len(listed[0])} symmetry operations, of which pymatgen reads {len(turns)}")
+    if len(turns) > MAX_OPERATIONS:
+        raise RejectedCrystal(f"{len(turns)} symmetry operations, more than {MAX_OPERATIONS}")
+
+    # In a group, every operation maps the images of a general point on each other.
+    images = (turns @ [0.1357, 0.2718, 0.3926] + shifts) % 1.0
+    mapped = (np.einsum("nij,mj->nmi", turns, images) + shifts[:, None]) % 1.0
+    if cKDTree(images, boxsize=1.0).query(mapped.reshape(-1, 3))[0].max() > 2e-3:
+        raise RejectedCrystal(f"the {len(turns)} symmetry operations form no group: truncated or misspelt?")
+    metric = lattice @ lattice.T
+    if np.abs(turns.transpose(0, 2, 1) @ metric @ turns - metric).max() > 0.02 * metric.max():
+        raise RejectedCrystal("the symmetry operations do not fit the cell")
+
+    if not listed:
+        # pymatgen falls back to P1, and takes a Hall symbol for a Hermann-Mauguin one.
+        names = {str(value) for tag, value in block.data.items() if tag.startswith(("_symmetry_", "_space_group_"))}
+        unknown = len(turns) == 1 and names - {"?", "."} and not names & {"P 1", "P1", "1"}
+        if unknown or (len(turns) > 1 and any("name_hall" in warning.lower() for warning in parser.warnings)):
+            raise RejectedCrystal(f"a space group that pymatgen does not know: {', '.join(sorted(names))[:100]}")
+        group = spglib.get_spacegroup_type_from_symmetry(np.rint(turns), shifts, lattice)
+        if group.number in TWO_ORIGINS:
+            raise RejectedCrystal(f"{group.international_short} has two origins: list its symmetry operations")
+    return turns, shifts
+
+
+def _places(sites):
+    """Coordinates of the sites that do not share the place of an earlier one."""
+    places = np.empty((0, 3))
+    for site in sites:
+        if not _near(places, site.frac_coords, SAME_PLACE).any():
+            places = np.vstack([places, site.frac_coords])
+    return places
+
+
+def _near(frac_coords, place, tolerance):
+    """Which (n,) of the coordinates (n, 3) differ from a place by less, across the faces of the cell."""
+    delta = frac_coords - place
+    return np.abs(delta - np.round(delta)).max(-1) < tolerance
+
+
+def _multiplicity(place, turns, shifts, lattice):
+    """Number of images: that of the operations, divided by that of those which leave the place where it is."""
+    delta = turns @ place + shifts - place
+    return len(turns) / (np.linalg.norm((delta - np.round(delta)) @ lattice, axis=1) < SAME_ATOM).sum()
+
+
+def _check_sites(structure, sites):
+    """Every site of the file is there, as the element and with the occupancy that are written."""
+    written = np.array([site.frac_coords for site in sites])
+    for site in sites:
+        # Occupancies of one element at one place, as of Fe2+ and Fe3+, count together.
+        here = [sites[i] for i in np.flatnonzero(_near(written, site.frac_coords, SAME_PLACE))]
+        total = sum(other.occupancy for other in here)
+        if total > 1 + 1e-3:  # 0.6667 + 0.3334 is a full site
+            raise RejectedCrystal(f"atoms overlap: occupancies at the place of {site.label} sum to {total:g}")
+        stated = sum(other.occupancy for other in here if other.symbol == site.symbol)
+        # 0.3333 has become 1/3
+        places = np.flatnonzero(_near(structure.frac_coords, site.frac_coords, 3 * SAME_PLACE))
+        found = sum(structure[i].species.get_el_amt_dict().get(site.symbol, 0.0) for i in places)
+        if abs(found - stated) > 1e-6:
+            raise RejectedCrystal(f"occupancy {stated:g} of {site.label} is {found:g} after the symmetry operations")
+
+
+def _check_formula(structure, formula):
+    """The atoms have the composition of the formula in the file, where there is one, within its usual two decimals."""
+    from pymatgen.core import Composition
+
+    try:
+        stated = {element.name: amount for element, amount in Composition(formula, strict=True).items()}
+    except (ValueError, TypeError, KeyError):
+        return  # none, "?" or one in a style of its own
+    found = structure.composition.get_el_amt_dict()
+    scale = sum(stated.values()) / sum(found.values())
+    tolerance = {symbol: 0.02 + 0.005 * amount for symbol, amount in stated.items()}
+    if set(stated) != set(found) or any(abs(found[e] * scale - stated[e]) > tolerance[e] for e in stated):
+        raise RejectedCrystal(f"the formula is {formula}, the atoms give {structure.composition.formula}")

@@ -1,0 +1,118 @@
+"""Run folders: what a training writes, and how it is read back after anything happened.
+
+    run.json            the whole RunConfig
+    metrics.jsonl       one line an evaluation
+    model.safetensors   weights of the evaluation that was best on `val`, with all that prediction needs in its metadata
+    state.pt            everything that a killed run needs to go on
+    predictions.parquet of the best weights on `val` and `test`
+    results.json        final metrics; it exists when the run has finished
+"""
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from xxlib import PROJECT
+
+RUNS = PROJECT / "data" / "runs"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged or of another run; the message says which file and the way out."""
+
+
+def write_atomically(path, data):
+    """Write bytes so that `path` holds either the old or the new content, whatever happens in between."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path, values):
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def write_checked(path, data):
+    """Write bytes atomically with a sha256 sidecar, `path`.sha256.
+
+    During the exchange the sidecar lists the old digest and the new one, so that the file on disk always matches a line.
+    """
+    path = Path(path)
+    sidecar = path.with_name(path.name + ".sha256")
+    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
+    old = sidecar.read_text().splitlines(keepends=True)[-1] if sidecar.exists() and path.exists() else ""
+    write_atomically(sidecar, (line + old if old != line else line).encode())
+    write_atomically(path, data)
+    write_atomically(sidecar, line.encode())
+
+
+def read_checked(path):
+    """Bytes of a file that matches its sha256 sidecar; raises CheckpointError where it does not."""
+    path = Path(path)
+    sidecar = path.with_name(path.name + ".sha256")
+    if not path.is_file() or not sidecar.is_file():
+        raise CheckpointError(f"{path} or its {sidecar.name} is missing: train again, or copy both files")
+    data = path.read_bytes()
+    digests = [line.split()[0] for line in sidecar.read_text().splitlines() if line.strip()]
+    if hashlib.sha256(data).hexdigest() not in digests:
+        raise CheckpointError(f"{path} does not match its sha256: it is damaged, remove it and train again")
+    return data
+
+
+def save_model(folder, model, about):
+    """model.safetensors; `about` (a dict) travels in its metadata as JSON."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    write_checked(Path(folder) / "model.safetensors", save(tensors, metadata=metadata))
+
+
+def load_model(folder):
+    """(tensors by name, about) of model.safetensors; raises CheckpointError where it is damaged."""
+    path = Path(folder) / "model.safetensors"
+    read_checked(path)
+    with safe_open(path, framework="pt") as file:
+        about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118, not a dict
+
+
+def save_state(folder, state):
+    """state.pt: plain tensors, numbers and strings."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_checked(Path(folder) / "state.pt", buffer.getvalue())
+
+
+def load_state(folder):
+    """The state a run was last saved in, or None where there is none; raises CheckpointError where it is damaged."""
+    path = Path(folder) / "state.pt"
+    if not path.exists():
+        return None
+    return torch.load(io.BytesIO(read_checked(path)), weights_only=True, map_location="cpu")
+
+
+def metrics(folder):
+    """The lines of metrics.jsonl as dicts; a last line cut off by a kill is left out."""
+    path = Path(folder) / "metrics.jsonl"
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def results(folder):
+    """results.json as a dict, or None where the run has not finished."""
+    path = Path(folder) / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
