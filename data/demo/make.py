@@ -35,7 +35,8 @@ WINDOW = (-5.0, 2.0)  # eV/atom
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "demo"
-CANDIDATES, ENERGIES = BUILD / "candidates.parquet", BUILD / "energies.jsonl"
+CANDIDATES = BUILD / "candidates.parquet"
+CANDIDATE_ENERGIES, ELEMENT_ENERGIES = BUILD / "candidates.jsonl", BUILD / "elements.jsonl"
 
 BOND_LENGTH = {1: 0.74, 7: 1.10, 8: 1.21, 9: 1.41, 17: 1.99, 35: 2.28, 53: 2.67}  # of the diatomic elements, angstrom
 BOX = 10.0  # angstrom, cell of a molecule: more than CHGNet's cutoff away from its images
@@ -105,30 +106,35 @@ def elemental_crystals():
 
 
 def label():
-    """Static CHGNet energies (eV/atom) of candidates and elements, one JSON line each."""
+    """Static CHGNet energies (eV/atom) of elements and candidates, one JSON line each; goes on where it stopped."""
     import torch
     from chgnet.model import CHGNet
-    from pymatgen.core import Structure
 
     torch.set_num_threads(1)
     model = CHGNet.load(use_device="cpu", verbose=False)
-    done = energies() if ENERGIES.exists() else {}
-    crystals = chain(elemental_crystals(), (entry.crystal for entry in parquet_crystals(CANDIDATES)))
-    todo = [crystal for crystal in crystals if crystal.id not in done]
-    with open(ENERGIES, "a") as file:
-        for crystal in tqdm(todo, unit="crystal", desc="CHGNet"):
-            structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
-            try:
-                energy = float(model.predict_structure(structure, task="e")["e"])
-            except Exception as error:  # CHGNet raises many kinds for cells whose atoms see no neighbour
-                energy = None
-                print(f"{crystal.id}: {error}", file=sys.stderr)
-            print(json.dumps([crystal.id, energy]), file=file, flush=True)
+    candidates = (entry.crystal for entry in parquet_crystals(CANDIDATES))
+    for path, crystals in ((ELEMENT_ENERGIES, elemental_crystals()), (CANDIDATE_ENERGIES, candidates)):
+        done = energies(path) if path.exists() else {}
+        todo = [crystal for crystal in crystals if crystal.id not in done]
+        with open(path, "a") as file:
+            for crystal in tqdm(todo, unit="crystal", desc=path.stem):
+                print(json.dumps([crystal.id, energy(model, crystal)]), file=file, flush=True)
 
 
-def energies():
+def energy(model, crystal):
+    """CHGNet's energy (eV/atom) of a crystal as it is; None where it has none."""
+    from pymatgen.core import Structure
+
+    structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
+    try:
+        return float(model.predict_structure(structure, task="e")["e"])
+    except ValueError:  # an atom without neighbours within the cutoff
+        return None
+
+
+def energies(path):
     """Energies (eV/atom) by crystal id; None where CHGNet has none."""
-    return dict(json.loads(line) for line in ENERGIES.read_text().splitlines())
+    return dict(json.loads(line) for line in path.read_text().splitlines())
 
 
 def references(energies):

@@ -1,0 +1,98 @@
+"""Train every run of the tables on mp36k, important rows first:  python data/results/mp36k.py CRYSTALS.parquet
+
+CRYSTALS.parquet is the mp36k file (data/README.md says where it comes from).  Runs whose results are in
+data/results/runs/ are skipped, a killed one goes on; each finished run leaves its run.json, metrics.jsonl, results.json
+and predictions.parquet there, to be committed.
+"""
+
+import argparse
+import dataclasses
+import shutil
+from pathlib import Path
+
+from xxlib import PROJECT, launch, prepare
+from xxlib.training import runs
+from xxlib.training.config import PRESETS
+
+COMMITTED = PROJECT / "data" / "results" / "runs"
+DATASET = PROJECT / "data" / "mp36k"
+
+MODALITIES = {"composition": ("composition",), "xrd": ("xrd",), "bimodal": ("composition", "xrd")}
+LEARNING_RATES, BATCH_SIZES = (2.5e-4, 5e-4, 1e-3), (256, 512)
+SEARCH_SHARE = 0.1  # of the samples of a full run
+
+
+def run_config(name, modalities, **changes):
+    """The small preset with other modalities and changes."""
+    small = PRESETS["small"]
+    model = dataclasses.replace(small.model, modalities=MODALITIES[modalities])
+    return dataclasses.replace(small, name=name, model=model, **changes)
+
+
+def search(modalities):
+    """The runs among which learning rate and batch size are chosen on `val`, on E_f; the same for every model."""
+    small = PRESETS["small"]
+    samples = SEARCH_SHARE * small.n_steps * small.batch_size
+    return [
+        run_config(
+            f"search-{modalities}-b{batch_size}-lr{rate:g}",
+            modalities,
+            batch_size=batch_size,
+            learning_rate=rate,
+            n_steps=round(samples / batch_size),
+            evaluate_test=False,
+        )
+        for batch_size in BATCH_SIZES
+        for rate in LEARNING_RATES
+    ]
+
+
+def chosen(modalities):
+    """batch_size, learning_rate and n_steps of the search run with the least error on `val`."""
+    small = PRESETS["small"]
+    best = min((finished(config)["val/error"], config.name, config) for config in search(modalities))[2]
+    n_steps = small.n_steps * small.batch_size // best.batch_size
+    return {"batch_size": best.batch_size, "learning_rate": best.learning_rate, "n_steps": n_steps}
+
+
+def table_1():
+    """Each modality for each target, then two more seeds where the comparison is the claim."""
+    for targets in (("e_form",), ("crystal_system",), ("band_gap",)):
+        for modalities in MODALITIES:
+            yield run_config(f"{modalities}-{targets[0]}-s0", modalities, targets=targets, **chosen(modalities))
+        if targets == ("e_form",):
+            multi = ("e_form", "crystal_system")
+            yield run_config("bimodal-multi-s0", "bimodal", targets=multi, **chosen("bimodal"))
+    for seed in (1, 2):
+        for modalities in ("composition", "bimodal"):
+            yield run_config(f"{modalities}-e_form-s{seed}", modalities, seed=seed, **chosen(modalities))
+
+
+def finished(config):
+    """Results of a run: committed ones, or trained now and put beside them."""
+    folder = COMMITTED / config.name
+    if runs.results(folder) is None:
+        launch.train(config)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("run.json", "metrics.jsonl", "predictions.parquet", "results.json"):
+            if name != "predictions.parquet" or config.evaluate_test:
+                shutil.copy(runs.RUNS / config.name / name, folder)
+    return runs.results(folder)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("crystals", type=Path, help="the mp36k parquet file")
+    crystals = parser.parse_args().crystals.resolve()
+    if not (DATASET / "dataset.json").exists():
+        prepare.main(["parquet", str(crystals), str(DATASET)])
+    for modalities in MODALITIES:
+        print(modalities, chosen(modalities), flush=True)
+    for config in table_1():
+        result = finished(config)
+        shown = {name: round(value, 4) for name, value in result.items() if name.startswith("test/")}
+        print(config.name, f"{result['seconds'] / 60:.1f} min", shown, flush=True)
+
+
+if __name__ == "__main__":
+    main()
