@@ -119,7 +119,7 @@ def train(config, folder):
                 train_losses = []
                 state = {"config": dataclasses.asdict(config), "step": step, "best": best, "seconds": seconds}
                 runs.save_state(folder, state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
-                bar.set_postfix({"loss": train_loss, "val error": line["val/error"]})
+                bar.set_postfix({"loss": train_loss, "val error": line["val/error"]}, refresh=False)
 
     tensors, _ = runs.load_model(folder)
     model.load_state_dict(tensors)

@@ -11,7 +11,6 @@ the gases, for the molecule; approximate, and stored in references.json.
 
 import argparse
 import json
-import sys
 from collections import Counter
 from importlib.metadata import version
 from itertools import chain, product
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from xxlib.datasets.sources import Entry, generated_crystals, parquet_crystals, parquet_length
+from xxlib.datasets.sources import Entry, generated_crystals, parquet_crystals
 from xxlib.inputs import prototypes
 from xxlib.inputs.crystals import Crystal, crystal_system, space_group
 from xxlib.prepare import prepare
@@ -32,6 +31,7 @@ N_CRYSTALS = 4200  # candidates; the window of e_form takes some
 MOST_OF_A_SYSTEM = 720
 MOST_OF_FEW_ELEMENTS = 1900  # crystals of one or two elements
 WINDOW = (-5.0, 2.0)  # eV/atom
+LABELS = "CHGNet labels, not DFT"
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "demo"
@@ -76,6 +76,7 @@ def crystal_table(entries):
 def generate():
     """Candidates, balanced over crystal systems and numbers of elements."""
     BUILD.mkdir(parents=True, exist_ok=True)
+    CANDIDATE_ENERGIES.unlink(missing_ok=True)  # of other candidates
     # More than are ever read: balanced() stops.
     entries = (entry for entry in generated_crystals(100 * N_CRYSTALS, SEED) if entry.crystal)
     chosen = tqdm(balanced(entries, N_CRYSTALS), total=N_CRYSTALS, unit="crystal", desc="generate")
@@ -138,49 +139,58 @@ def energies(path):
 
 
 def references(energies):
-    """For each element the lowest energy (eV/atom) of its structures, and which: Z -> {energy, structure, stretch}."""
+    """Of each element the lowest energy (eV/atom) of its structures, and which it is: symbol -> a dict."""
+    from pymatgen.core import Element
+
     lowest = {}
     for crystal in elemental_crystals():
         z, structure, stretch = crystal.id.split()
-        energy = energies[crystal.id]
-        if energy is not None and (z not in lowest or energy < lowest[z]["energy"]):
-            lowest[z] = {"energy": energy, "structure": structure, "stretch": float(stretch)}
+        value, symbol = energies[crystal.id], Element.from_Z(int(z)).symbol
+        if value is not None and (symbol not in lowest or value < lowest[symbol]["energy"]):
+            lowest[symbol] = {"energy": value, "structure": structure, "stretch": float(stretch)}
     return lowest
+
+
+def formation_energy(energy, atomic_numbers, elements):
+    """Energy (eV/atom) of a crystal relative to its elements (references.json's "elements"); None where it has none."""
+    from pymatgen.core import Element
+
+    if energy is None:
+        return None
+    return energy - float(np.mean([elements[Element.from_Z(int(z)).symbol]["energy"] for z in atomic_numbers]))
 
 
 def write():
     """crystals.parquet, references.json and the dataset."""
-    known = energies()
-    lowest = references(known)
-    (HERE / "references.json").write_text(json.dumps(lowest, indent=0) + "\n")
+    elements, by_id = references(energies(ELEMENT_ENERGIES)), energies(CANDIDATE_ENERGIES)
+    about = {"labels": LABELS, "energy": "eV/atom, the lowest over structures and stretches of the cell"}
+    (HERE / "references.json").write_text(json.dumps(about | {"elements": elements}, indent=1) + "\n")
+
     table = pq.read_table(CANDIDATES)
-    e_form, left_out = [], []
-    for row in table.to_pylist():
-        energy = known[row["id"]]
-        value = energy and energy - np.mean([lowest[str(z)]["energy"] for z in row["atomic_numbers"]])
-        e_form.append(value)
-        if value is None or not WINDOW[0] <= value <= WINDOW[1]:
-            reason = "CHGNet gives no energy" if value is None else f"CHGNet e_form {value:.3f} eV/atom outside {WINDOW}"
-            left_out.append(Entry(row["id"], f"prototypes, seed {SEED}", None, reason=reason))
-    table = table.append_column("e_form", pa.array(e_form, pa.float64()).cast(pa.float32()))
-    outside = {entry.id for entry in left_out}
-    kept = table.filter(pa.array([id not in outside for id in table["id"].to_pylist()]))
+    ids, numbers = table["id"].to_pylist(), table["atomic_numbers"].to_pylist()
+    e_form = [formation_energy(by_id[id], z, elements) for id, z in zip(ids, numbers)]
+    kept = [value is not None and WINDOW[0] <= value <= WINDOW[1] for value in e_form]
+    reasons = ["CHGNet: no energy" if v is None else f"CHGNet e_form {v:.3f} eV/atom, outside {WINDOW}" for v in e_form]
+    left_out = [Entry(id, f"prototypes, seed {SEED}", None, why) for id, why, keep in zip(ids, reasons, kept) if not keep]
+
     path = HERE / "crystals.parquet"
-    pq.write_table(kept, path, compression="zstd", compression_level=19)
+    table = table.append_column("e_form", pa.array(e_form, pa.float64()).cast(pa.float32())).filter(pa.array(kept))
+    table = table.replace_schema_metadata({"labels": LABELS, "units": "angstrom, degree, eV/atom"})
+    pq.write_table(table, path, compression="zstd", compression_level=19)
+
     for old in (HERE / "dataset.json", *HERE.glob("shard-*.arrow")):
         old.unlink(missing_ok=True)
-    about = {
+    source = {
         "kind": "generated",
-        "labels": "CHGNet labels, not DFT",
-        "e_form": "eV/atom, static CHGNet energy of the unrelaxed crystal minus CHGNet energies of the elements (references.json)",
+        "labels": LABELS,
+        "e_form": "static CHGNet energy of the unrelaxed crystal minus CHGNet energies of its elements (references.json)",
         "e_form_window": WINDOW,
         "left_out": len(left_out),
-        "generator": "xxlib.inputs.prototypes.generated(seed, i) makes the crystal with id gen-<seed>-<i>",
+        "generator": "xxlib.inputs.prototypes.generated(seed, i) is the crystal gen-<seed>-<i>",
         "seed": SEED,
         "versions": {name: version(name) for name in ("chgnet", "pymatgen", "spglib", "numpy")},
     }
-    entries = chain(parquet_crystals(path), left_out)
-    prepare(entries, HERE, source=about, n_entries=parquet_length(path) + len(left_out), seed=SEED)
+    prepare(chain(parquet_crystals(path), left_out), HERE, source=source, n_entries=len(table) + len(left_out), seed=SEED)
 
 
 if __name__ == "__main__":
