@@ -1,12 +1,13 @@
 """The demonstration dataset: crystals generated from prototypes, with CHGNet labels, not DFT.
 
-    python data/demo/make.py generate   # candidates from the seed; needs no CHGNet
-    python data/demo/make.py label      # their energies and the elements'; needs requirements-chgnet.txt; goes on where it stopped
-    python data/demo/make.py write      # crystals.parquet, references.json and the dataset, in this folder
+    python data/demo/make.py generate   # candidates, from the seed; needs no CHGNet
+    python data/demo/make.py label      # their energies and the elements'; needs data/demo/requirements.txt
+    python data/demo/make.py write      # crystals.parquet, references.json and the dataset, into this folder
 
-e_form = energy per atom - fractions . energies of the elements, all of them static CHGNet energies at the cells given.  An element's
-energy is the lowest that CHGNet gives for the AFLOW structures of one element (up to 4 atoms) over a range of volumes and, for
-the gases, for the molecule; approximate, and stored in references.json.
+Nothing is relaxed, and every energy is CHGNet's for the cell as it is.  e_form is the energy per atom minus the mean of
+the energies of the elements; that of an element is the lowest CHGNet gives for the AFLOW prototypes of one element
+with up to 4 atoms, over a range of volumes, and for the molecule where there is one.  This is approximate: metals whose
+ground state is larger (Mn) or magnetic, and solids held together by weak forces, have references somewhat too high.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from xxlib.datasets.sources import Entry, generated_crystals, parquet_crystals
-from xxlib.inputs import prototypes
+from xxlib.inputs import prototypes, substitutions
 from xxlib.inputs.crystals import Crystal, crystal_system, space_group
 from xxlib.prepare import prepare
 
@@ -91,7 +92,7 @@ def elemental_crystals():
         for number, p in enumerate(prototypes.prototypes())
         if len(p.elements) == 1 and len(p.frac) <= MOST_REFERENCE_ATOMS
     ]
-    for z in prototypes.allowed_elements():
+    for z in substitutions.ELEMENTS:
         cells = []
         for name, p in types:
             numbers = np.full(len(p.frac), z)
@@ -171,7 +172,9 @@ def write():
     e_form = [formation_energy(by_id[id], z, elements) for id, z in zip(ids, numbers)]
     kept = [value is not None and WINDOW[0] <= value <= WINDOW[1] for value in e_form]
     reasons = ["CHGNet: no energy" if v is None else f"CHGNet e_form {v:.3f} eV/atom, outside {WINDOW}" for v in e_form]
-    left_out = [Entry(id, f"prototypes, seed {SEED}", None, why) for id, why, keep in zip(ids, reasons, kept) if not keep]
+    left_out = [
+        Entry(id, f"prototypes, seed {SEED}", None, why) for id, why, keep in zip(ids, reasons, kept) if not keep
+    ]
 
     path = HERE / "crystals.parquet"
     table = table.append_column("e_form", pa.array(e_form, pa.float64()).cast(pa.float32())).filter(pa.array(kept))
@@ -183,14 +186,15 @@ def write():
     source = {
         "kind": "generated",
         "labels": LABELS,
-        "e_form": "static CHGNet energy of the unrelaxed crystal minus CHGNet energies of its elements (references.json)",
+        "e_form": "eV/atom, CHGNet's energy of the crystal as it is minus those of its elements (references.json)",
         "e_form_window": WINDOW,
         "left_out": len(left_out),
         "generator": "xxlib.inputs.prototypes.generated(seed, i) is the crystal gen-<seed>-<i>",
         "seed": SEED,
         "versions": {name: version(name) for name in ("chgnet", "pymatgen", "spglib", "numpy")},
     }
-    prepare(chain(parquet_crystals(path), left_out), HERE, source=source, n_entries=len(table) + len(left_out), seed=SEED)
+    entries = chain(parquet_crystals(path), left_out)
+    prepare(entries, HERE, source=source, n_entries=len(ids), seed=SEED)
 
 
 if __name__ == "__main__":

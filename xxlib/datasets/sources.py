@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +48,14 @@ def parquet_crystals(path) -> Iterator[Entry]:
     missing = [name for name in needed if name not in names]
     if missing:
         raise ValueError(f"{path} is no file of crystals: it has no column {', '.join(missing)}")
-    optional = {"space_group": "space_group", "reduced_formula": "formula", "split": "split"} | {name: name for name in LABELS}
+    optional = {name: name for name in ("space_group", "split", *LABELS)} | {"reduced_formula": "formula"}
     row = 0
     for batch in file.iter_batches(batch_size=1000):
         for record in batch.to_pylist():
             known = {new: record[old] for old, new in optional.items() if record.get(old) is not None}
             known = {name: value for name, value in known.items() if value == value}
-            yield _entry(record[id_name], f"{path.name} row {row}", lambda r=record: _crystal_of_record(r[id_name], r), known)
+            id, place = record[id_name], f"{path.name} row {row}"
+            yield _entry(id, place, partial(_crystal_of_record, id, record), known)
             row += 1
 
 
@@ -69,7 +71,8 @@ def cif_crystals(folder) -> Iterator[Entry]:
     """Crystals of the CIF files of a folder; ids are the paths within it, without suffix."""
     for path in cif_paths(folder):
         place = path.relative_to(folder)
-        yield _entry(str(place.with_suffix("")), str(place), lambda p=path, i=str(place.with_suffix("")): crystal_from_cif(p, i))
+        id = str(place.with_suffix(""))
+        yield _entry(id, str(place), partial(crystal_from_cif, path, id))
 
 
 def generated_crystals(n, seed) -> Iterator[Entry]:

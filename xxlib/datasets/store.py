@@ -129,24 +129,16 @@ class Dataset:
             raise DatasetError(f"{about} is missing: make the dataset with `python -m xxlib.prepare`")
         try:
             self.meta = json.loads(about.read_text())
-            version, grid, shards = self.meta["schema_version"], self.meta["grid"], self.meta["shards"]
+            version, grid = self.meta["schema_version"], self.meta["grid"]
+            shards = [(self.folder / shard["file"], shard["sha256"]) for shard in self.meta["shards"]]
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{about} is damaged ({error}): make the dataset again") from error
         if version != SCHEMA_VERSION:
             raise DatasetError(f"{about} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again")
         if grid != patterns.grid():
             raise DatasetError(f"{about} has the grid {grid}, this xxlib uses {patterns.grid()}: make it again")
-        self.shards = [self._open(shard) for shard in shards]
+        self.shards = [_open(path, digest) for path, digest in shards]
         self.first_rows = np.cumsum([0] + [shard.num_rows for shard in self.shards])
-
-    def _open(self, shard):
-        path = self.folder / shard["file"]
-        if not path.is_file():
-            raise DatasetError(f"{path} is missing: make the dataset again")
-        if sha256(path) != shard["sha256"]:
-            raise DatasetError(f"{path} does not match its sha256 in dataset.json: it is damaged, make the dataset again")
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        return table.to_batches()[0]
 
     def __len__(self):
         return int(self.first_rows[-1])
@@ -188,3 +180,12 @@ class Dataset:
 
 def _ragged(column):
     return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
+
+
+def _open(path, digest):
+    """The one record batch of a shard, memory-mapped."""
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing: make the dataset again")
+    if sha256(path) != digest:
+        raise DatasetError(f"{path} does not match its sha256 in dataset.json: it is damaged, make the dataset again")
+    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xxlib.inputs.crystals import MAX_ATOMS, RejectedCrystal, crystal_from_structure, lattice_from_cell
+from xxlib.inputs.crystals import MAX_ATOMS, RejectedCrystal, check_cell, crystal_from_structure, lattice_from_cell
 
 MAX_BYTES = 5_000_000
 MAX_LINE = 2048  # characters, the limit of CIF 1.1; pymatgen's search for quotes is quadratic in it
@@ -49,6 +49,7 @@ def crystal_from_cif(path, id):
     if min(cell) <= 0 or max(cell[3:]) >= 180:
         raise RejectedCrystal(f"impossible cell {', '.join(f'{value:g}' for value in cell)}")
     lattice = lattice_from_cell(*cell)
+    check_cell(lattice)
     sites = _sites(block.data)
     parser = _listen("pymatgen cannot read it", CifParser.from_str, text)
     turns, shifts = _operations(parser, block, lattice)
@@ -56,8 +57,8 @@ def crystal_from_cif(path, id):
     if n_places > MAX_ATOMS:  # before pymatgen, which is quadratic in them
         raise RejectedCrystal(f"{n_places:.0f} atoms, more than {MAX_ATOMS}")
 
-    # check_occu=True would rescale occupancies; check() judges them instead.
-    options = {"primitive": False, "check_occu": False, "on_error": "raise"}
+    # check_occu=True would rescale occupancies, which check() judges instead; blocks without atoms are errors to ignore.
+    options = {"primitive": False, "check_occu": False, "on_error": "ignore"}
     (structure,) = _listen("pymatgen cannot read it", parser.parse_structures, **options)
     if any("implicit hydrogens" in warning for warning in parser.warnings):
         raise RejectedCrystal("hydrogens without coordinates (_atom_site_attached_hydrogens)")
@@ -115,12 +116,15 @@ def _structure_block(file, text):
     found = [block for block in file.data.values() if set(FRACT_TAGS) & set(block.data)]
     if not found:
         raise RejectedCrystal("no atoms with fractional coordinates" if file.data else "not a CIF: no data_ block")
+    if len(found) > 1:
+        raise RejectedCrystal(f"more than one structure: {len(found)} data blocks hold atoms")
     # Counted in the text, because of blocks with one name, and of loops in one block, pymatgen keeps only the last.
-    for tag in FRACT_TAGS + [tag for tag in CELL_TAGS + OPERATION_TAGS if tag in found[0].data]:
+    for tag in FRACT_TAGS + CELL_TAGS + OPERATION_TAGS:
         count = len(re.findall(rf"^\s*{tag}(?!\S)", text, re.MULTILINE))
-        if count > 1:
+        if count > sum(tag in block.data for block in file.data.values()):
             raise RejectedCrystal(f"more than one structure: {tag} occurs {count} times")
-    foreign = [tag for tag in found[0].data if re.search("_magn|_moment|_ssg|_modulat", tag)]
+    tags = [tag for block in file.data.values() for tag in block.data]
+    foreign = [tag for tag in tags if re.search("_magn|_moment|_ssg|_modulat", tag)]
     if foreign:
         raise RejectedCrystal(f"a magnetic or modulated structure ({foreign[0]})")
     return found[0]
@@ -188,14 +192,14 @@ def _operations(parser, block, lattice):
     import spglib
     from scipy.spatial import cKDTree
 
+    listed = [np.atleast_1d(block.data[tag]) for tag in OPERATION_TAGS if tag in block.data]
+    if listed and len(listed[0]) > MAX_OPERATIONS:
+        raise RejectedCrystal(f"{len(listed[0])} symmetry operations, more than {MAX_OPERATIONS}")
     operations = _listen("pymatgen cannot read the symmetry", parser.get_symops, block)
     turns = np.array([operation.rotation_matrix for operation in operations])
     shifts = np.array([operation.translation_vector for operation in operations])
-    listed = [np.atleast_1d(block.data[tag]) for tag in OPERATION_TAGS if tag in block.data]
     if listed and len(listed[0]) != len(turns):
         raise RejectedCrystal(f"{len(listed[0])} symmetry operations, of which pymatgen reads {len(turns)}")
-    if len(turns) > MAX_OPERATIONS:
-        raise RejectedCrystal(f"{len(turns)} symmetry operations, more than {MAX_OPERATIONS}")
 
     # In a group, every operation maps the images of a general point on each other.
     images = (turns @ [0.1357, 0.2718, 0.3926] + shifts) % 1.0
@@ -213,7 +217,7 @@ def _operations(parser, block, lattice):
         if unknown or (len(turns) > 1 and any("name_hall" in warning.lower() for warning in parser.warnings)):
             raise RejectedCrystal(f"a space group that pymatgen does not know: {', '.join(sorted(names))[:100]}")
         group = spglib.get_spacegroup_type_from_symmetry(np.rint(turns), shifts, lattice)
-        if group.number in TWO_ORIGINS:
+        if group is not None and group.number in TWO_ORIGINS:
             raise RejectedCrystal(f"{group.international_short} has two origins: list its symmetry operations")
     return turns, shifts
 
@@ -260,10 +264,12 @@ def _check_formula(structure, formula):
     """The atoms have the composition of the formula in the file, where there is one, within its usual two decimals."""
     from pymatgen.core import Composition
 
+    if not isinstance(formula, str) or len(formula) > 300:  # pymatgen is quadratic in it
+        return
     try:
         stated = {element.name: amount for element, amount in Composition(formula, strict=True).items()}
-    except (ValueError, TypeError, KeyError):
-        return  # none, "?" or one in a style of its own
+    except (ValueError, KeyError):
+        return  # "?", or in a style of its own
     found = structure.composition.get_el_amt_dict()
     scale = sum(stated.values()) / sum(found.values())
     tolerance = {symbol: 0.02 + 0.005 * amount for symbol, amount in stated.items()}

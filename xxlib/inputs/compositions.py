@@ -46,7 +46,7 @@ def reduced_formula(element_ids, fractions):
         if np.abs(amounts - whole).max() < 1e-3:
             break
     else:
-        whole = np.round(fractions, 4)
+        whole = [float(f"{fraction:.4g}") for fraction in fractions]  # significant digits: a trace must not vanish
     symbols = [Element.from_Z(int(z)).symbol for z in element_ids]
     return Composition(dict(zip(symbols, map(float, whole)))).reduced_formula
 

@@ -71,18 +71,7 @@ def check(crystal):
         raise RejectedCrystal(f"element Z = {odd} has no tabulated scattering factor (Z = 1 to {MAX_ELEMENT})")
     if not ((occupancies > 0) & (occupancies <= 1 + 1e-6)).all():
         raise RejectedCrystal("an occupancy lies outside (0, 1]")
-    lengths = np.linalg.norm(crystal.lattice, axis=1)
-    if lengths.min() < CELL_LENGTH[0] or lengths.max() > CELL_LENGTH[1]:
-        shown = ", ".join(f"{length:.4g}" for length in lengths)
-        raise RejectedCrystal(f"cell lengths {shown} angstrom outside {CELL_LENGTH[0]:g}-{CELL_LENGTH[1]:g}")
-    unit = crystal.lattice / lengths[:, None]
-    angles = np.degrees(np.arccos(np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)))
-    if angles.min() < CELL_ANGLE[0] or angles.max() > CELL_ANGLE[1]:
-        shown = ", ".join(f"{angle:.4g}" for angle in angles)
-        raise RejectedCrystal(f"cell angles {shown} degree outside {CELL_ANGLE[0]:g}-{CELL_ANGLE[1]:g}")
-    height = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0).max() if crystal.volume > 0 else 0.0
-    if height < 1.0:
-        raise RejectedCrystal(f"a flat cell of volume {crystal.volume:.4g}: lattice planes {height:.3g} angstrom apart")
+    check_cell(crystal.lattice)
     volume_per_atom = crystal.volume / occupancies.sum()
     if not VOLUME_PER_ATOM[0] <= volume_per_atom <= VOLUME_PER_ATOM[1]:
         raise RejectedCrystal(
@@ -95,6 +84,23 @@ def check(crystal):
             f"{distance:.3f} angstrom apart, and the occupancies there sum to more than 1"
         )
     return crystal
+
+
+def check_cell(lattice):
+    """Raise RejectedCrystal where the cell vectors (3, 3) in angstrom are not those of a crystal."""
+    lengths = np.linalg.norm(lattice, axis=1)
+    if lengths.min() < CELL_LENGTH[0] or lengths.max() > CELL_LENGTH[1]:
+        shown = ", ".join(f"{length:.4g}" for length in lengths)
+        raise RejectedCrystal(f"cell lengths {shown} angstrom outside {CELL_LENGTH[0]:g}-{CELL_LENGTH[1]:g}")
+    unit = lattice / lengths[:, None]
+    angles = np.degrees(np.arccos(np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)))
+    if angles.min() < CELL_ANGLE[0] or angles.max() > CELL_ANGLE[1]:
+        shown = ", ".join(f"{angle:.4g}" for angle in angles)
+        raise RejectedCrystal(f"cell angles {shown} degree outside {CELL_ANGLE[0]:g}-{CELL_ANGLE[1]:g}")
+    volume = abs(np.linalg.det(lattice))
+    height = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max() if volume > 0 else 0.0
+    if height < 1.0:
+        raise RejectedCrystal(f"a flat cell of volume {volume:.4g}: lattice planes {height:.3g} angstrom apart")
 
 
 def overlap(crystal):

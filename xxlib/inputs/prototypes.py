@@ -1,10 +1,9 @@
 """Generated crystals: known structure types, decorated anew, partly substituted, distorted.
 
 A crystal is drawn in five steps:
-1. one of the AFLOW prototypes that pymatgen carries;
-2. new elements for its sublattices.  Ionic prototypes: ions drawn from pymatgen's data-mined substitution probabilities
-   (Hautier et al., Inorg. Chem. 50, 656 (2011)), neutral in sum.  The others: elements of similar radius and
-   electronegativity;
+1. one of the AFLOW prototypes that pymatgen carries (Mehl et al., Comput. Mater. Sci. 136, S1 (2017));
+2. new elements for its sublattices, as substitutions.py has them: ions, neutral in sum, where the prototype is ionic,
+   elements of similar radius and electronegativity where not;
 3. partial substitution: part of one sublattice, often of a doubled cell, goes to one more element, ordered;
 4. symmetry breaking: strain and displacements averaged over the group that one or two of the crystal's own symmetry
    operations generate, so that exactly this subgroup is left;
@@ -21,22 +20,20 @@ from functools import lru_cache
 
 import numpy as np
 
+from xxlib.inputs import substitutions
 from xxlib.inputs.crystals import SYMPREC, Crystal, RejectedCrystal, check, lattice_from_cell
 
 SHARE_OF_ELEMENTS = {1: 0.02, 2: 0.33, 3: 0.38, 4: 0.27}  # how often a crystal of so many elements is tried
 MAX_SPLITS = 2  # partial substitutions of one crystal
-MAX_PRIMITIVE_ATOMS = 20  # of a prototype, and of a cell that is doubled
+MAX_PRIMITIVE_ATOMS = 20  # of a prototype, and of what is doubled without need
 MAX_CELL_ATOMS = 40  # of the conventional cell
 MAX_VOLUME = 500.0  # cubic angstrom, of the conventional cell
 MIN_VOLUME_PER_ATOM = 5.0  # cubic angstrom; diamond has 5.7
-RADIUS_SCALE, ELECTRONEGATIVITY_SCALE = 0.15, 0.3  # angstrom, Pauling: how similar a substitute is
 
 DISTORTED = 0.4  # share of the crystals whose symmetry is broken
 STRAIN = (0.01, 0.06)  # standard deviation of the components of the strain, drawn between these
 DISPLACEMENT = (0.05, 0.25)  # angstrom, of the components of the displacements before they are averaged
 
-LAST_ELEMENT = 94
-UNKNOWN_ELEMENTS = (2, 10, 18, 36, 54, 84, 85, 86, 87, 88)  # noble gases, and those without bond parameters
 EXACT = 0.01  # angstrom, tolerance for the symmetry of what has not been distorted
 
 
@@ -49,7 +46,7 @@ class Prototype:
     frac: np.ndarray  # (n, 3)
     kinds: np.ndarray  # (n,) int, the sublattice of each site
     elements: tuple[int, ...]  # atomic number of each sublattice in the crystal that gave the type its name
-    ions: tuple[int, ...] | None  # row of each sublattice in the table of ions; None where the prototype is not ionic
+    ions: tuple[int, ...] | None  # row of each sublattice in substitutions.ions(); None where not ionic
 
 
 def generate(seed, start=0) -> Iterator[Crystal]:
@@ -72,12 +69,14 @@ def _draw(rng, id):
     candidates = [p for p in prototypes() if 0 <= n_elements - len(p.elements) <= MAX_SPLITS]
     prototype = candidates[rng.integers(len(candidates))]
     lattice, frac, kinds = prototype.lattice, prototype.frac, prototype.kinds
-    decorate, substitute = (_decorate_ionic, _similar_ion) if prototype.ions else (_decorate_alloy, _similar_element)
-    species = decorate(rng, prototype)
+    if prototype.ions:
+        species, another = substitutions.new_ions(rng, prototype.ions, np.bincount(kinds)), substitutions.another_ion
+    else:
+        species, another = substitutions.new_elements(rng, prototype.elements), substitutions.another_element
     while len(species) < n_elements:
         lattice, frac, kinds, split = _split(rng, lattice, frac, kinds)
-        species.append(substitute(rng, species, split))
-    numbers = (_ions()[0][species] if prototype.ions else np.array(species))[kinds]
+        species.append(another(rng, species, split))
+    numbers = (substitutions.ions()[0][species] if prototype.ions else np.array(species))[kinds]
     if len(np.unique(numbers)) < n_elements:
         raise RejectedCrystal("an element occurs on two sublattices")
 
@@ -88,129 +87,28 @@ def _draw(rng, id):
     return _conventional(id, lattice, frac, numbers)
 
 
-# Elements and ions
-
-
-@lru_cache(maxsize=1)
-def _bonds():
-    """Electronegativity, and the DLS radius r and its slope k by atomic number: three (95,), NaN where unknown."""
-    from pymatgen.core import Element
-    from pymatgen.core.structure_prediction.volume_predictor import bond_params
-
-    table = np.full((3, LAST_ELEMENT + 1), np.nan)
-    for z in allowed_elements():
-        element = Element.from_Z(z)
-        table[:, z] = element.X, float(bond_params[element.symbol]["r"]), float(bond_params[element.symbol]["k"])
-    return table
-
-
-def allowed_elements():
-    """Atomic numbers of the elements that crystals are made of."""
-    return [z for z in range(1, LAST_ELEMENT + 1) if z not in UNKNOWN_ELEMENTS]
-
-
-@lru_cache(maxsize=1)
-def _similarity():
-    """How alike two elements are, 0 to 1, by atomic numbers: (95, 95); 0 for those never used."""
-    from pymatgen.core import Element
-
-    z = allowed_elements()
-    radius = np.array([float(Element.from_Z(n).atomic_radius) for n in z])
-    electronegativity = _bonds()[0][z]
-    distance = ((radius[:, None] - radius) / RADIUS_SCALE) ** 2
-    distance += ((electronegativity[:, None] - electronegativity) / ELECTRONEGATIVITY_SCALE) ** 2
-    table = np.zeros((LAST_ELEMENT + 1, LAST_ELEMENT + 1))
-    table[np.ix_(z, z)] = np.exp(-distance / 2)
-    return table
-
-
-@lru_cache(maxsize=1)
-def _ions():
-    """Atomic numbers (k,), charges (k,) and substitution probabilities (k, k), row: old ion, column: new ion."""
-    from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
-
-    mined = SubstitutionProbability()
-    # Its species are a set: sorted, or the order would change from run to run.
-    ions = sorted((ion.Z, int(ion.oxi_state), ion) for ion in mined.species if ion.Z in allowed_elements())
-    table = np.array([[mined.cond_prob(new, old) for *_, new in ions] for *_, old in ions])
-    return np.array([z for z, *_ in ions]), np.array([charge for _, charge, _ in ions]), table
-
-
-def _weighted(rng, weights):
-    if not weights.sum() > 0:
-        raise RejectedCrystal("nothing to substitute")
-    return int(rng.choice(len(weights), p=weights / weights.sum()))
-
-
-def _decorate_ionic(rng, prototype):
-    """A new ion for each sublattice; the last one drawn makes the crystal neutral."""
-    _, charges, table = _ions()
-    amounts = np.bincount(prototype.kinds)
-    order = rng.permutation(len(amounts))
-    ions = [0] * len(amounts)
-    for kind in order[:-1]:
-        ions[kind] = _weighted(rng, table[prototype.ions[kind]])
-    excess = sum(amounts[kind] * charges[ions[kind]] for kind in order[:-1])
-    last = order[-1]
-    ions[last] = _weighted(rng, table[prototype.ions[last]] * (amounts[last] * charges == -excess))
-    return ions
-
-
-def _decorate_alloy(rng, prototype):
-    """A new element for each sublattice."""
-    return [_weighted(rng, _similarity()[z]) for z in prototype.elements]
-
-
-def _similar_ion(rng, ions, kind):
-    """An ion of another element and the same charge for part of a sublattice."""
-    numbers, charges, table = _ions()
-    old = ions[kind]
-    fits = (charges == charges[old]) & ~np.isin(numbers, numbers[ions])
-    return _weighted(rng, table[old] * fits)
-
-
-def _similar_element(rng, elements, kind):
-    """Another element for part of a sublattice."""
-    weights = _similarity()[elements[kind]].copy()
-    weights[elements] = 0
-    return _weighted(rng, weights)
-
-
 # Structure types
 
 
 @lru_cache(maxsize=1)
 def prototypes():
-    """The AFLOW prototypes that pymatgen carries, as far as their primitive cell has at most MAX_PRIMITIVE_ATOMS."""
+    """The AFLOW prototypes that pymatgen carries whose primitive cell has at most MAX_PRIMITIVE_ATOMS."""
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
     found = []
     for record in AFLOW_PROTOTYPE_LIBRARY:
         structure = record["snl"].structure
         numbers = np.array([site.specie.Z for site in structure])
-        lattice, frac, numbers = _standard(structure.lattice.matrix, structure.frac_coords, numbers, EXACT, primitive=True)
+        cell = structure.lattice.matrix, structure.frac_coords, numbers
+        lattice, frac, numbers = _standard(*cell, EXACT, primitive=True)
         if len(numbers) > MAX_PRIMITIVE_ATOMS:
             continue
         elements, kinds = np.unique(numbers, return_inverse=True)
         elements = tuple(int(z) for z in elements)
-        ions = _ions_of(elements, np.bincount(kinds))
-        if ions or set(elements) <= set(allowed_elements()):
+        ions = substitutions.ions_of(elements, np.bincount(kinds))
+        if ions or set(elements) <= set(substitutions.ELEMENTS):
             found.append(Prototype(record["tags"]["aflow"], lattice, frac, kinds, elements, ions))
     return tuple(found)
-
-
-def _ions_of(elements, amounts):
-    """Rows in the table of ions that make the amounts of these elements neutral; None where there are none.
-
-    Of several the likeliest, by the product of how common each ion is in the mined crystals' table.
-    """
-    numbers, charges, table = _ions()
-    common = table.sum(0)  # how readily an ion replaces others
-    choices = [np.flatnonzero(numbers == z) for z in elements]
-    neutral = [ions for ions in itertools.product(*choices) if amounts @ charges[list(ions)] == 0]
-    if not neutral:
-        return None
-    return tuple(int(ion) for ion in max(neutral, key=lambda ions: common[list(ions)].prod()))
 
 
 # Partial substitution and distortion
@@ -270,7 +168,7 @@ def _permutation(lattice, frac, numbers, rotation, translation):
 
 
 def _generated_group(operations):
-    """Rotations (g, 3, 3) and permutations (g, n) of the group that some operations (rotation, permutation) generate."""
+    """Rotations (g, 3, 3) and permutations (g, n) of the group that operations (rotation, permutation) generate."""
     identity = (np.eye(3, dtype=operations[0][0].dtype), np.arange(len(operations[0][1])))
     group, new = {}, [identity]
     while new:
@@ -285,6 +183,19 @@ def _generated_group(operations):
 
 
 # Cells
+
+
+@lru_cache(maxsize=1)
+def _bonds():
+    """Electronegativity, DLS radius (angstrom) and its slope by atomic number: (3, 95), NaN where unknown."""
+    from pymatgen.core import Element
+    from pymatgen.core.structure_prediction.volume_predictor import bond_params
+
+    table = np.full((3, substitutions.LAST_ELEMENT + 1), np.nan)
+    for z in substitutions.ELEMENTS:
+        element = Element.from_Z(z)
+        table[:, z] = element.X, float(bond_params[element.symbol]["r"]), float(bond_params[element.symbol]["k"])
+    return table
 
 
 def dls_scale(lattice, frac, numbers):

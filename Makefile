@@ -1,0 +1,39 @@
+# Two commands for a newcomer: `make run` and `make test`.  Both may be interrupted and run again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
+
+export MPLBACKEND := agg
+export OPENBLAS_NUM_THREADS := 1
+
+.PHONY: run test lab stress lint
+.DELETE_ON_ERROR:
+
+# The virtual environment; made again where requirements.txt has changed, finished where an install was interrupted.
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar off --quiet -r requirements.txt
+	$(BIN)/python -m pip install --progress-bar off --quiet --no-deps -e .
+	touch $@
+
+# Executed copies of the notebooks go to build/notebooks, their figures to figures/demo.
+run: $(READY)
+	@for notebook in $(NOTEBOOKS); do \
+		echo "--- $$notebook"; \
+		$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir build/notebooks $$notebook || exit 1; \
+	done
+	@$(BIN)/python -m xxlib.analysis.tables
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not stress" --durations=10 tests
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --durations=0 notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab --notebook-dir=.
+
+# What is too long for every change.
+stress: $(READY)
+	$(BIN)/python -m pytest -m stress --durations=10 tests

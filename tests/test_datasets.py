@@ -1,0 +1,188 @@
+"""Datasets: what is written is read, what is damaged is refused, what must not leak does not."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from xxlib.datasets import batches, splits
+from xxlib.datasets.sources import Entry
+from xxlib.datasets.store import Dataset, DatasetError
+from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.inputs import patterns
+from xxlib.inputs.crystals import Crystal
+from xxlib.inputs.diffraction import sticks
+from xxlib.prepare import prepare
+
+
+def rock_salt(a, first, second, id):
+    frac = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    return Crystal(id, np.eye(3) * a, np.array([first] * 4 + [second] * 4), np.array(frac, float), np.ones(8))
+
+
+def rock_salts(n=12):
+    pairs = [(first, second) for first in (3, 11, 19, 37) for second in (9, 17, 35)][:n]
+    return [rock_salt(4.0 + 0.1 * i, first, second, f"rs-{i}") for i, (first, second) in enumerate(pairs)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A dataset of 12 rock salts; every third without e_form; one crystal rejected."""
+    folder = tmp_path_factory.mktemp("data") / "rock-salts"
+    names = ["train"] * 8 + ["val"] * 2 + ["test"] * 2
+    entries = [
+        Entry(c.id, "here", c, known={"split": names[i]} | ({"e_form": -float(i)} if i % 3 else {}))
+        for i, c in enumerate(rock_salts())
+    ]
+    entries.append(Entry("bad", "there", None, reason="no atoms"))
+    assert prepare(entries, folder, source={"name": "rock salts"}, progress=False) == (12, 1)
+    return folder
+
+
+def copied(folder, tmp_path, **changes):
+    """A copy of the dataset with changes in dataset.json."""
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    meta = json.loads((tmp_path / "dataset.json").read_text()) | changes
+    (tmp_path / "dataset.json").write_text(json.dumps(meta))
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder):
+    dataset = Dataset(folder)
+    crystals = rock_salts()
+    assert len(dataset) == 12 and list(dataset.column("id")) == [crystal.id for crystal in crystals]
+    assert dataset.column("formula")[1] == "LiCl"
+    rows = np.array([7, 0, 3])
+    two_theta, offsets = dataset.take("two_theta", rows)
+    intensity, _ = dataset.take("intensity", rows)
+    for b, row in enumerate(rows):
+        lines = sticks(crystals[row])
+        assert np.array_equal(two_theta[offsets[b] : offsets[b + 1]], lines.two_theta.astype(np.float32))
+        assert np.array_equal(intensity[offsets[b] : offsets[b + 1]], lines.intensity.astype(np.float16))
+    assert (dataset.column("space_group") == 225).all() and (dataset.column("symmetry_source") == "spglib").all()
+
+
+def test_missing_labels_stay_missing(folder):
+    labels = Dataset(folder).labels
+    assert np.isnan(labels["e_form"][::3]).all() and np.isfinite(labels["e_form"][1::3]).all()
+    assert np.isnan(labels["band_gap"]).all() and (labels["crystal_system"] == 6).all()
+
+
+def test_memory_is_mapped_not_copied(folder):
+    dataset = Dataset(folder)
+    values = dataset._ragged[0]["two_theta"].values
+    assert not values.flags.owndata and not values.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema_version": 99}, "schema version 99"),
+        ({"grid": {"start": 10.0, "step": 0.02, "n_points": 4250}}, "grid"),
+        ({"shards": [{"file": "shard-00007.arrow", "rows": 1, "sha256": ""}]}, "shard-00007.arrow is missing"),
+        ({"shards": [{"file": "shard-00000.arrow", "rows": 1, "sha256": "0" * 64}]}, "does not match its sha256"),
+        ({"shards": 3}, "damaged"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_one_clear_line(folder, tmp_path, changes, words):
+    with pytest.raises(DatasetError, match=words) as error:
+        Dataset(copied(folder, tmp_path, **changes))
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_flipped_bit_in_a_shard_is_noticed(folder, tmp_path):
+    shard = copied(folder, tmp_path) / "shard-00000.arrow"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"shard-00000\.arrow does not match its sha256"):
+        Dataset(tmp_path)
+
+
+def test_an_unfinished_or_missing_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"dataset\.json is missing"):
+        Dataset(tmp_path)
+
+
+def test_a_finished_dataset_is_not_overwritten(folder):
+    with pytest.raises(DatasetError, match="already holds a dataset"):
+        prepare([], folder, source={}, progress=False)
+
+
+def test_nothing_accepted_says_why(tmp_path):
+    with pytest.raises(DatasetError, match=r"1 were rejected: there: no atoms"):
+        prepare([Entry("bad", "there", None, reason="no atoms")], tmp_path / "d", source={}, progress=False)
+
+
+# ---------------------------------------------------------------- splits
+
+
+def test_a_formula_is_in_one_split_whatever_surrounds_it():
+    formulas = np.array([f"X{i % 500}" for i in range(2000)])
+    names = splits.by_formula(formulas)
+    for formula in np.unique(formulas):
+        assert len(set(names[formulas == formula])) == 1
+    assert np.array_equal(splits.by_formula(formulas[::-1])[::-1], names)
+    assert 0.7 < np.mean(names == "train") < 0.9 and set(names) == {"train", "val", "test"}
+    assert not np.array_equal(splits.by_formula(formulas, seed=1), names)
+
+
+def test_random_split_keeps_sizes_and_never_touches_experimental():
+    names = np.array(["train"] * 80 + ["val"] * 10 + ["test"] * 10 + ["experimental"] * 7)
+    dealt = splits.by_random(names, seed=3)
+    assert sorted(dealt) == sorted(names) and (dealt[-7:] == "experimental").all()
+    assert not np.array_equal(dealt, names) and np.array_equal(dealt, splits.by_random(names, seed=3))
+
+
+# ---------------------------------------------------------------- targets and batches
+
+
+def test_normaliser_is_mean_and_standard_deviation_of_the_labelled():
+    normaliser = Normaliser.fit([1.0, 3.0, np.nan])
+    assert (normaliser.mean, normaliser.std) == (2.0, 1.0)
+    assert normaliser.restore(normaliser.normalise(5.0)) == 5.0
+    with pytest.raises(ValueError, match="no spread"):
+        Normaliser.fit([2.0, 2.0])
+
+
+def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
+    dataset, rows = Dataset(folder), np.array([4, 3, 11])
+    targets = [TARGETS["e_form"], TARGETS["crystal_system"]]
+    batch = batches.make_batch(dataset, rows, targets, {"e_form": Normaliser(-5.0, 2.0)})
+    crystals = rock_salts()
+    assert batch.tokens.shape == (3, 17, 250) and batch.element_ids.shape == (3, 2)
+    for b, row in enumerate(rows):
+        exact = patterns.pattern(sticks(crystals[row]))
+        assert np.abs(patterns.unpatchify(batch.tokens[b]).numpy() - exact).max() < 0.06  # stored as f4 and f2
+        assert batch.element_ids[b].tolist() == sorted(set(crystals[row].atomic_numbers.tolist()))
+    assert torch.allclose(batch.fractions.sum(1), torch.ones(3))
+    assert batch.targets["e_form"][0] == (-4 + 5) / 2 and torch.isnan(batch.targets["e_form"][1])
+    assert batch.targets["crystal_system"].tolist() == [6, 6, 6]
+
+
+def test_compositions_are_padded_with_nothing(tmp_path):
+    mixed = rock_salt(5.0, 11, 17, "mixed")
+    mixed = Crystal("mixed", mixed.lattice, np.array([11, 11, 19, 19, 17, 17, 17, 35]), mixed.frac_coords, np.ones(8))
+    entries = [Entry("a", "", rock_salts()[0], known={"split": "train"}), Entry("b", "", mixed, known={"split": "train"})]
+    prepare(entries, tmp_path / "d", source={}, progress=False)
+    element_ids, fractions = batches.padded_compositions(Dataset(tmp_path / "d"), np.array([0, 1]))
+    assert element_ids.tolist() == [[3, 9, 0, 0], [11, 17, 19, 35]]
+    assert np.allclose(fractions, [[0.5, 0.5, 0, 0], [0.25, 0.375, 0.25, 0.125]])
+
+
+def test_every_epoch_sees_every_crystal_once_and_depends_on_nothing_else():
+    rows = np.arange(100, 137)
+    seen = np.concatenate([batches.training_rows(rows, step, 10, seed=5) for step in range(37)])
+    for epoch in range(10):
+        assert sorted(seen[37 * epoch : 37 * (epoch + 1)]) == list(rows)
+    assert not np.array_equal(seen[:37], seen[37:74])
+    assert np.array_equal(batches.training_rows(rows, 9, 10, seed=5), seen[90:100])
+    assert not np.array_equal(batches.training_rows(rows, 9, 10, seed=6), seen[90:100])
+
+
+def test_drawn_targets_are_uniform_and_repeatable():
+    drawn = torch.cat([batches.drawn_targets(2, step, 100, seed=0) for step in range(50)])
+    assert abs(drawn.float().mean().item() - 0.5) < 0.03
+    assert torch.equal(batches.drawn_targets(2, 7, 100, seed=0), drawn[700:800])

@@ -1,0 +1,90 @@
+"""The shape of the house: who may import whom, and what a training node does without."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xxlib import PROJECT
+
+# Imports go one way; a room may use itself and what stands before it.
+MAY_IMPORT = {
+    "inputs": {"inputs"},
+    "datasets": {"inputs", "datasets"},
+    "models": {"models"},
+    "training": {"inputs", "datasets", "models", "training"},
+    "analysis": {"inputs", "datasets", "models", "training", "analysis"},
+}
+MODULES = sorted((PROJECT / "xxlib").rglob("*.py"))
+
+
+def imports(path, top_level_only=False):
+    """Names of the modules that a file imports."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def name_of(path):
+    return str(path.relative_to(PROJECT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_one_way(path):
+    parts = path.relative_to(PROJECT / "xxlib").parts
+    room = parts[0] if len(parts) > 1 else None
+    for name in imports(path):
+        if name.startswith("xxlib.") and room:
+            target = name.split(".")[1]
+            assert target in MAY_IMPORT[room] or target == "PROJECT", f"{name_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_rooms_know_only_their_own_tools(path):
+    parts = path.relative_to(PROJECT / "xxlib").parts
+    roots = {name.split(".")[0] for name in imports(path)}
+    top_level = {name.split(".")[0] for name in imports(path, top_level_only=True)}
+    if parts[0] == "inputs" or parts[-1] == "plots.py":
+        assert "torch" not in roots
+    if parts[0] == "models":
+        assert not roots & {"numpy", "pandas", "pyarrow", "pymatgen"}
+    assert not top_level & {"pymatgen", "spglib", "ipywidgets"}, "import it inside the function that needs it"
+    if parts[-1] == "losses.py":
+        assert not any(name.startswith("xxlib") for name in imports(path))
+
+
+def test_a_training_node_needs_no_pymatgen():
+    blocked = "import sys; sys.modules['pymatgen'] = sys.modules['spglib'] = None; import xxlib.train, xxlib.launch"
+    subprocess.run([sys.executable, "-c", blocked], check=True)
+
+
+def test_nothing_happens_at_import():
+    """No thread setting, seed or folder comes from importing."""
+    code = (
+        "import torch; torch.manual_seed(1); before = torch.get_rng_state(), torch.get_num_threads()\n"
+        "import xxlib.train, xxlib.launch, xxlib.prepare\n"
+        "assert torch.equal(before[0], torch.get_rng_state()) and before[1] == torch.get_num_threads()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_no_drawers():
+    drawers = {"utils", "common", "base", "helpers", "misc"}
+    assert not [path for path in MODULES if path.stem in drawers]
+
+
+def test_the_readme_shows_the_house_as_it_is():
+    readme = (PROJECT / "README.md").read_text()
+    for path in MODULES:
+        if path.name != "__init__.py":
+            assert path.name in readme, f"README.md's map lacks {name_of(path)}"
+
+
+def test_shared_data_is_named_by_the_tests_and_run_scripts_only():
+    tracked = [*MODULES, *Path(PROJECT / "notebooks").glob("*.ipynb"), *Path(PROJECT / "tests").glob("test_*.py")]
+    assert not [name_of(path) for path in tracked if "../" + "shared" in path.read_text()]

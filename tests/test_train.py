@@ -1,0 +1,201 @@
+"""Trainings as users start them: real processes on a real, small dataset."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from xxlib import PROJECT, launch, train
+from xxlib.datasets.sources import Entry
+from xxlib.models.config import ModelConfig
+from xxlib.prepare import prepare
+from xxlib.training import runs
+from xxlib.training.config import ConfigError, RunConfig
+
+from test_datasets import rock_salt
+
+TINY = ModelConfig(
+    d_model=32, n_layers=2, n_heads=2, composition_d_ff=32, xrd_d_ff=32, d_fused=32, fusion_layers=2, fusion_heads=2,
+    fusion_d_ff=32, dropout=0.1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """48 rock salts whose energy follows the cell and the anion."""
+    folder = tmp_path_factory.mktemp("trainings") / "rock-salts"
+    entries = []
+    for i in range(48):
+        first, second, a = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3], 4.0 + 0.05 * i
+        known = {"e_form": -0.1 * second + 0.8 * (a - 5), "split": ("train", "val", "test")[max(0, i % 6 - 3)]}
+        entries.append(Entry(f"rs-{i}", "here", rock_salt(a, first, second, f"rs-{i}"), known=known))
+    prepare(entries, folder, source={"name": "rock salts"}, progress=False)
+    return folder
+
+
+def config(dataset, name="tiny", **changes):
+    values = {"name": name, "preset": "tiny", "dataset": str(dataset), "batch_size": 8, "n_steps": 40,
+              "learning_rate": 1e-3, "n_threads": 1, "model": TINY}  # fmt: skip
+    return RunConfig(**(values | changes))
+
+
+def run_folder(tmp_path, run):
+    folder = tmp_path / run.name
+    folder.mkdir()
+    run.save(folder / "run.json")
+    return folder
+
+
+def start(folder, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "xxlib.train", str(folder / "run.json")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def test_it_learns_sixteen_crystals(dataset, tmp_path):
+    """Both modalities are needed: the anion is in the composition, the cell in the pattern."""
+    model = dataclasses.replace(TINY, dropout=0.0)
+    run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3, model=model)
+    folder = run_folder(tmp_path, run)
+    train.train(run, folder)
+    losses = [line["train/loss"] for line in runs.metrics(folder)]
+    assert losses[-1] < 0.01 < losses[0]
+
+
+def test_a_finished_run_leaves_what_the_readme_promises(dataset, tmp_path):
+    run = config(dataset, targets=("e_form", "crystal_system"))
+    folder = run_folder(tmp_path, run)
+    process = start(folder)
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "sample/s" in errors and json.loads(out.split(": ", 1)[1])["test/e_form_mae"] > 0
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"run.json", "metrics.jsonl", "model.safetensors", "model.safetensors.sha256",
+                     "predictions.parquet", "results.json"}  # fmt: skip
+    result = runs.results(folder)
+    lines = runs.metrics(folder)
+    assert len(lines) == train.EVALUATIONS and lines[-1]["samples"] == 40 * 8 == result["samples"]
+    best = min(lines, key=lambda line: line["val/error"])
+    assert result["best_step"] == best["step"] and result["val/e_form_mae"] == pytest.approx(best["val/e_form_mae"])
+    table = pq.read_table(folder / "predictions.parquet").to_pandas()
+    test = table[table.split == "test"]
+    assert set(table.split) == {"val", "test"}
+    assert np.abs(test.e_form - test.e_form_predicted).mean() == pytest.approx(result["test/e_form_mae"], rel=1e-4)
+    assert {"dataset", "split", "preset", "seed", "commit", "hardware", "samples"} <= set(result)
+
+
+def test_a_search_never_sees_test(dataset, tmp_path):
+    run = config(dataset, n_steps=2, evaluate_test=False)
+    folder = run_folder(tmp_path, run)
+    result = train.train(run, folder)
+    assert not any(name.startswith("test/") for name in result)
+    assert set(pq.read_table(folder / "predictions.parquet")["split"].to_pylist()) == {"val"}
+
+
+def test_normalisers_know_train_only(dataset, tmp_path):
+    run = config(dataset, n_steps=1)
+    folder = run_folder(tmp_path, run)
+    train.train(run, folder)
+    _, about = runs.load_model(folder)
+    values = train.Dataset(dataset).labels["e_form"][train.Dataset(dataset).indices("train")]
+    assert about["normalisers"]["e_form"] == {"mean": pytest.approx(values.mean()), "std": pytest.approx(values.std())}
+
+
+def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path):
+    weights = {}
+    for name, seed in (("one", 0), ("two", 0), ("other", 1)):
+        run = config(dataset, name=name, seed=seed, n_steps=10)
+        folder = run_folder(tmp_path, run)
+        train.train(run, folder)
+        weights[name] = load_file(folder / "model.safetensors")
+    same = [bool((weights["one"][name] == weights["two"][name]).all()) for name in weights["one"]]
+    other = [bool((weights["one"][name] == weights["other"][name]).all()) for name in weights["one"]]
+    assert all(same) and not all(other)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(dataset, tmp_path):
+    """kill -9 in the middle, start again: weights, metrics and predictions of an uninterrupted run."""
+    whole, broken = (config(dataset, name=name, n_steps=200) for name in ("whole", "broken"))
+    folders = [run_folder(tmp_path, run) for run in (whole, broken)]
+    _, errors = start(folders[0]).communicate(timeout=300)
+    process = start(folders[1])
+    while len(runs.metrics(folders[1])) < 7:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert runs.results(folders[1]) is None and (folders[1] / "state.pt").exists()
+    again = start(folders[1])
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    states = [load_file(folder / "model.safetensors") for folder in folders]
+    assert all((states[0][name] == states[1][name]).all() for name in states[0])
+    tables = [pq.read_table(folder / "predictions.parquet") for folder in folders]
+    assert tables[0].equals(tables[1])
+    lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in runs.metrics(folder)] for folder in folders]
+    assert lines[0] == lines[1]
+
+
+def test_a_damaged_state_is_refused_in_one_line(dataset, tmp_path):
+    run = config(dataset, n_steps=200)
+    folder = run_folder(tmp_path, run)
+    process = start(folder)
+    while not (folder / "state.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    with open(folder / "state.pt", "r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff")
+    again = start(folder)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 1
+    assert errors.strip().splitlines()[-1].startswith("train: ") and "does not match its sha256" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("damage", ["key", "dataset", "grid"])
+def test_what_does_not_fit_is_one_clear_line(dataset, tmp_path, damage):
+    copy = tmp_path / "dataset"
+    shutil.copytree(dataset, copy)
+    run = config(copy)
+    folder = run_folder(tmp_path, run)
+    words = {"key": "unknown key colour", "dataset": "does not match its sha256", "grid": "grid"}[damage]
+    if damage == "key":
+        values = json.loads((folder / "run.json").read_text()) | {"colour": "blue"}
+        (folder / "run.json").write_text(json.dumps(values))
+    elif damage == "dataset":
+        os.truncate(copy / "shard-00000.arrow", 1000)
+    else:
+        meta = json.loads((copy / "dataset.json").read_text())
+        meta["grid"]["step"] = 0.01
+        (copy / "dataset.json").write_text(json.dumps(meta))
+    process = start(folder)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1 and "Traceback" not in errors
+    assert words in errors.strip().splitlines()[-1]
+
+
+def test_launch_trains_once_and_tells_why_it_failed(dataset, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    run = config(dataset, n_steps=4)
+    result = launch.train(run)
+    assert result == runs.results(tmp_path / "tiny") and "sample/s" in capfd.readouterr().err
+    before = (tmp_path / "tiny" / "results.json").stat().st_mtime_ns
+    assert launch.train(run) == result and (tmp_path / "tiny" / "results.json").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match="another run"):
+        launch.train(config(dataset, n_steps=5))
+    with pytest.raises(launch.TrainingFailed, match=r"lost failed \(exit status 1\):\n.*dataset\.json is missing"):
+        launch.train(config(tmp_path / "nowhere", name="lost"))
+    assert str(PROJECT) not in (tmp_path / "tiny" / "results.json").read_text()

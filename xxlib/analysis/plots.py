@@ -1,0 +1,309 @@
+"""Figures: arrays in, a matplotlib Figure out; units on the axes, colours that colour-blind readers tell apart."""
+
+from itertools import pairwise
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import LogNorm, PowerNorm
+from matplotlib.patches import Circle, Rectangle
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from xxlib import PROJECT
+from xxlib.analysis.metrics import classification_metrics, regression_metrics
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.inputs.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA, patchify
+
+# Paul Tol's "bright" scheme has exactly seven colours; the crystal systems have these in every figure.
+PALETTE = dict(
+    zip(CRYSTAL_SYSTEMS, ("#BBBBBB", "#EE6677", "#CCBB44", "#228833", "#66CCEE", "#4477AA", "#AA3377"), strict=True)
+)
+# Everything else that is told apart by colour: Okabe and Ito's colours, without those too pale for a line.
+LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
+DASHES = ("-", "--", ":", "-.")
+
+ANGLE, INTENSITY = "2θ (degree)", "intensity (0-100)"
+ATOM_RADIUS = 0.4  # of the atomic radius: drawn small enough to see what lies behind
+
+
+def save_figure(figure, name):
+    """Save a Figure as figures/<name>.png and return the path; `name` may hold folders, as in "mp36k/elements"."""
+    path = PROJECT / "figures" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    return path
+
+
+# Crystals and their patterns
+
+
+def cell(crystal, title=""):
+    """The unit cell of a Crystal in projection, seen along its b axis from a little above; scale in angstrom.
+
+    Atoms on the border are drawn at every place of the cell they have.  Of a mixed site the last atom shows.
+    """
+    from pymatgen.core import Element
+
+    view = _rotation(0, -75) @ _rotation(2, -20)
+    corners = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)  # (8, 3)
+    frac = crystal.frac_coords % 1.0
+    frac = np.where(frac > 1 - 1e-3, frac - 1, frac)
+    images = frac[:, None] + corners  # (n, 8, 3)
+    inside = (images < 1 + 1e-3).all(-1)  # (n, 8)
+    numbers = np.broadcast_to(crystal.atomic_numbers[:, None], inside.shape)[inside]
+    x, y, depth = view @ (images[inside] @ crystal.lattice).T
+
+    figure, axes = _subplots(size=(4.5, 4))
+    ax = axes[0, 0]
+    places = corners @ crystal.lattice @ view.T
+    for i, j in np.argwhere(np.abs(corners[:, None] - corners).sum(-1) == 1):
+        ax.plot(*places[[i, j], :2].T, color="0.4", linewidth=0.8, zorder=places[[i, j], 2].min() - 0.1)
+    for name, end in zip("abc", crystal.lattice @ view.T):
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+        ax.text(*(end[:2] / 2), f"$\\mathit{{{name}}}$", ha="center", va="center", bbox=white, zorder=100)
+    for k, z in enumerate(np.unique(numbers)):
+        element = Element.from_Z(int(z))
+        radius = ATOM_RADIUS * float(element.atomic_radius or 1.5)
+        style = {"facecolor": LINES[k % len(LINES)], "edgecolor": "black", "linewidth": 0.6}
+        for i in np.flatnonzero(numbers == z):
+            ax.add_patch(Circle((x[i], y[i]), radius, zorder=depth[i], **style))
+        ax.scatter([], [], s=60, label=element.symbol, **style)
+    ax.set(aspect="equal", xlabel="angstrom", ylabel="angstrom", title=title)
+    ax.margins(0.15)
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def _rotation(axis, degrees):
+    """Matrix (3, 3) of a rotation about x, y or z (axis 0, 1, 2)."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[i, i] = matrix[j, j] = cos
+    matrix[i, j], matrix[j, i] = -sin, sin
+    return matrix
+
+
+def diffraction(sticks, pattern, title="", n_labels=6):
+    """Sticks of one crystal, the strongest with their hkl, below its pattern (4250,)."""
+    figure, (top, bottom) = _subplots(2, 1, size=(8, 4.5), sharex=True)
+    top[0].plot(TWO_THETA, pattern, color=LINES[0], linewidth=1)
+    bottom[0].vlines(sticks.two_theta, 0, sticks.intensity, color=LINES[1], linewidth=1)
+    for i in np.argsort(-sticks.intensity)[:n_labels]:
+        signed = [f"$\\bar{{{-h}}}$" if h < 0 else str(h) for h in sticks.hkl[i].tolist()]
+        hkl = ("" if np.abs(sticks.hkl[i]).max() < 10 else " ").join(signed)
+        at = (sticks.two_theta[i], sticks.intensity[i])
+        bottom[0].annotate(hkl, at, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
+    for ax, what in ((top[0], "pattern"), (bottom[0], "sticks")):
+        ax.set(ylabel=INTENSITY, ylim=(0, 112), xlim=(TWO_THETA[0], TWO_THETA[-1]))
+        ax.text(0.99, 0.95, what, transform=ax.transAxes, ha="right", va="top")
+    bottom[0].set_xlabel(ANGLE)
+    top[0].set_title(title)
+    return figure
+
+
+def tokens(pattern, title=""):
+    """A pattern (4250,) cut into its 17 tokens: above in place, below one token a row, as the encoder reads them."""
+    edges = TWO_THETA[0] + STEP * POINTS_PER_TOKEN * np.arange(N_TOKENS + 1)
+    figure, (top, bottom) = _subplots(2, 1, size=(8, 6), height_ratios=(1, 1.4))
+    ax = top[0]
+    for k, (left, right) in enumerate(pairwise(edges)):
+        ax.axvspan(left, right, color=("0.93", "white")[k % 2], zorder=0)
+        ax.text((left + right) / 2, 104, str(k + 1), ha="center", fontsize=9)
+    ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=1)
+    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=edges[[0, -1]], ylim=(0, 115), title=title, xticks=range(10, 91, 10))
+
+    ax = bottom[0]
+    width = STEP * POINTS_PER_TOKEN  # degree
+    # Most of a pattern is low: the square root of the intensity shows weak peaks beside strong ones.
+    image = ax.imshow(
+        patchify(pattern), aspect="auto", cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest",
+        extent=(0, width, N_TOKENS + 0.5, 0.5),
+    )  # fmt: skip
+    ax.hlines(np.arange(1.5, N_TOKENS), 0, width, color="white", linewidth=1)
+    ax.set(xlabel="2θ from the start of the token (degree)", ylabel="token", yticks=range(1, N_TOKENS + 1))
+    ax.tick_params(axis="y", labelsize=8)
+    figure.colorbar(image, ax=ax, label=INTENSITY, ticks=(0, 10, 25, 50, 100))
+    return figure
+
+
+# What a dataset holds
+
+
+def patterns_by_system(patterns, systems, names, title=""):
+    """Patterns (n, 4250), one above the other, in the colours of their crystal systems; names: written at each."""
+    if len(patterns) == 0:
+        raise ValueError("no pattern: nothing to draw")
+    figure, axes = _subplots(size=(8, 0.75 * len(patterns) + 0.8))
+    ax = axes[0, 0]
+    for k, (pattern, system, name) in enumerate(zip(patterns, systems, names, strict=True)):
+        base = 120 * (len(patterns) - 1 - k)
+        ax.fill_between(TWO_THETA, base, base + pattern, color=PALETTE[system], linewidth=0)
+        ax.plot(TWO_THETA, base + pattern, color="black", linewidth=0.5)
+        ax.text(90.5, base + 10, f"{name}\n{system}", fontsize=9)
+    ax.set(xlabel=ANGLE, ylabel=INTENSITY + ", shifted", xlim=(5, 90), yticks=[], title=title)
+    return figure
+
+
+def elements(counts, n_crystals, title=""):
+    """Periodic table of how many crystals contain each element.
+
+    counts: (n,) number of crystals by atomic number (counts[0] is ignored), as np.bincount of element_ids makes them.
+    """
+    from pymatgen.core import Element
+
+    counts = np.asarray(counts)
+    if not counts[1:].any():
+        raise ValueError("no element in any crystal: nothing to draw")
+    most = max(counts[1:].max(), 10)
+    norm, colours = LogNorm(max(1, most / 1000), most), plt.get_cmap("YlGnBu")
+    figure, axes = _subplots(size=(9, 5))
+    ax = axes[0, 0]
+    for z in range(1, 119):
+        element = Element.from_Z(z)
+        f_block = 57 <= z <= 71 or 89 <= z <= 103
+        column = 3 + (z - 57) % 32 if f_block else element.group
+        row = element.row + 2.3 if f_block else element.row
+        count = int(counts[z]) if z < len(counts) else 0
+        fill = colours(norm(count)) if count else "white"
+        ink = "white" if count and norm(count) > 0.55 else "black" if count else "0.6"
+        ax.add_patch(
+            Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, facecolor=fill, edgecolor="0.75", linewidth=0.5)
+        )
+        ax.text(column, row - 0.08, element.symbol, ha="center", va="center", color=ink, fontsize=10)
+        if count:
+            share = 100 * count / n_crystals
+            shown = f"{share:.1f}" if share >= 0.1 else "<0.1"
+            ax.text(column, row + 0.32, shown, ha="center", va="center", color=ink, fontsize=7)
+    ax.set(xlim=(0.4, 18.6), ylim=(9.9, 0.4), aspect="equal", title=title)
+    ax.set_axis_off()
+    scale = plt.cm.ScalarMappable(norm, colours)
+    bar = figure.colorbar(scale, cax=ax.inset_axes((0.19, 0.82, 0.44, 0.03)), orientation="horizontal", extend="min")
+    bar.set_label(f"crystals with the element, of {n_crystals:,} (below the symbol: %)", fontsize=9)
+    bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    return figure
+
+
+def crystal_systems(names, title=""):
+    """How many crystals belong to each crystal system; names: (n,) of CRYSTAL_SYSTEMS."""
+    names = np.asarray(names)
+    if len(names) == 0:
+        raise ValueError("no crystal: nothing to draw")
+    counts = np.array([(names == system).sum() for system in CRYSTAL_SYSTEMS])
+    figure, axes = _subplots(size=(8.5, 3.8))
+    ax = axes[0, 0]
+    bars = ax.bar(CRYSTAL_SYSTEMS, counts, color=list(PALETTE.values()), edgecolor="black", linewidth=0.6)
+    ax.bar_label(bars, [f"{100 * count / len(names):.1f} %" for count in counts], padding=2)
+    ax.set(xlabel="crystal system", ylabel="number of crystals", title=title)
+    ax.margins(y=0.12)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    return figure
+
+
+# What a model says
+
+
+def parity(panels, quantity, unit, title=""):
+    """Predicted against true values, one panel a model, coloured by the number of crystals in a place.
+
+    panels: name -> (true (n,), predicted (n,)) in `unit`; crystals without a label (NaN) are left out.
+    """
+    known = {}
+    for name, (true, predicted) in panels.items():
+        true, predicted = np.asarray(true, float), np.asarray(predicted, float)
+        known[name] = true[np.isfinite(true)], predicted[np.isfinite(true)]
+        if len(known[name][0]) == 0:
+            raise ValueError(f"{name} has no crystal with a label: nothing to draw")
+    if not known:
+        raise ValueError("no model: nothing to draw")
+    every = np.concatenate([values for pair in known.values() for values in pair])
+    low, high = every.min(), every.max()
+    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+
+    figure, axes = _subplots(1, len(known), size=(3.4 * len(known) + 0.8, 3.9), sharex=True, sharey=True)
+    cells = [
+        ax.hexbin(*pair, gridsize=55, extent=(low, high, low, high), mincnt=1, cmap="viridis", linewidths=0.1)
+        for ax, pair in zip(axes[0], known.values())
+    ]
+    norm = LogNorm(1, max(2, *(cell.get_array().max() for cell in cells)))  # one colour scale for all panels
+    for ax, drawn, (name, pair) in zip(axes[0], cells, known.items()):
+        drawn.set_norm(norm)
+        metrics = regression_metrics(*pair)
+        ax.plot([low, high], [low, high], color="black", linewidth=0.8, linestyle="--")
+        words = f"MAE {metrics['mae']:.3f} {unit}\n$R^2$ {metrics['r2']:.3f}\nn {len(pair[0]):,}"
+        ax.text(0.04, 0.96, words, transform=ax.transAxes, va="top", fontsize=9)
+        ax.set(xlabel=f"true {quantity} ({unit})", xlim=(low, high), ylim=(low, high), aspect="equal", title=name)
+    axes[0, 0].set_ylabel(f"predicted {quantity} ({unit})")
+    bar = figure.colorbar(cells[-1], ax=axes[0, -1], label="crystals in a cell", fraction=0.05)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    bar.ax.yaxis.set_minor_formatter("")
+    figure.suptitle(title)
+    return figure
+
+
+def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
+    """Which class is taken for which, one panel a model: share of each true class in colour, numbers of crystals below.
+
+    panels: name -> (true (n,) class indices, NaN = no label; probabilities (n, K)).
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    K = len(classes)
+    figure, axes = _subplots(1, len(panels), size=(4.6 * len(panels) + 1.8, 5.4), sharey=True)
+    for ax, (name, (true, probabilities)) in zip(axes[0], panels.items()):
+        true, probabilities = np.asarray(true, float), np.asarray(probabilities)
+        known = np.isfinite(true)
+        if not known.any():
+            raise ValueError(f"{name} has no crystal with a label: nothing to draw")
+        pairs = K * true[known].astype(int) + probabilities[known].argmax(1)
+        counts = np.bincount(pairs, minlength=K * K).reshape(K, K)  # (true, predicted)
+        shares = 100 * counts / counts.sum(1, keepdims=True).clip(1)
+        image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        for i, j in np.ndindex(K, K):
+            if counts[i, j]:
+                words, ink = f"{shares[i, j]:.0f} %\n{counts[i, j]:,}", "white" if shares[i, j] > 55 else "black"
+                ax.text(j, i, words, ha="center", va="center", color=ink, fontsize=8)
+        accuracy = 100 * classification_metrics(true, probabilities)["accuracy"]
+        ax.set(xlabel="predicted", xticks=range(K), title=f"{name}: {accuracy:.1f} % right of {known.sum():,}")
+        ax.set_xticklabels(classes, rotation=40, ha="right", rotation_mode="anchor")
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+    axes[0, 0].set(ylabel="true", yticks=range(K), yticklabels=classes)
+    bar = figure.colorbar(image, ax=axes[0, -1], label="share of the true class (%)", fraction=0.045)
+    bar.ax.yaxis.set_major_formatter(PercentFormatter(symbol=""))
+    figure.suptitle(title)
+    return figure
+
+
+def learning_curves(curves, quantity, title="", log=True):
+    """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
+
+    curves: name -> (samples (n,), values (n,)).  quantity: name and unit, "MAE on val (meV/atom)".
+    """
+    if not any(len(samples) for samples, _ in curves.values()):
+        raise ValueError("no evaluation in any run: nothing to draw")
+    figure, axes = _subplots(size=(8.5, 4))
+    ax = axes[0, 0]
+    for k, (name, (samples, values)) in enumerate(curves.items()):
+        style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+        last = np.asarray(values)[-1] if len(values) else np.nan
+        ax.plot(np.asarray(samples) / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
+    if log:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.tick_params(axis="y", which="minor", labelsize=8)
+    ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
+    ax.set_xlim(left=0)
+    ax.grid(which="both", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def _subplots(n_rows=1, n_columns=1, *, size, **options):
+    """A Figure of a size in inches, and its axes (n_rows, n_columns)."""
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)
+    plt.close(figure)  # a notebook would show it twice: as an open figure and as the value of its cell
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_axisbelow(True)
+    return figure, axes
