@@ -25,6 +25,7 @@ run: $(READY)
 		$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir build/notebooks $$notebook || exit 1; \
 	done
 	@$(BIN)/python -m xxlib.analysis.tables
+	@echo "Where to look next: build/notebooks (executed), figures/demo, README.md; make lab opens the notebooks."
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -101,7 +101,10 @@ BAD = {
     "unclear label": (without(cif("CA1 0 0 0 1"), "type_symbol"), "'CA1' is not clear"),
     "D": (cif("D1 D 0 0 0.5 1\n" + NACL), "isotope D"),
     "T": (cif("T1 T 0 0 0.5 1\n" + NACL), "isotope T"),
-    "D in the formula": (cif("H1 H 0 0 0 1\nCl1 Cl .5 .5 .5 1", head="_chemical_formula_sum 'D Cl'"), "formula is D Cl"),
+    "D in the formula": (
+        cif("H1 H 0 0 0 1\nCl1 Cl .5 .5 .5 1", head="_chemical_formula_sum 'D Cl'"),
+        "formula is D Cl",
+    ),
     "Es": (cif("Es1 Es 0 0 0 1"), "Z = 99"),
     "two structures": (cif() + cif().replace("data_test", "data_more"), "more than one structure"),
     "two structures of one name": (cif() + cif("Na1 Na 0 0 0 1\nK1 K .5 .5 .5 1"), "more than one structure"),
@@ -203,26 +206,25 @@ def test_thirds_in_four_digits_are_special(tmp_path):
     assert crystal.frac_coords.tolist() == [[1 / 3, 2 / 3, 0.25]]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\ufeff" + cif(),
-        cif().replace("\n", "\r\n"),
-        cif().replace("\n", "\r"),
-        cif().rstrip(),
-        "\n" * 100_000 + cif(),  # pymatgen alone is quadratic in them
-        cif(head="_publ_author_name 'M\u00fcller'"),
-        "data_global\n_cell_length_a 7\nloop_\n_publ_author_name\n'A. B.'\n" + cif(),
-        cif(symmetry="_symmetry_space_group_name_H-M 'P 1'"),
-        cif(symmetry="_symmetry_Int_Tables_number 1"),
-        cif(symmetry=""),
-        without(cif("Na1 0 0 0 1\nCl1 .5 .5 .5 1"), "type_symbol"),
-        cif("NA1 NA1+ 0 0 0 1\nCL1 CL1- .5 .5 .5 1"),
-    ],
-    ids="bom crlf cr no-final-newline blank-lines umlaut two-blocks name number no-symmetry labels capitals".split(),
-)
-def test_unusual_but_complete(tmp_path, text):
-    crystal = read(tmp_path, text)
+UNUSUAL = {
+    "bom": "\ufeff" + cif(),
+    "crlf": cif().replace("\n", "\r\n"),
+    "cr": cif().replace("\n", "\r"),
+    "no final newline": cif().rstrip(),
+    "blank lines": "\n" * 100_000 + cif(),  # pymatgen alone is quadratic in them
+    "umlaut": cif(head="_publ_author_name 'M\u00fcller'"),
+    "two blocks": "data_global\n_cell_length_a 7\nloop_\n_publ_author_name\n'A. B.'\n" + cif(),
+    "space group by name": cif(symmetry="_symmetry_space_group_name_H-M 'P 1'"),
+    "space group by number": cif(symmetry="_symmetry_Int_Tables_number 1"),
+    "no symmetry": cif(symmetry=""),
+    "labels only": without(cif("Na1 0 0 0 1\nCl1 .5 .5 .5 1"), "type_symbol"),
+    "capitals and charges": cif("NA1 NA1+ 0 0 0 1\nCL1 CL1- .5 .5 .5 1"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_unusual_but_complete(tmp_path, name):
+    crystal = read(tmp_path, UNUSUAL[name])
     assert sorted(crystal.atomic_numbers) == [11, 17]
     assert np.array_equal(crystal.lattice, np.eye(3) * 4)
 

@@ -37,7 +37,23 @@ def test_formula(formula, amounts):
 
 @pytest.mark.parametrize(
     "formula",
-    ["LaMno3", "", " ", "Xx2", "X", "fe2o3", "NaCl+", "Na-1Cl", "Fe(", "2LaMnO3", "12", "O0", "CuSO4*5H2O", "Fe,O", None],
+    [
+        "LaMno3",
+        "",
+        " ",
+        "Xx2",
+        "X",
+        "fe2o3",
+        "NaCl+",
+        "Na-1Cl",
+        "Fe(",
+        "2LaMnO3",
+        "12",
+        "O0",
+        "CuSO4*5H2O",
+        "Fe,O",
+        None,
+    ],
 )
 def test_what_is_no_formula_is_named(formula):
     with pytest.raises(ValueError) as caught:

@@ -91,7 +91,9 @@ def test_every_reflection_in_range_is_counted():
     a = 3.35
     lines = sticks(crystal((a, a, a, 90, 90, 90), [84], [[0, 0, 0]]))
     squares = [n for n in range(1, 20) if n not in (7, 15) and CU_KA * np.sqrt(n) / (2 * a) < np.sin(np.radians(45.5))]
-    assert np.allclose(lines.two_theta, 2 * np.degrees(np.arcsin(CU_KA * np.sqrt(squares) / (2 * a))), rtol=0, atol=1e-9)
+    assert np.allclose(
+        lines.two_theta, 2 * np.degrees(np.arcsin(CU_KA * np.sqrt(squares) / (2 * a))), rtol=0, atol=1e-9
+    )
 
 
 def test_scaling_the_cell_scales_the_spacings():
@@ -114,7 +116,7 @@ def test_scaling_cell_and_wavelength_moves_no_line():
 @pytest.mark.parametrize("structure", [rock_salt(), triclinic()], ids=["rock salt", "triclinic"])
 def test_nothing_depends_on_how_the_crystal_is_written(structure):
     lines = sticks(structure)
-    shifted = replace(structure, frac_coords=structure.frac_coords + [0.137, -0.412, 2.05])
+    shifted = replace(structure, frac_coords=structure.frac_coords + np.array([0.137, -0.412, 2.05]))
     assert_same_lines(lines, sticks(shifted), rtol=1e-7)
     order = np.random.default_rng(0).permutation(len(structure.atomic_numbers))
     arrays = {name: getattr(structure, name)[order] for name in ("atomic_numbers", "frac_coords", "occupancies")}
@@ -153,9 +155,7 @@ def test_mixed_site_scatters_as_its_average():
     assert not np.allclose(lines.intensity, iron.intensity, rtol=1e-4)
     # the amplitudes add up: sqrt(I) of the alloy, not scaled to 100, is the mean of the two
     strongest = {z: _amplitude(z, lines.two_theta[0]) for z in (26, 28)}
-    amplitudes = [
-        np.sqrt(pure.intensity / pure.intensity[0]) * strongest[z] for z, pure in ((26, iron), (28, nickel))
-    ]
+    amplitudes = [np.sqrt(pure.intensity / pure.intensity[0]) * strongest[z] for z, pure in ((26, iron), (28, nickel))]
     mean = np.mean(amplitudes, axis=0)
     assert np.allclose(np.sqrt(lines.intensity / lines.intensity[0]), mean / mean[0], rtol=1e-6)
 
@@ -181,7 +181,7 @@ def test_vacancies_weaken_their_sublattice():
 def test_no_line_in_range_is_refused():
     tiny = crystal((2, 2, 2, 90, 90, 90), [26], [[0, 0, 0]])
     assert sticks(tiny).two_theta[0] > 45
-    with pytest.raises(RejectedCrystal, match="no diffraction line between 4 and 40 degree at 1.54184 angstrom"):
+    with pytest.raises(RejectedCrystal, match="no diffraction line between 4 and 40 degree"):
         sticks(tiny, two_theta_range=(4.0, 40.0))
     with pytest.raises(RejectedCrystal, match="no diffraction line"):
         sticks(tiny, wavelength=4.5)

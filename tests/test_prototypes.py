@@ -4,16 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from xxlib.datasets import sources
 from xxlib.datasets.sources import generated_crystals, parquet_crystals
 from xxlib.datasets.store import Dataset
-from xxlib.inputs import prototypes, substitutions
+from xxlib.inputs import patterns, prototypes, substitutions
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, RejectedCrystal, check, crystal_system, space_group
 from xxlib.inputs.diffraction import sticks
 
@@ -37,7 +39,8 @@ def test_crystal_depends_on_seed_and_number_alone():
     in_a_row = list(islice(prototypes.generate(5), 12))
     assert all(same(crystal, prototypes.generated(5, i)) for i, crystal in reversed(list(enumerate(in_a_row))))
     assert all(same(crystal, other) for crystal, other in zip(in_a_row[7:], prototypes.generate(5, start=7)))
-    assert not same(prototypes.generated(6, 0), in_a_row[0])
+    cells = [crystal.lattice.tobytes() for crystal in (*in_a_row, prototypes.generated(6, 0))]
+    assert len(set(cells)) == len(cells)
 
 
 def test_order_of_sets_does_not_matter():
@@ -173,11 +176,18 @@ def test_demo_is_balanced(demo, entries):
 
 
 def test_demo_has_no_duplicates(demo):
-    """Beyond formula and space group, no two crystals have the same lines."""
-    _, offsets = demo.take("two_theta", np.arange(len(demo)))
-    lines = [demo.take("two_theta", [row])[0].tobytes() for row in range(len(demo))]
-    keys = list(zip(demo.column("formula"), demo.column("space_group"), lines, np.diff(offsets)))
-    assert len(set(keys)) == len(demo)
+    """No two crystals of one formula and space group have the same pattern."""
+    rows = np.arange(len(demo))
+    (two_theta, offsets), (intensity, _) = demo.take("two_theta", rows), demo.take("intensity", rows)
+    coarse = patterns.patterns(two_theta, intensity, offsets, sources.COARSE_SIGMA)[:, :: sources.COARSE_STEP]
+    coarse /= np.linalg.norm(coarse, axis=1, keepdims=True)
+    alike = defaultdict(list)
+    for row, key in enumerate(zip(demo.column("formula"), demo.column("space_group"))):
+        alike[key].append(row)
+    for rows in alike.values():
+        cosine = coarse[rows] @ coarse[rows].T
+        assert (cosine[np.triu_indices(len(rows), 1)] < sources.SAME_PATTERN + 1e-3).all()  # compared in half precision
+    assert len(set(demo.column("id"))) == len(demo)
 
 
 def test_demo_splits_formulas(demo):
@@ -188,7 +198,11 @@ def test_demo_splits_formulas(demo):
 
 def test_demo_says_what_its_labels_are(demo):
     source = demo.meta["source"]
-    assert source["labels"] == "CHGNet labels, not DFT"
+    statement = "CHGNet labels, not DFT"
+    assert source["labels"] == statement
+    assert json.loads((DEMO / "references.json").read_text())["labels"] == statement
+    assert pq.read_schema(DEMO / "crystals.parquet").metadata[b"labels"].decode() == statement
+    assert statement in (DEMO / "README.md").read_text()
     low, high = source["e_form_window"]
     e_form = demo.column("e_form")
     assert ((e_form >= low) & (e_form <= high)).all()
@@ -202,13 +216,13 @@ def test_demo_is_small():
 
 def test_demo_labels_are_those_of_chgnet(entries):
     chgnet = pytest.importorskip("chgnet.model")
-    from pymatgen.core import Structure
+    from pymatgen.core import Element, Structure
 
     model = chgnet.CHGNet.load(use_device="cpu", verbose=False)
-    references = json.loads((DEMO / "references.json").read_text())
+    elements = json.loads((DEMO / "references.json").read_text())["elements"]
     for row in np.random.default_rng(0).choice(len(entries), 20, replace=False):
         crystal = entries[row].crystal
         structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
         energy = float(model.predict_structure(structure, task="e")["e"])
-        elements = np.mean([references[str(z)]["energy"] for z in crystal.atomic_numbers])
-        assert entries[row].known["e_form"] == pytest.approx(energy - elements, abs=1e-4)
+        reference = np.mean([elements[Element.from_Z(int(z)).symbol]["energy"] for z in crystal.atomic_numbers])
+        assert entries[row].known["e_form"] == pytest.approx(energy - reference, abs=1e-4)

@@ -2,7 +2,7 @@
 
     python data/demo/make.py generate   # candidates, from the seed; needs no CHGNet
     python data/demo/make.py label      # their energies and the elements'; needs data/demo/requirements.txt
-    python data/demo/make.py write      # crystals.parquet, references.json and the dataset, into this folder
+    python data/demo/make.py write      # crystals.parquet, references.json and the dataset; where label ran
 
 Nothing is relaxed, and every energy is CHGNet's for the cell as it is.  e_form is the energy per atom minus the mean of
 the energies of the elements; that of an element is the lowest CHGNet gives for the AFLOW prototypes of one element
@@ -31,7 +31,7 @@ SEED = 0
 N_CRYSTALS = 4200  # candidates; the window of e_form takes some
 MOST_OF_A_SYSTEM = 720
 MOST_OF_FEW_ELEMENTS = 1900  # crystals of one or two elements
-WINDOW = (-5.0, 2.0)  # eV/atom
+WINDOW = (-5.0, 2.5)  # eV/atom; what lies outside is left out
 LABELS = "CHGNet labels, not DFT"
 
 HERE = Path(__file__).parent

@@ -2,7 +2,7 @@
 
 CRYSTALS.parquet is the mp36k file (data/README.md says where it comes from).  Runs whose results are in
 data/results/runs/ are skipped, a killed one goes on; each finished run leaves its run.json, metrics.jsonl, results.json
-and predictions.parquet there, to be committed.
+and predictions.parquet there, to be committed, and renews data/results/table_1.csv and data/results/search.csv.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from xxlib import PROJECT, launch, prepare
+from xxlib.analysis import tables
 from xxlib.training import runs
 from xxlib.training.config import PRESETS
 
@@ -66,7 +67,14 @@ def finished(config):
         for name in ("run.json", "metrics.jsonl", "predictions.parquet", "results.json"):
             if name != "predictions.parquet" or config.evaluate_test:
                 shutil.copy(runs.RUNS / config.name / name, folder)
+        write_tables()
     return runs.results(folder)
+
+
+def write_tables():
+    """The tables of all that is finished."""
+    tables.table_1(COMMITTED).to_csv(COMMITTED.parent / "table_1.csv", index=False, float_format="%.5g")
+    tables.results_table(COMMITTED, search=True).to_csv(COMMITTED.parent / "search.csv", index=False, float_format="%.5g")
 
 
 def main():
@@ -81,6 +89,7 @@ def main():
         result = finished(config)
         shown = {name: round(value, 4) for name, value in result.items() if name.startswith("test/")}
         print(config.name, f"{result['seconds'] / 60:.1f} min", shown, flush=True)
+    write_tables()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def crystal_from_cif(path, id):
     if n_places > MAX_ATOMS:  # before pymatgen, which is quadratic in them
         raise RejectedCrystal(f"{n_places:.0f} atoms, more than {MAX_ATOMS}")
 
-    # check_occu=True would rescale occupancies, which check() judges instead; blocks without atoms are errors to ignore.
+    # check_occu=True would rescale occupancies.  The errors to ignore are blocks without atoms.
     options = {"primitive": False, "check_occu": False, "on_error": "ignore"}
     (structure,) = _listen("pymatgen cannot read it", parser.parse_structures, **options)
     if any("implicit hydrogens" in warning for warning in parser.warnings):
@@ -107,7 +107,7 @@ def _listen(reason, read, *args, **kwargs):
             raise RejectedCrystal(f"{reason} ({type(error).__name__}: {why})") from error
     for warning in heard:
         if "Possible issue in CIF file" in str(warning.message):
-            raise RejectedCrystal(f"stray text {str(warning.message).split(': ', 1)[-1][:60]!r}: truncated?")
+            raise RejectedCrystal(f"stray text {str(warning.message).split(': ', 1)[-1][:60]!r}: not quoted, or truncated?")
     return result
 
 

@@ -1,0 +1,84 @@
+"""The shape of the notebooks; running them is the task of `make test`, with nbmake."""
+
+import ast
+import json
+import re
+
+import pytest
+
+from xxlib import PROJECT
+from xxlib.training.config import PRESETS
+
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.name)
+def notebook(request):
+    return json.loads(request.param.read_text())
+
+
+def code(notebook):
+    """Sources of the code cells."""
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_they_are_numbered_without_a_gap():
+    assert NOTEBOOKS and [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, len(NOTEBOOKS) + 1))
+
+
+def test_nothing_that_ran_is_committed(notebook):
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+def test_format_and_kernel(notebook):
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_same_opening(notebook):
+    title, imports, parameters = notebook["cells"][:3]
+    assert title["cell_type"] == "markdown" and "".join(title["source"]).startswith("# 0")
+    for word in ("**Question.**", "**Paper.**", "**Cost.**", "**Expected value.**", *("`smoke`", "`small`")):
+        assert word in "".join(title["source"])
+    assert all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse("".join(imports["source"])).body)
+    assert parameters["metadata"]["tags"] == ["parameters"]
+    values = {}
+    exec("".join(parameters["source"]), values)
+    values = {name: values[name] for name in ("preset", "n_gpus", "seed")}
+    assert values == {"preset": "smoke", "n_gpus": 0, "seed": 0}, "these defaults are what CI executes"
+    assert values["preset"] in PRESETS
+
+
+def test_imports_stand_in_one_cell(notebook):
+    for source in code(notebook)[1:]:
+        nodes = list(ast.walk(ast.parse(source)))
+        assert not [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def test_no_def_no_class_no_long_cell(notebook):
+    for source in code(notebook):
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.While)
+        assert len(source.splitlines()) <= 20, "what is long belongs in xxlib"
+
+
+def test_only_what_every_user_has(notebook):
+    for source in code(notebook):
+        assert "../" not in source and "/work/" not in source, "paths start at xxlib.PROJECT"
+        assert not re.search(r"^\s*[!%]", source, re.MULTILINE), "a shell command that fails would pass unseen"
+
+
+def test_colours_come_from_plots(notebook):
+    for source in code(notebook):
+        assert not re.search(r"#[0-9A-Fa-f]{6}|matplotlib|seaborn", source)
+
+
+def test_demo_figures_say_what_their_labels_are(notebook):
+    """A figure of a dataset that is not named in its cell carries the labels' origin in its title."""
+    for source in code(notebook):
+        if 'f"{name}/' in source:
+            assert re.search(r"\{labels\}|\babout\b", source)

@@ -1,0 +1,190 @@
+"""Figures: what they show, in which units, in which colours."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
+
+from xxlib.analysis import plots
+from xxlib.analysis.metrics import regression_metrics
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
+from xxlib.inputs.diffraction import sticks
+from xxlib.inputs.patterns import pattern
+
+CSCL = Crystal(
+    "CsCl", lattice_from_cell(4.12, 4.12, 4.12, 90, 90, 90), np.array([55, 17]),
+    np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]), np.ones(2),
+)  # fmt: skip
+LINES = sticks(CSCL)
+PATTERN = pattern(LINES)
+RNG = np.random.default_rng(0)
+TRUE = RNG.normal(size=50)
+SYSTEMS = RNG.integers(0, 7, 50).astype(float)
+PROBABILITIES = RNG.dirichlet(np.ones(7), 50)
+COUNTS = np.bincount([8, 8, 8, 26], minlength=119)
+
+# function -> a call, and what must stand on the axes (x, y) of its panels
+FIGURES = {
+    plots.cell: (lambda: plots.cell(CSCL), [("angstrom", "angstrom")]),
+    plots.diffraction: (lambda: plots.diffraction(LINES, PATTERN), [("", "0-100"), ("2θ (degree)", "0-100")]),
+    plots.tokens: (lambda: plots.tokens(PATTERN), [("2θ (degree)", "0-100"), ("(degree)", "token")]),
+    plots.patterns_by_system: (
+        lambda: plots.patterns_by_system([PATTERN, PATTERN], ["cubic", "trigonal"], ["a", "b"]),
+        [("2θ (degree)", "0-100")],
+    ),
+    plots.elements: (lambda: plots.elements(COUNTS, 4), []),
+    plots.crystal_systems: (
+        lambda: plots.crystal_systems(["cubic", "cubic", "trigonal"]),
+        [("crystal system", "number of crystals")],
+    ),
+    plots.parity: (
+        lambda: plots.parity({"m": (TRUE, TRUE + 1), "n": (TRUE, TRUE)}, "E", "eV/atom"),
+        [("true E (eV/atom)", "predicted E (eV/atom)"), ("true E (eV/atom)", "")],
+    ),
+    plots.confusion: (lambda: plots.confusion({"m": (SYSTEMS, PROBABILITIES)}), [("predicted", "true")]),
+    plots.learning_curves: (
+        lambda: plots.learning_curves({"m": ([1000, 2000], [3.0, 2.0])}, "MAE on val (meV/atom)"),
+        [("samples seen (thousand)", "MAE on val (meV/atom)")],
+    ),
+}
+
+
+def words(figure):
+    """Everything written inside the axes of a figure."""
+    return [text.get_text() for ax in figure.axes for text in ax.texts]
+
+
+@pytest.mark.parametrize("name", [function.__name__ for function in FIGURES])
+def test_every_plot_is_a_figure_with_units_that_can_be_drawn(name):
+    make, labels = FIGURES[getattr(plots, name)]
+    figure = make()
+    assert isinstance(figure, Figure)
+    assert not plt.get_fignums(), "an open figure is shown twice in a notebook, and never freed"
+    figure.draw_without_rendering()
+    for ax, (x, y) in zip(figure.axes, labels):
+        assert x in ax.get_xlabel() and y in ax.get_ylabel(), (ax.get_xlabel(), ax.get_ylabel())
+        assert bool(x) == bool(ax.get_xlabel()) and bool(y) == bool(ax.get_ylabel())
+
+
+def test_every_plot_is_tested():
+    public = {
+        v for k, v in vars(plots).items() if not k.startswith("_") and getattr(v, "__module__", "") == plots.__name__
+    }
+    assert public - {plots.save_figure} == set(FIGURES)
+
+
+def test_one_palette_for_the_crystal_systems():
+    assert tuple(plots.PALETTE) == CRYSTAL_SYSTEMS
+    bars = plots.crystal_systems(["cubic"]).axes[0].patches
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == list(plots.PALETTE.values())
+    fills = plots.patterns_by_system([PATTERN] * 7, CRYSTAL_SYSTEMS, CRYSTAL_SYSTEMS).axes[0].collections
+    assert [to_hex(fill.get_facecolor()[0]).upper() for fill in fills] == list(plots.PALETTE.values())
+
+
+# Machado, Oliveira and Fernandes, IEEE Trans. Vis. Comput. Graph. 15, 1291 (2009), severity 1, on linear RGB
+DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]]
+PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+
+
+@pytest.mark.parametrize("sight", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["full", "deuteranopia", "protanopia"])
+@pytest.mark.parametrize("colours", [list(plots.PALETTE.values()), plots.LINES], ids=["crystal systems", "lines"])
+def test_colours_differ_for_every_reader(colours, sight):
+    rgb = np.array([to_rgb(colour) for colour in colours])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ np.transpose(sight)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = linear.clip(0, 1) @ to_xyz.T / [0.9505, 1, 1.089]
+    x, y, z = np.cbrt(xyz).T  # near enough to CIE L*a*b* for colours that are not almost black
+    lab = np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+    distance = np.linalg.norm(lab[:, None] - lab, axis=-1) + 1000 * np.eye(len(lab))
+    assert distance.min() > 10  # 2.3 is just noticeable side by side
+
+
+def test_atoms_on_the_border_of_the_cell_are_at_every_corner():
+    circles = [patch for patch in plots.cell(CSCL).axes[0].patches if isinstance(patch, Circle)]
+    assert len(circles) == 8 + 1
+
+
+def test_the_strongest_sticks_have_their_hkl():
+    figure = plots.diffraction(LINES, PATTERN, n_labels=1)
+    assert any(set(text.strip("$").replace("\\bar", "")) >= set("10") for text in words(figure))  # {110} of CsCl
+    assert len(words(figure)) == 1 + 2
+
+
+def test_tokens_are_numbered_and_cut_every_five_degrees():
+    figure = plots.tokens(PATTERN)
+    assert words(figure) == [str(number) for number in range(1, 18)]
+    image = figure.axes[1].images[0].get_array()
+    assert image.shape == (17, 250) and np.array_equal(np.ravel(image), PATTERN)
+
+
+def test_the_periodic_table_has_118_places_and_shares_of_crystals():
+    figure = plots.elements(COUNTS, 4)
+    squares = {patch.get_xy() for patch in figure.axes[0].patches if isinstance(patch, Rectangle)}
+    assert len(squares) == 118
+    assert 0 < min(x for x, _ in squares) and max(x for x, _ in squares) < 18
+    shown = words(figure)
+    assert shown[shown.index("O") + 1] == "75.0" and shown[shown.index("Fe") + 1] == "25.0"
+    assert sum(text.replace(".", "").isdigit() for text in shown) == 2
+
+
+def test_parity_says_what_the_metrics_say_of_the_labelled_crystals():
+    true = np.where(np.arange(50) < 10, np.nan, TRUE)
+    predicted = TRUE + RNG.normal(size=50)
+    metrics = regression_metrics(true, predicted)
+    (shown,) = words(plots.parity({"m": (true, predicted)}, "E", "eV"))
+    assert f"{metrics['mae']:.3f} eV" in shown and f"{metrics['r2']:.3f}" in shown and "n 40" in shown
+
+
+def test_parity_panels_share_one_scale():
+    figure = plots.parity({"m": (TRUE, 3 * TRUE), "n": (TRUE, TRUE)}, "E", "eV")
+    m, n, _ = figure.axes
+    assert m.get_xlim() == m.get_ylim() == n.get_xlim() == n.get_ylim()
+    assert m.collections[0].norm is n.collections[0].norm
+    assert m.get_xlim()[1] > 3 * TRUE.max()
+
+
+def test_confusion_is_normalised_by_row_and_shows_counts():
+    true = np.array([0, 0, 0, 0, 6, np.nan])
+    probabilities = np.eye(7)[[0, 0, 0, 1, 6, 3]]
+    figure = plots.confusion({"m": (true, probabilities)})
+    shares = figure.axes[0].images[0].get_array()
+    assert np.array_equal(shares[0], [75, 25, 0, 0, 0, 0, 0])
+    assert shares[3].sum() == 0, "a class that is absent has no share"
+    assert words(figure) == ["75 %\n3", "25 %\n1", "100 %\n1"]
+    assert "80.0 % right of 5" in figure.axes[0].get_title()
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CRYSTAL_SYSTEMS)
+
+
+def test_learning_curves_tell_twelve_runs_apart():
+    figure = plots.learning_curves({str(k): ([1000], [1.0]) for k in range(12)}, "MAE (eV)")
+    lines = figure.axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    assert list(lines[0].get_xdata()) == [1]
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        lambda: plots.elements(np.zeros(119, int), 0),
+        lambda: plots.crystal_systems([]),
+        lambda: plots.patterns_by_system([], [], []),
+        lambda: plots.parity({}, "E", "eV"),
+        lambda: plots.parity({"m": ([np.nan], [1.0])}, "E", "eV"),
+        lambda: plots.confusion({}),
+        lambda: plots.confusion({"m": ([np.nan], np.ones((1, 7)))}),
+        lambda: plots.learning_curves({}, "MAE (eV)"),
+        lambda: plots.learning_curves({"m": ([], [])}, "MAE (eV)"),
+    ],
+)
+def test_nothing_to_draw_is_said(empty):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        empty()
+
+
+def test_save_figure_makes_folders_and_returns_the_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "PROJECT", tmp_path)
+    path = plots.save_figure(plots.crystal_systems(["cubic"]), "demo/systems")
+    assert path == tmp_path / "figures" / "demo" / "systems.png"
+    assert path.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,119 @@
+"""Tables of results: units, seeds, and what is kept apart."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xxlib import PROJECT
+from xxlib.analysis import tables
+from xxlib.analysis.tables import CRYSTAL_SYSTEM, E_FORM, captioned, results_table, summary_table, table_1
+
+# results.json as xxlib.train writes it
+RESULT = {
+    "name": "bimodal-multi-s0", "preset": "small", "dataset": "data/mp36k", "split": "formula", "seed": 0,
+    "modalities": ["composition", "xrd"], "targets": ["e_form", "crystal_system"], "parameters": 1_500_000,
+    "samples": 1_024_000, "best_step": 3800, "seconds": 1500.0, "hardware": "a CPU, 2 threads", "commit": "127b533133",
+    "val/error": 0.2, "val/e_form_mae": 0.081, "val/crystal_system_accuracy": 0.71,
+    "test/error": 0.2, "test/e_form_mae": 0.08, "test/e_form_rmse": 0.12, "test/e_form_r2": 0.98,
+    "test/crystal_system_accuracy": 0.7, "test/crystal_system_balanced_accuracy": 0.6,
+    "test/crystal_system_log_loss": 0.9,
+}  # fmt: skip
+
+
+def write(folder, name, **changes):
+    """A finished run in a folder; changes: keys of results.json, with "/" where they have it, or None to leave out."""
+    path = folder / name / "results.json"
+    path.parent.mkdir(parents=True)
+    result = {key: value for key, value in (RESULT | {"name": name} | changes).items() if value is not None}
+    path.write_text(json.dumps(result))
+    path.with_name("run.json").write_text(json.dumps({"batch_size": 256, "learning_rate": 5e-4, "n_steps": 4000}))
+
+
+def test_a_run_is_a_row_in_the_units_of_the_tables(tmp_path):
+    write(tmp_path, "bimodal-multi-s0")
+    write(tmp_path, "bimodal-gap-s0", targets=["band_gap"], **{"test/band_gap_mae": 0.4})
+    (tmp_path / "unfinished").mkdir()
+    table = results_table(tmp_path)
+    assert len(table) == 2
+    row = table.set_index("name").loc["bimodal-multi-s0"]
+    assert row["test e_form mae (meV/atom)"] == pytest.approx(80)
+    assert row["test e_form rmse (meV/atom)"] == pytest.approx(120)
+    assert row["val e_form mae (meV/atom)"] == pytest.approx(81)
+    assert row["test e_form r2"] == 0.98
+    assert row["test crystal_system accuracy (%)"] == pytest.approx(70)
+    assert row["test crystal_system balanced_accuracy (%)"] == pytest.approx(60)
+    assert row["test crystal_system log_loss (nat)"] == 0.9
+    assert table.set_index("name").loc["bimodal-gap-s0", "test band_gap mae (eV)"] == 0.4
+    about = ("dataset", "split", "preset", "seed", "commit", "hardware", "samples", "parameters")
+    assert {name: row[name] for name in about} == {name: RESULT[name] for name in about}
+    assert (row["modalities"], row["targets"]) == ("composition + xrd", "e_form + crystal_system")
+    assert (row["batch_size"], row["learning_rate"], row["n_steps"]) == (256, 5e-4, 4000)
+
+
+def test_search_runs_are_kept_apart(tmp_path):
+    write(tmp_path, "bimodal-multi-s0")
+    without_test = {key: None for key in RESULT if key.startswith("test/")}
+    write(tmp_path, "search-bimodal-b256-lr0.001", **without_test)
+    assert list(results_table(tmp_path)["name"]) == ["bimodal-multi-s0"]
+    assert list(results_table(tmp_path, search=True)["name"]) == ["search-bimodal-b256-lr0.001"]
+
+
+def test_damaged_results_are_named(tmp_path):
+    write(tmp_path, "bimodal-multi-s0")
+    (tmp_path / "bimodal-multi-s0" / "results.json").write_text('{"name": "bimo')
+    with pytest.raises(ValueError, match="bimodal-multi-s0"):
+        results_table(tmp_path)
+
+
+def test_summary_is_mean_and_spread_over_seeds_and_nothing_else(tmp_path):
+    for seed, mae in enumerate((0.07, 0.08, 0.09)):
+        write(tmp_path, f"bimodal-multi-s{seed}", seed=seed, **{"test/e_form_mae": mae})
+    write(tmp_path, "xrd-multi-s0", modalities=["xrd"])
+    write(tmp_path, "demo-bimodal-multi-s0", dataset="data/demo", preset="smoke")
+    write(tmp_path, "random-bimodal-multi-s0", split="random")
+    summary = summary_table(results_table(tmp_path))
+    assert len(summary) == 4
+    row = summary[summary["seeds"] == 3].squeeze()
+    assert row[E_FORM] == pytest.approx(80) and row[f"+- {E_FORM}"] == pytest.approx(10)
+    assert row["model"] == "XxaCT-NN small" and row["commit"] == "127b533133"
+    alone = summary[summary["seeds"] == 1]
+    assert len(alone) == 3 and alone[f"+- {E_FORM}"].isna().all(), "one seed has no spread"
+
+
+def test_table_1_ends_with_the_references(tmp_path):
+    write(tmp_path, "bimodal-multi-s0")
+    table = table_1(tmp_path)
+    assert len(table) == 1 + len(tables.REFERENCES)
+    assert list(table[E_FORM]) == pytest.approx([80, 963, 101, 66.0, 22])
+    assert list(table[CRYSTAL_SYSTEM].iloc[:3]) == pytest.approx([70, 22.6, 52.6])
+    assert "random" in table["split"].iloc[-1] and set(table["split"].iloc[:-1]) == {"formula"}
+
+
+def test_table_1_survives_its_csv(tmp_path):
+    write(tmp_path, "bimodal-multi-s0")
+    table = table_1(tmp_path)
+    table.to_csv(tmp_path / "table_1.csv", index=False)
+    read = pd.read_csv(tmp_path / "table_1.csv")
+    assert list(read) == list(table) and np.allclose(read[E_FORM], table[E_FORM])
+    assert "1500000,1024000" in (tmp_path / "table_1.csv").read_text(), "counts stay whole numbers"
+
+
+def test_no_run_is_an_empty_table(tmp_path):
+    assert len(summary_table(results_table(tmp_path))) == 0
+    assert len(table_1(tmp_path)) == len(tables.REFERENCES)
+
+
+def test_demo_results_say_what_their_labels_are(tmp_path):
+    write(tmp_path, "smoke-s0", dataset="data/demo", preset="smoke")
+    said = json.loads((PROJECT / "data" / "demo" / "dataset.json").read_text())["source"]["labels"]
+    assert results_table(tmp_path)["labels"].item() == said == "CHGNet labels, not DFT"
+
+
+def test_captioned_shows_the_caption_and_leaves_out_empty_columns(tmp_path):
+    write(tmp_path, "bimodal-multi-s0")
+    html = captioned(table_1(tmp_path), "CHGNet labels, not DFT").to_html()
+    assert "CHGNet labels, not DFT" in html and ">80.0<" in html and ">0.0005<" in html and "nan" not in html.lower()
+    assert "band_gap" in html
+    assert "band_gap" not in captioned(summary_table(results_table(tmp_path)), "").to_html()
