@@ -17,7 +17,16 @@ from xxlib.prepare import prepare
 
 
 def rock_salt(a, first, second, id):
-    frac = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0], [0.5, 0.5, 0.5], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+    frac = [
+        [0, 0, 0],
+        [0, 0.5, 0.5],
+        [0.5, 0, 0.5],
+        [0.5, 0.5, 0],
+        [0.5, 0.5, 0.5],
+        [0.5, 0, 0],
+        [0, 0.5, 0],
+        [0, 0, 0.5],
+    ]
     return Crystal(id, np.eye(3) * a, np.array([first] * 4 + [second] * 4), np.array(frac, float), np.ones(8))
 
 
@@ -165,7 +174,10 @@ def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
 def test_compositions_are_padded_with_nothing(tmp_path):
     mixed = rock_salt(5.0, 11, 17, "mixed")
     mixed = Crystal("mixed", mixed.lattice, np.array([11, 11, 19, 19, 17, 17, 17, 35]), mixed.frac_coords, np.ones(8))
-    entries = [Entry("a", "", rock_salts()[0], known={"split": "train"}), Entry("b", "", mixed, known={"split": "train"})]
+    entries = [
+        Entry("a", "", rock_salts()[0], known={"split": "train"}),
+        Entry("b", "", mixed, known={"split": "train"}),
+    ]
     prepare(entries, tmp_path / "d", source={}, progress=False)
     element_ids, fractions = batches.padded_compositions(Dataset(tmp_path / "d"), np.array([0, 1]))
     assert element_ids.tolist() == [[3, 9, 0, 0], [11, 17, 19, 35]]

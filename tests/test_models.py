@@ -157,7 +157,9 @@ def test_cls_alone_equals_the_first_of_all_rows():
     patterns_, (elements, pad) = xrd(tokens), composition(element_ids, fractions)
     assert torch.allclose(xrd(tokens, cls_only=True), patterns_[:, :1], atol=1e-6)
     assert torch.allclose(composition(element_ids, fractions, cls_only=True)[0], elements[:, :1], atol=1e-6)
-    assert torch.allclose(fusion(patterns_, elements, pad, cls_only=True), fusion(patterns_, elements, pad)[:, :1], atol=1e-6)
+    assert torch.allclose(
+        fusion(patterns_, elements, pad, cls_only=True), fusion(patterns_, elements, pad)[:, :1], atol=1e-6
+    )
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():

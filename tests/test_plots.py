@@ -123,7 +123,7 @@ def test_the_periodic_table_has_118_places_and_shares_of_crystals():
     figure = plots.elements(COUNTS, 4)
     squares = {patch.get_xy() for patch in figure.axes[0].patches if isinstance(patch, Rectangle)}
     assert len(squares) == 118
-    assert 0 < min(x for x, _ in squares) and max(x for x, _ in squares) < 18
+    assert min(x for x, _ in squares) > 0 and max(x for x, _ in squares) < 18
     shown = words(figure)
     assert shown[shown.index("O") + 1] == "75.0" and shown[shown.index("Fe") + 1] == "25.0"
     assert sum(text.replace(".", "").isdigit() for text in shown) == 2

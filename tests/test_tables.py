@@ -84,6 +84,7 @@ def test_summary_is_mean_and_spread_over_seeds_and_nothing_else(tmp_path):
 
 def test_table_1_ends_with_the_references(tmp_path):
     write(tmp_path, "bimodal-multi-s0")
+    write(tmp_path, "smoke-bimodal-multi-s0", dataset="data/demo")  # other labels: not in this table
     table = table_1(tmp_path)
     assert len(table) == 1 + len(tables.REFERENCES)
     assert list(table[E_FORM]) == pytest.approx([80, 963, 101, 66.0, 22])

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
+from test_datasets import rock_salt
 
 from xxlib import PROJECT, launch, train
 from xxlib.datasets.sources import Entry
@@ -20,8 +21,6 @@ from xxlib.models.config import ModelConfig
 from xxlib.prepare import prepare
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
-
-from test_datasets import rock_salt
 
 TINY = ModelConfig(
     d_model=32, n_layers=2, n_heads=2, composition_d_ff=32, xrd_d_ff=32, d_fused=32, fusion_layers=2, fusion_heads=2,

@@ -17,8 +17,8 @@ def train(config):
     """Train a RunConfig in data/runs/<name> and return its results (results.json as a dict).
 
     A run that has finished is not trained again, one that was killed goes on.  What the training prints, its progress
-    bar included, is passed on.  Raises TrainingFailed with the training's own last words where it fails, ConfigError where
-    the folder holds another run of this name.
+    bar included, is passed on.  Raises TrainingFailed with the training's own last words where it fails, ConfigError
+    where the folder holds another run of this name.
     """
     folder = runs.RUNS / config.name
     path = folder / "run.json"

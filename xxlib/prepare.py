@@ -1,8 +1,8 @@
 """Crystals -> dataset on disk.
 
-    python -m xxlib.prepare parquet crystals.parquet data/mp36k     # the shared mp36k file, its split column kept
-    python -m xxlib.prepare cif     folder-of-cif    data/mine
-    python -m xxlib.prepare generated 10000          data/generated # crystals made from prototypes; --seed
+python -m xxlib.prepare parquet crystals.parquet data/mp36k     # the shared mp36k file, its split column kept
+python -m xxlib.prepare cif     folder-of-cif    data/mine
+python -m xxlib.prepare generated 10000          data/generated # crystals made from prototypes; --seed
 """
 
 import argparse
@@ -27,7 +27,9 @@ def prepare(entries, folder, *, source, n_entries=None, seed=0, progress=True):
     Returns (accepted, rejected) counts.
     """
     writer = Writer(folder)
-    for entry in tqdm(entries, total=n_entries, unit="crystal", desc=f"prepare {Path(folder).name}", disable=not progress):
+    for entry in tqdm(
+        entries, total=n_entries, unit="crystal", desc=f"prepare {Path(folder).name}", disable=not progress
+    ):
         if entry.crystal is None:
             writer.reject(entry.id, entry.source, entry.reason)
             continue
@@ -85,7 +87,9 @@ def main(arguments=None):
         accepted, rejected = prepare(entries, options.folder, source=about, n_entries=count, seed=options.seed)
     except (ValueError, OSError) as error:
         sys.exit(f"prepare: {error}")
-    print(f"{options.folder}: {accepted} crystals, {rejected} rejected" + (" (see rejects.parquet)" if rejected else ""))
+    print(
+        f"{options.folder}: {accepted} crystals, {rejected} rejected" + (" (see rejects.parquet)" if rejected else "")
+    )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -74,8 +75,8 @@ def train(config, folder):
 
     evaluate_at = {round(config.n_steps * (i + 1) / EVALUATIONS) for i in range(EVALUATIONS)}
     started, train_losses = time.monotonic() - seconds, []
-    bar = tqdm(total=config.n_steps * config.batch_size, initial=step * config.batch_size, unit="sample", unit_scale=True,
-               desc=config.name, mininterval=1 if sys.stderr.isatty() else 20)  # fmt: skip
+    bar = tqdm(total=config.n_steps * config.batch_size, initial=step * config.batch_size, desc=config.name,
+               unit="sample", unit_scale=True, mininterval=1 if sys.stderr.isatty() else 20)  # fmt: skip
     with bar:
         while step < config.n_steps:
             model.train()
@@ -204,7 +205,11 @@ def _precision(config, device):
 
 
 def _predictions_table(dataset, rows, split, targets, predicted):
-    columns = {"id": dataset.column("id")[rows], "formula": dataset.column("formula")[rows], "split": [split] * len(rows)}
+    columns = {
+        "id": dataset.column("id")[rows],
+        "formula": dataset.column("formula")[rows],
+        "split": [split] * len(rows),
+    }
     for target in targets:
         columns[target.name] = dataset.labels[target.name][rows]  # a class as its index
         columns[f"{target.name}_predicted"] = list(predicted[target.name].astype(np.float32))
@@ -222,11 +227,9 @@ def hardware(device, n_threads):
     """What a result was computed on, in words."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        name = names[0] if names else name
+    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere platform knows
+    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    name = model[1] if model else platform.processor() or platform.machine()
     return f"{name} CPU, {n_threads} threads"
 
 

@@ -35,7 +35,9 @@ def search(modalities):
     """The runs among which the learning rate is chosen on `val`, on E_f; the same for every model."""
     n_steps = round(SEARCH_SHARE * PRESETS["small"].n_steps)
     return [
-        run_config(f"search-{modalities}-lr{rate:g}", modalities, learning_rate=rate, n_steps=n_steps, evaluate_test=False)
+        run_config(
+            f"search-{modalities}-lr{rate:g}", modalities, learning_rate=rate, n_steps=n_steps, evaluate_test=False
+        )
         for rate in LEARNING_RATES
     ]
 
@@ -49,7 +51,9 @@ def table_1():
     """Each modality for each target, then two more seeds where the comparison is the claim."""
     for targets in (("e_form",), ("crystal_system",), ("band_gap",)):
         for modalities in MODALITIES:
-            yield run_config(f"{modalities}-{targets[0]}-s0", modalities, targets=targets, learning_rate=chosen(modalities))
+            yield run_config(
+                f"{modalities}-{targets[0]}-s0", modalities, targets=targets, learning_rate=chosen(modalities)
+            )
         if targets == ("e_form",):
             multi = ("e_form", "crystal_system")
             yield run_config("bimodal-multi-s0", "bimodal", targets=multi, learning_rate=chosen("bimodal"))
@@ -74,7 +78,9 @@ def finished(config):
 def write_tables():
     """The tables of all that is finished."""
     tables.table_1(COMMITTED).to_csv(COMMITTED.parent / "table_1.csv", index=False, float_format="%.5g")
-    tables.results_table(COMMITTED, search=True).to_csv(COMMITTED.parent / "search.csv", index=False, float_format="%.5g")
+    tables.results_table(COMMITTED, search=True).to_csv(
+        COMMITTED.parent / "search.csv", index=False, float_format="%.5g"
+    )
 
 
 def main():

@@ -1,8 +1,8 @@
 """Datasets on disk: Arrow shards of sticks and labels that are memory-mapped, never copied to the heap.
 
-    dataset.json       what it is: schema version, grid, wavelength, symprec, source, labels, counts, sha256 of every shard
-    shard-00000.arrow  one crystal a row (SCHEMA)
-    rejects.parquet    id, source, reason of every crystal that was read and refused
+dataset.json       what it is: schema version, grid, wavelength, symprec, source, labels, counts, sha256 of every shard
+shard-00000.arrow  one crystal a row (SCHEMA)
+rejects.parquet    id, source, reason of every crystal that was read and refused
 """
 
 import hashlib
@@ -134,7 +134,9 @@ class Dataset:
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{about} is damaged ({error}): make the dataset again") from error
         if version != SCHEMA_VERSION:
-            raise DatasetError(f"{about} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again")
+            raise DatasetError(
+                f"{about} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again"
+            )
         if grid != patterns.grid():
             raise DatasetError(f"{about} has the grid {grid}, this xxlib uses {patterns.grid()}: make it again")
         self.shards = [_open(path, digest) for path, digest in shards]

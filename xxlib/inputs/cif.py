@@ -107,7 +107,9 @@ def _listen(reason, read, *args, **kwargs):
             raise RejectedCrystal(f"{reason} ({type(error).__name__}: {why})") from error
     for warning in heard:
         if "Possible issue in CIF file" in str(warning.message):
-            raise RejectedCrystal(f"stray text {str(warning.message).split(': ', 1)[-1][:60]!r}: not quoted, or truncated?")
+            raise RejectedCrystal(
+                f"stray text {str(warning.message).split(': ', 1)[-1][:60]!r}: not quoted, or truncated?"
+            )
     return result
 
 

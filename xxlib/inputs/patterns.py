@@ -30,10 +30,18 @@ def patterns(two_theta, intensity, offsets, sigma=SIGMA):
     Raises ValueError where a crystal has no intensity on the grid.
     """
     out = np.zeros((len(offsets) - 1, N_POINTS), np.float32)
-    _smear(np.asarray(two_theta, np.float64), np.asarray(intensity, np.float32), np.asarray(offsets, np.int64), _gaussians(sigma), out)
+    _smear(
+        np.asarray(two_theta, np.float64),
+        np.asarray(intensity, np.float32),
+        np.asarray(offsets, np.int64),
+        _gaussians(sigma),
+        out,
+    )
     heights = out.max(1)
     if not (heights > 0).all():
-        raise ValueError(f"pattern {np.flatnonzero(~(heights > 0))[0]} of the batch has no intensity between 5 and 90 degree")
+        raise ValueError(
+            f"pattern {np.flatnonzero(~(heights > 0))[0]} of the batch has no intensity between 5 and 90 degree"
+        )
     out *= (100 / heights)[:, None]
     return out
 

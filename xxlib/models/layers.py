@@ -12,8 +12,8 @@ from torch import nn
 class Dropout(nn.Module):
     """Zero each element with probability p and scale the others by 1 / (1 - p).
 
-    On a CPU torch draws a Bernoulli number per element, one after the other, which is 30 % of a training step of a small
-    model.  Sixteen random bits an element are enough: p is met to 1 / 65536.
+    On a CPU torch draws a Bernoulli number per element, one after the other, which is 30 % of a training step of a
+    small model.  Sixteen random bits an element are enough: p is met to 1 / 65536.
     """
 
     def __init__(self, p):
@@ -94,7 +94,7 @@ class DecoderLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x, memory, pad, cls_only=False):
-        """x: (B, T, D).  memory: (B, S, D).  pad: (B, S), True = ignore.  cls_only: compute the first row of x alone."""
+        """x: (B, T, D).  memory: (B, S, D).  pad: (B, S), True = ignore.  cls_only: compute the first of the T rows."""
         others = x if cls_only else None
         x = x[:, :1] if cls_only else x
         x = self.norm1(x + self.dropout(self.self_attention(x, others)))

@@ -1,4 +1,4 @@
-"""XxaCT-NN: composition encoder, XRD encoder, cross-attention fusion, heads (arXiv 2507.01054), and its unimodal forms."""
+"""XxaCT-NN (arXiv 2507.01054): composition encoder, XRD encoder, cross-attention fusion, heads; its unimodal forms."""
 
 from typing import NamedTuple
 

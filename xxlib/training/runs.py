@@ -1,11 +1,11 @@
 """Run folders: what a training writes, and how it is read back after anything happened.
 
-    run.json            the whole RunConfig
-    metrics.jsonl       one line an evaluation
-    model.safetensors   weights of the evaluation that was best on `val`, with all that prediction needs in its metadata
-    state.pt            everything that a killed run needs to go on
-    predictions.parquet of the best weights on `val` and `test`
-    results.json        final metrics; it exists when the run has finished
+run.json            the whole RunConfig
+metrics.jsonl       one line an evaluation
+model.safetensors   weights of the evaluation that was best on `val`, with all that prediction needs in its metadata
+state.pt            everything that a killed run needs to go on
+predictions.parquet of the best weights on `val` and `test`
+results.json        final metrics; it exists when the run has finished
 """
 
 import hashlib
@@ -45,7 +45,7 @@ def write_json(path, values):
 def write_checked(path, data):
     """Write bytes atomically with a sha256 sidecar, `path`.sha256.
 
-    During the exchange the sidecar lists the old digest and the new one, so that the file on disk always matches a line.
+    During the exchange the sidecar lists the old digest and the new one, so that the file always matches a line.
     """
     path = Path(path)
     sidecar = path.with_name(path.name + ".sha256")
