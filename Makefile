@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
-export MPLBACKEND := agg
 export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: run test lab stress lint

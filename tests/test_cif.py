@@ -75,7 +75,7 @@ BAD = {
     "negative length": (cif(cell=(-4, 4, 4, 90, 90, 90)), "impossible cell -4"),
     "zero length": (cif(cell=(4, 0, 4, 90, 90, 90)), "impossible cell 4, 0"),
     "huge cell": (cif(cell=(5e4, 4, 4, 90, 90, 90)), "outside 1.5-200"),
-    "tiny cell": (cif(cell=(0.4, 0.4, 0.4, 90, 90, 90)), "outside 1.5-200"),
+    "tiny cell": (cif(cell=(0.005, 4, 4, 90, 90, 90)), "outside 1.5-200"),
     "too empty": (cif(cell=(40, 40, 40, 90, 90, 90)), "cubic angstrom per atom"),
     "occupancy zero": (cif("Na1 Na 0 0 0 1\nCl1 Cl 0.5 0.5 0.5 0"), "occupancy 0 of Cl1"),
     "occupancy negative": (cif("Na1 Na 0 0 0 1\nCl1 Cl 0.5 0.5 0.5 -0.5"), "occupancy -0.5 of Cl1"),

@@ -138,7 +138,7 @@ def patterns_by_system(patterns, systems, names, title=""):
     for k, (pattern, system, name) in enumerate(zip(patterns, systems, names, strict=True)):
         base = 120 * (len(patterns) - 1 - k)
         ax.fill_between(TWO_THETA, base, base + pattern, color=PALETTE[system], linewidth=0)
-        ax.plot(TWO_THETA, base + pattern, color="black", linewidth=0.5)
+        ax.plot(TWO_THETA, base + pattern, color=PALETTE[system], linewidth=1)
         ax.text(90.5, base + 10, f"{name}\n{system}", fontsize=9)
     ax.set(xlabel=ANGLE, ylabel=INTENSITY + ", shifted", xlim=(5, 90), yticks=[], title=title)
     return figure
