@@ -44,7 +44,7 @@ BAD = {
     "blank": (" \n\n", "empty file"),
     "not a cif": ("two theta, intensity\n5.0, 12\n", "not a CIF"),
     "binary": (bytes(range(256)) * 4, "not a CIF"),
-    "one long line": ("x" * 5000, "not a CIF"),
+    "one long line": ("x" * 5000, "a line of more than 2048 characters"),
     "truncated row": (cif()[:-8], "incomplete one: truncated?"),
     "truncated before the atoms": (cif().split("loop_\n_atom_site")[0], "no atoms"),
     "truncated columns": (cif().split("_atom_site_occupancy")[0], "truncated?"),
