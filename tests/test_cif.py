@@ -239,7 +239,8 @@ def test_prepare_lists_every_bad_file(tmp_path):
     folder, out = tmp_path / "cifs", tmp_path / "out"
     (folder / "more").mkdir(parents=True)
     (folder / "NaCl.cif").write_text(cif(cell=(5.64, 5.64, 5.64, 90, 90, 90), symmetry=fm_3m()))
-    (folder / "more" / "FeNi.CIF").write_text(cif("Fe1 Fe 0 0 0 0.5\nNi1 Ni 0 0 0 0.5", (2.6, 2.6, 2.6, 90, 90, 90)))
+    for name in ("FeNi.CIF", "FeNi.cif"):
+        (folder / "more" / name).write_text(cif("Fe1 Fe 0 0 0 0.5\nNi1 Ni 0 0 0 0.5", (2.6, 2.6, 2.6, 90, 90, 90)))
     (folder / "notes.txt").write_text("not looked at")
     for i, (text, _) in enumerate(BAD.values()):
         (folder / f"bad-{i}.cif").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -247,7 +248,7 @@ def test_prepare_lists_every_bad_file(tmp_path):
     command = [sys.executable, "-m", "xxlib.prepare", "cif", str(folder), str(out)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert f"2 crystals, {len(BAD)} rejected" in run.stdout
+    assert f"3 crystals, {len(BAD)} rejected" in run.stdout
 
     rejects = {row["source"]: row["reason"] for row in pq.read_table(out / "rejects.parquet").to_pylist()}
     assert set(rejects) == {f"bad-{i}.cif" for i in range(len(BAD))}
@@ -255,11 +256,11 @@ def test_prepare_lists_every_bad_file(tmp_path):
         assert reason in rejects[f"bad-{i}.cif"]
 
     dataset = Dataset(out)
-    assert sorted(dataset.column("id")) == ["NaCl", "more/FeNi"]
-    by_id = dict(zip(dataset.column("id"), range(2)))
-    assert dataset.column("formula")[by_id["NaCl"]] == "NaCl"
-    assert dataset.column("space_group").tolist() == [225, 221]
-    fractions, offsets = dataset.take("fractions", [by_id["more/FeNi"]])
+    assert sorted(dataset.column("id")) == ["NaCl.cif", "more/FeNi.CIF", "more/FeNi.cif"]
+    by_id = {id: row for row, id in enumerate(dataset.column("id"))}
+    assert dataset.column("formula")[by_id["NaCl.cif"]] == "NaCl"
+    assert dataset.column("space_group").tolist() == [225, 221, 221]
+    fractions, offsets = dataset.take("fractions", [by_id["more/FeNi.cif"]])
     assert fractions.tolist() == [0.5, 0.5] and offsets.tolist() == [0, 2]
     intensity, _ = dataset.take("intensity", [0])
     assert intensity.max() == 100

@@ -9,7 +9,7 @@ from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, XRDCalcu
 from pymatgen.core import Element, Lattice, Structure
 
 from xxlib.inputs.crystals import Crystal, RejectedCrystal, crystal_from_structure, lattice_from_cell
-from xxlib.inputs.diffraction import CU_KA, PATTERN_RANGE, STORED_RANGE, sticks
+from xxlib.inputs.diffraction import CU_KA, PATTERN_RANGE, STORED_RANGE, _sticks, sticks
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
@@ -84,6 +84,21 @@ def test_rock_salt():
     # h^2 + k^2 + l^2, and the textbook's order of strength: 200, 220, 222, 420, 111
     assert (lines.hkl.astype(int) ** 2).sum(1).tolist()[:8] == [3, 4, 8, 11, 12, 16, 19, 20]
     assert lines.intensity[1] == 100 and 50 < lines.intensity[2] < 75 and lines.intensity[0] < 15
+
+
+def test_indices_of_a_long_cell_are_not_wrapped():
+    # l reaches 176 here, more than a byte holds: each line must lie where Bragg's law puts its own indices.
+    a, c = 3.0, 190.0
+    lines = sticks(crystal((a, a, c, 90, 90, 90), [26, 8, 14], [[0, 0, 0], [0, 0, 0.31], [0, 0, 0.72]]))
+    g = np.linalg.norm(lines.hkl / np.array([a, a, c]), axis=1)
+    assert np.abs(lines.hkl).max() > 127
+    assert np.allclose(2 * np.degrees(np.arcsin(CU_KA * g / 2)), lines.two_theta, atol=1e-4)
+
+
+def test_whole_degrees_are_degrees():
+    whole, decimal = (sticks(rock_salt(), two_theta_range=angles) for angles in ((10, 60), (10.0, 60.0)))
+    assert np.array_equal(whole.two_theta, decimal.two_theta) and np.array_equal(whole.intensity, decimal.intensity)
+    assert {str(signature[-1]) for signature in _sticks.signatures} == {"float64"}  # compiled once
 
 
 def test_every_reflection_in_range_is_counted():

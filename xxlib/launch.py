@@ -40,7 +40,7 @@ def _run(command, name):
             # A progress bar ends its lines with carriage returns; universal newlines makes lines of them.
             for line in process.stderr:
                 said.append(line)
-                sys.stderr.write("\r" + line.rstrip("\n") if "it/s" in line or "sample/s" in line else line)
+                sys.stderr.write("\r" + line.rstrip("\n") if "sample/s" in line else line)
                 sys.stderr.flush()
         except BaseException:
             process.terminate()

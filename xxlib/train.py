@@ -55,7 +55,7 @@ def train(config, folder):
     assigned = dataset.column("split")
     if config.split == "random":
         assigned = splits.by_random(assigned, config.seed)
-    rows = {split: np.flatnonzero(assigned == split) for split in splits.SHUFFLED}
+    rows = {split: dataset.indices(split, assigned) for split in splits.SHUFFLED}
     if min(map(len, rows.values())) == 0:
         raise DatasetError(f"{dataset.folder} needs crystals in train, val and test; it has {dataset.meta['counts']}")
     regressions = [target.name for target in targets if target.kind == "regression"]

@@ -68,11 +68,10 @@ def cif_paths(folder):
 
 
 def cif_crystals(folder) -> Iterator[Entry]:
-    """Crystals of the CIF files of a folder; ids are the paths within it, without suffix."""
+    """Crystals of the CIF files of a folder; ids are the paths within it."""
     for path in cif_paths(folder):
-        place = path.relative_to(folder)
-        id = str(place.with_suffix(""))
-        yield _entry(id, str(place), partial(crystal_from_cif, path, id))
+        place = str(path.relative_to(folder))
+        yield _entry(place, place, partial(crystal_from_cif, path, place))
 
 
 def generated_crystals(n, seed) -> Iterator[Entry]:

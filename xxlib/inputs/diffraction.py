@@ -30,7 +30,7 @@ class Sticks:
 
     two_theta: np.ndarray  # (p,) float64, degree
     intensity: np.ndarray  # (p,) float64, strongest = 100
-    hkl: np.ndarray  # (p, 3) int8, one reflection of each line
+    hkl: np.ndarray  # (p, 3) int16, one reflection of each line
 
 
 def sticks(crystal, wavelength=CU_KA, two_theta_range=STORED_RANGE):
@@ -38,7 +38,8 @@ def sticks(crystal, wavelength=CU_KA, two_theta_range=STORED_RANGE):
 
     Raises RejectedCrystal where no line falls into the range.
     """
-    s2_max = (np.sin(np.radians(two_theta_range[1] / 2)) / wavelength) ** 2
+    low, high = map(float, two_theta_range)  # numba would compile once more for integers
+    s2_max = (np.sin(np.radians(high / 2)) / wavelength) ** 2
     table = scattering_factors(float(s2_max))
     order = np.argsort(crystal.atomic_numbers, kind="stable")
     two_theta, intensity, hkl = _sticks(
@@ -48,12 +49,11 @@ def sticks(crystal, wavelength=CU_KA, two_theta_range=STORED_RANGE):
         crystal.occupancies[order],
         table,
         s2_max,
-        wavelength,
-        two_theta_range[0],
-        two_theta_range[1],
+        float(wavelength),
+        low,
+        high,
     )
     if len(two_theta) == 0:
-        low, high = two_theta_range
         raise RejectedCrystal(f"no diffraction line between {low:g} and {high:g} degree at {wavelength} angstrom")
     return Sticks(two_theta, intensity, hkl)
 
@@ -205,7 +205,7 @@ def _sticks(lattice, numbers, frac, occupancies, table, s2_max, wavelength, low,
     order = np.argsort(g2)
 
     two_theta, intensity = np.empty(len(g2)), np.empty(len(g2))
-    lines = np.empty((len(g2), 3), np.int8)
+    lines = np.empty((len(g2), 3), np.int16)
     n_lines, last_g2, angle, lorentz_polarisation = 0, -1.0, 0.0, 0.0
     for i in order:
         # Reflections of one family differ by rounding only: their angle and LP factor are those of the last one.
