@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Species, Structure
 
-from xxlib.datasets.sources import parquet_crystals
+from xxlib.datasets.sources.parquet import parquet
 from xxlib.inputs import crystals
 from xxlib.inputs.crystals import (
     CRYSTAL_SYSTEMS,
@@ -77,10 +77,11 @@ def test_space_group_of_each_crystal_system(name):
 def test_space_group_of_real_crystals(shared_data):
     path = shared_data / "mp36k" / "crystals.parquet"
     found = {}
-    for entry in parquet_crystals(path):
-        system = crystal_system(entry.known["space_group"])
-        if len(found.setdefault(system, [])) < 3 and len(entry.crystal.atomic_numbers) <= 40:
-            found[system].append((space_group(entry.crystal), entry.known["space_group"]))
+    for record in parquet(path).records():
+        crystal, number = record.crystal(), record.known["space_group"]
+        system = crystal_system(number)
+        if len(found.setdefault(system, [])) < 3 and len(crystal.atomic_numbers) <= 40:
+            found[system].append((space_group(crystal), number))
         if all(len(found.get(name, ())) == 3 for name in CRYSTAL_SYSTEMS):
             break
     assert set(found) == set(CRYSTAL_SYSTEMS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xxlib.datasets import batches, splits
-from xxlib.datasets.sources import Entry
+from xxlib.datasets.sources import Source, parsed, refused
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.inputs import patterns
@@ -35,17 +35,20 @@ def rock_salts(n=12):
     return [rock_salt(4.0 + 0.1 * i, first, second, f"rs-{i}") for i, (first, second) in enumerate(pairs)]
 
 
+def listed(*records):
+    return Source({"name": "rock salts"}, lambda: iter(records), len(records))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A dataset of 12 rock salts; every third without e_form; one crystal rejected."""
     folder = tmp_path_factory.mktemp("data") / "rock-salts"
     names = ["train"] * 8 + ["val"] * 2 + ["test"] * 2
-    entries = [
-        Entry(c.id, "here", c, known={"split": names[i]} | ({"e_form": -float(i)} if i % 3 else {}))
-        for i, c in enumerate(rock_salts())
+    records = [
+        parsed(crystal, "here", split=names[i], **({"e_form": -float(i)} if i % 3 else {}))
+        for i, crystal in enumerate(rock_salts())
     ]
-    entries.append(Entry("bad", "there", None, reason="no atoms"))
-    assert prepare(entries, folder, source={"name": "rock salts"}, progress=False) == (12, 1)
+    assert prepare(listed(*records, refused("bad", "there", "no atoms")), folder, progress=False) == (12, 1)
     return folder
 
 
@@ -117,12 +120,12 @@ def test_an_unfinished_or_missing_folder_is_refused(tmp_path):
 
 def test_a_finished_dataset_is_not_overwritten(folder):
     with pytest.raises(DatasetError, match="already holds a dataset"):
-        prepare([], folder, source={}, progress=False)
+        prepare(listed(), folder, progress=False)
 
 
 def test_nothing_accepted_says_why(tmp_path):
     with pytest.raises(DatasetError, match=r"1 were rejected: there: no atoms"):
-        prepare([Entry("bad", "there", None, reason="no atoms")], tmp_path / "d", source={}, progress=False)
+        prepare(listed(refused("bad", "there", "no atoms")), tmp_path / "d", progress=False)
 
 
 # ---------------------------------------------------------------- splits
@@ -174,11 +177,8 @@ def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
 def test_compositions_are_padded_with_nothing(tmp_path):
     mixed = rock_salt(5.0, 11, 17, "mixed")
     mixed = Crystal("mixed", mixed.lattice, np.array([11, 11, 19, 19, 17, 17, 17, 35]), mixed.frac_coords, np.ones(8))
-    entries = [
-        Entry("a", "", rock_salts()[0], known={"split": "train"}),
-        Entry("b", "", mixed, known={"split": "train"}),
-    ]
-    prepare(entries, tmp_path / "d", source={}, progress=False)
+    source = listed(parsed(rock_salts()[0], "", split="train"), parsed(mixed, "", split="train"))
+    prepare(source, tmp_path / "d", progress=False)
     element_ids, fractions = batches.padded_compositions(Dataset(tmp_path / "d"), np.array([0, 1]))
     assert element_ids.tolist() == [[3, 9, 0, 0], [11, 17, 19, 35]]
     assert np.allclose(fractions, [[0.5, 0.5, 0, 0], [0.25, 0.375, 0.25, 0.125]])

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.datasets import sources
-from xxlib.datasets.sources import generated_crystals, parquet_crystals
+from xxlib.datasets.sources.generated import COARSE_SIGMA, COARSE_STEP, SAME_PATTERN, generated
+from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset
 from xxlib.inputs import patterns, prototypes, substitutions
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, RejectedCrystal, check, crystal_system, space_group
@@ -127,8 +127,8 @@ def test_generated_source_leaves_duplicates_out(monkeypatch):
         )
         twice += [crystal, Crystal("copy of " + crystal.id, lattice, numbers, frac + 0.3, np.ones(len(numbers)))]
     monkeypatch.setattr(prototypes, "generate", lambda seed: iter(twice))
-    entries = list(generated_crystals(20, seed=0))
-    assert [entry.id for entry in entries] == [crystal.id for crystal in once]
+    records = list(generated(20, seed=0).records())
+    assert [record.id for record in records] == [crystal.id for crystal in once]
 
 
 # The demonstration dataset
@@ -140,35 +140,35 @@ def demo():
 
 
 @pytest.fixture(scope="module")
-def entries():
-    return list(parquet_crystals(DEMO / "crystals.parquet"))
+def crystals():
+    return [record.crystal() for record in parquet(DEMO / "crystals.parquet").records()]
 
 
-def rebuilds(entry, demo, row):
+def rebuilds(committed, demo, row):
     """Whether a committed crystal and its stored sticks are what the generator makes today."""
-    _, seed, number = entry.id.split("-")
+    _, seed, number = committed.id.split("-")
     crystal = prototypes.generated(int(seed), int(number))
     lines = sticks(crystal)
     return (
-        same(crystal, entry.crystal)
+        same(crystal, committed)
         and np.array_equal(lines.two_theta.astype(np.float32), demo.take("two_theta", [row])[0])
         and np.array_equal(lines.intensity.astype(np.float16), demo.take("intensity", [row])[0])
     )
 
 
-def test_demo_rebuilds_from_its_seed(demo, entries):
-    rows = np.random.default_rng(0).choice(len(entries), 100, replace=False)
-    assert [entries[row].id for row in rows if not rebuilds(entries[row], demo, row)] == []
+def test_demo_rebuilds_from_its_seed(demo, crystals):
+    rows = np.random.default_rng(0).choice(len(crystals), 100, replace=False)
+    assert [crystals[row].id for row in rows if not rebuilds(crystals[row], demo, row)] == []
 
 
 @pytest.mark.stress
-def test_all_of_demo_rebuilds_from_its_seed(demo, entries):
-    assert [entry.id for row, entry in enumerate(entries) if not rebuilds(entry, demo, row)] == []
+def test_all_of_demo_rebuilds_from_its_seed(demo, crystals):
+    assert [crystal.id for row, crystal in enumerate(crystals) if not rebuilds(crystal, demo, row)] == []
 
 
-def test_demo_is_balanced(demo, entries):
-    assert len(demo) == len(entries) >= 3900
-    assert [entry.id for entry in entries] == demo.column("id").tolist()
+def test_demo_is_balanced(demo, crystals):
+    assert len(demo) == len(crystals) >= 3900
+    assert [crystal.id for crystal in crystals] == demo.column("id").tolist()
     systems = Counter(demo.column("crystal_system"))
     assert all(systems[system] >= 200 for system in CRYSTAL_SYSTEMS)
     n_elements = np.diff(demo.take("element_ids", np.arange(len(demo)))[1])
@@ -179,14 +179,14 @@ def test_demo_has_no_duplicates(demo):
     """No two crystals of one formula and space group have the same pattern."""
     rows = np.arange(len(demo))
     (two_theta, offsets), (intensity, _) = demo.take("two_theta", rows), demo.take("intensity", rows)
-    coarse = patterns.patterns(two_theta, intensity, offsets, sources.COARSE_SIGMA)[:, :: sources.COARSE_STEP]
+    coarse = patterns.patterns(two_theta, intensity, offsets, COARSE_SIGMA)[:, ::COARSE_STEP]
     coarse /= np.linalg.norm(coarse, axis=1, keepdims=True)
     alike = defaultdict(list)
     for row, key in enumerate(zip(demo.column("formula"), demo.column("space_group"))):
         alike[key].append(row)
     for rows in alike.values():
         cosine = coarse[rows] @ coarse[rows].T
-        assert (cosine[np.triu_indices(len(rows), 1)] < sources.SAME_PATTERN + 1e-3).all()  # compared in half precision
+        assert (cosine[np.triu_indices(len(rows), 1)] < SAME_PATTERN + 1e-3).all()  # compared in half precision
     assert len(set(demo.column("id"))) == len(demo)
 
 
@@ -214,15 +214,15 @@ def test_demo_is_small():
     assert sum(path.stat().st_size for path in DEMO.rglob("*") if path.is_file()) <= 6_000_000
 
 
-def test_demo_labels_are_those_of_chgnet(entries):
+def test_demo_labels_are_those_of_chgnet(demo, crystals):
     chgnet = pytest.importorskip("chgnet.model")
     from pymatgen.core import Element, Structure
 
     model = chgnet.CHGNet.load(use_device="cpu", verbose=False)
     elements = json.loads((DEMO / "references.json").read_text())["elements"]
-    for row in np.random.default_rng(0).choice(len(entries), 20, replace=False):
-        crystal = entries[row].crystal
+    for row in np.random.default_rng(0).choice(len(crystals), 20, replace=False):
+        crystal = crystals[row]
         structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
         energy = float(model.predict_structure(structure, task="e")["e"])
         reference = np.mean([elements[Element.from_Z(int(z)).symbol]["energy"] for z in crystal.atomic_numbers])
-        assert entries[row].known["e_form"] == pytest.approx(energy - reference, abs=1e-4)
+        assert demo.column("e_form")[row] == pytest.approx(energy - reference, abs=1e-4)

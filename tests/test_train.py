@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from test_datasets import rock_salt
 
 from xxlib import PROJECT, launch, train
-from xxlib.datasets.sources import Entry
+from xxlib.datasets.sources import Source, parsed
 from xxlib.models.config import ModelConfig
 from xxlib.prepare import prepare
 from xxlib.training import runs
@@ -32,12 +32,12 @@ TINY = ModelConfig(
 def dataset(tmp_path_factory):
     """48 rock salts whose energy follows the cell and the anion."""
     folder = tmp_path_factory.mktemp("trainings") / "rock-salts"
-    entries = []
+    records = []
     for i in range(48):
         first, second, a = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3], 4.0 + 0.05 * i
         known = {"e_form": -0.1 * second + 0.8 * (a - 5), "split": ("train", "val", "test")[max(0, i % 6 - 3)]}
-        entries.append(Entry(f"rs-{i}", "here", rock_salt(a, first, second, f"rs-{i}"), known=known))
-    prepare(entries, folder, source={"name": "rock salts"}, progress=False)
+        records.append(parsed(rock_salt(a, first, second, f"rs-{i}"), "here", **known))
+    prepare(Source({"name": "rock salts"}, lambda: iter(records)), folder, progress=False)
     return folder
 
 

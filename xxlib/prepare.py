@@ -12,49 +12,54 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from xxlib.datasets import sources, splits
+from xxlib.datasets import splits
+from xxlib.datasets.sources.files import cif_folder
+from xxlib.datasets.sources.generated import generated
+from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Writer
 from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
 from xxlib.inputs.crystals import SYMPREC, RejectedCrystal, crystal_system, space_group
 from xxlib.inputs.diffraction import CU_KA, STORED_RANGE, sticks
 
+KINDS = {
+    "parquet": lambda path, seed: parquet(path),
+    "cif": lambda folder, seed: cif_folder(folder),
+    "generated": lambda n, seed: generated(int(n), seed),
+}
 
-def prepare(entries, folder, *, source, n_entries=None, seed=0, progress=True):
-    """Write a dataset of some Entry objects to a folder.
 
-    source: what is written into dataset.json about where they come from (a dict).  Crystals that were refused, by
-    their reader or here, are listed in rejects.parquet.  Splits by formula are drawn where the source has none.
-    Returns (accepted, rejected) counts.
+def prepare(source, folder, *, seed=0, progress=True):
+    """Write a dataset of the crystals of a Source to a folder.
+
+    Crystals that were refused, by their reader or here, are listed in rejects.parquet.  Splits by formula are drawn
+    from the seed where the source has none.  Returns (accepted, rejected) counts.
     """
     writer = Writer(folder)
-    for entry in tqdm(
-        entries, total=n_entries, unit="crystal", desc=f"prepare {Path(folder).name}", disable=not progress
-    ):
-        if entry.crystal is None:
-            writer.reject(entry.id, entry.source, entry.reason)
-            continue
+    title = f"prepare {Path(folder).name}"
+    for record in tqdm(source.records(), total=source.n_records, unit="crystal", desc=title, disable=not progress):
         try:
-            writer.add(dataset_row(entry, seed))
+            writer.add(dataset_row(record, seed))
         except RejectedCrystal as error:
-            writer.reject(entry.id, entry.source, str(error))
+            writer.reject(record.id, record.place, str(error))
     writer.finish(
-        source=source,
+        source=source.about,
         wavelength={"name": "CuKa", "angstrom": CU_KA},
         two_theta_range=list(STORED_RANGE),
         symprec=SYMPREC,
+        seed=seed,
     )
     return sum(writer.counts.values()), len(writer.rejects)
 
 
-def dataset_row(entry, seed=0):
-    """One row of a shard (store.SCHEMA) of an Entry; raises RejectedCrystal."""
-    crystal, known = entry.crystal, entry.known
+def dataset_row(record, seed=0):
+    """One row of a shard (store.SCHEMA) of a Record; raises RejectedCrystal."""
+    crystal, known = record.crystal(), record.known
     element_ids, fractions = composition_of_crystal(crystal)
     formula = known.get("formula") or reduced_formula(element_ids, fractions)
     number = known.get("space_group") or space_group(crystal)
     lines = sticks(crystal)
     return {
-        "id": entry.id,
+        "id": record.id,
         "formula": formula,
         "element_ids": element_ids,
         "fractions": fractions,
@@ -71,20 +76,14 @@ def dataset_row(entry, seed=0):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
-    parser.add_argument("kind", choices=("parquet", "cif", "generated"))
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("source", help="parquet file, folder of CIF files, or number of crystals to generate")
     parser.add_argument("folder", type=Path, help="where the dataset goes; must not hold one yet")
     parser.add_argument("--seed", type=int, default=0, help="of the splits by formula and of the generator")
     options = parser.parse_args(arguments)
     try:
-        if options.kind == "parquet":
-            entries, count = sources.parquet_crystals(options.source), sources.parquet_length(options.source)
-        elif options.kind == "cif":
-            entries, count = sources.cif_crystals(options.source), len(sources.cif_paths(options.source))
-        else:
-            entries, count = sources.generated_crystals(int(options.source), options.seed), int(options.source)
-        about = {"kind": options.kind, "name": Path(options.source).name, "seed": options.seed}
-        accepted, rejected = prepare(entries, options.folder, source=about, n_entries=count, seed=options.seed)
+        source = KINDS[options.kind](options.source, options.seed)
+        accepted, rejected = prepare(source, options.folder, seed=options.seed)
     except (ValueError, OSError) as error:
         sys.exit(f"prepare: {error}")
     print(

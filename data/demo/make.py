@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from xxlib.datasets.sources import Entry, generated_crystals, parquet_crystals
+from xxlib.datasets.sources import Source, refused
+from xxlib.datasets.sources.generated import generated
+from xxlib.datasets.sources.parquet import parquet
 from xxlib.inputs import prototypes, substitutions
 from xxlib.inputs.crystals import Crystal, crystal_system, space_group
 from xxlib.prepare import prepare
@@ -45,29 +47,30 @@ STRETCHES = (0.95, 1.0, 1.05, 1.1, 1.15, 1.2)  # of the cell lengths at the DLS 
 MOST_REFERENCE_ATOMS = 4
 
 
-def balanced(entries, n):
+def balanced(records, n):
     """The first n crystals that leave no crystal system and no number of elements in excess."""
     systems, few_elements = Counter(), 0
-    for entry in entries:
-        few = len(np.unique(entry.crystal.atomic_numbers)) <= 2
-        system = crystal_system(space_group(entry.crystal))
+    for record in records:
+        crystal = record.crystal()
+        few = len(np.unique(crystal.atomic_numbers)) <= 2
+        system = crystal_system(space_group(crystal))
         if systems[system] == MOST_OF_A_SYSTEM or (few and few_elements == MOST_OF_FEW_ELEMENTS):
             continue
         systems[system] += 1
         few_elements += few
-        yield entry
+        yield record
         if systems.total() == n:
             return
 
 
-def crystal_table(entries):
-    """Columns of sources.parquet_crystals, one crystal a row."""
+def crystal_table(records):
+    """Columns of sources.parquet, one crystal a row."""
     rows = []
-    for entry in entries:
-        crystal = entry.crystal
+    for record in records:
+        crystal = record.crystal()
         cell = dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), prototypes.rounded_cell(crystal.lattice).tolist()))
         rows.append(
-            {"id": entry.id, "reduced_formula": entry.known["formula"]}
+            {"id": record.id, "reduced_formula": record.known["formula"]}
             | cell
             | {"atomic_numbers": crystal.atomic_numbers.astype(np.uint8), "frac_coords": crystal.frac_coords.ravel()}
         )
@@ -79,8 +82,8 @@ def generate():
     BUILD.mkdir(parents=True, exist_ok=True)
     CANDIDATE_ENERGIES.unlink(missing_ok=True)  # of other candidates
     # More than are ever read: balanced() stops.
-    entries = (entry for entry in generated_crystals(100 * N_CRYSTALS, SEED) if entry.crystal)
-    chosen = tqdm(balanced(entries, N_CRYSTALS), total=N_CRYSTALS, unit="crystal", desc="generate")
+    records = (record for record in generated(100 * N_CRYSTALS, SEED).records() if record.known)
+    chosen = tqdm(balanced(records, N_CRYSTALS), total=N_CRYSTALS, unit="crystal", desc="generate")
     pq.write_table(crystal_table(chosen), CANDIDATES)
 
 
@@ -114,7 +117,7 @@ def label():
 
     torch.set_num_threads(1)
     model = CHGNet.load(use_device="cpu", verbose=False)
-    candidates = (entry.crystal for entry in parquet_crystals(CANDIDATES))
+    candidates = (record.crystal() for record in parquet(CANDIDATES).records())
     for path, crystals in ((ELEMENT_ENERGIES, elemental_crystals()), (CANDIDATE_ENERGIES, candidates)):
         done = energies(path) if path.exists() else {}
         todo = [crystal for crystal in crystals if crystal.id not in done]
@@ -172,9 +175,7 @@ def write():
     e_form = [formation_energy(by_id[id], z, elements) for id, z in zip(ids, numbers)]
     kept = [value is not None and WINDOW[0] <= value <= WINDOW[1] for value in e_form]
     reasons = ["CHGNet: no energy" if v is None else f"CHGNet e_form {v:.3f} eV/atom, outside {WINDOW}" for v in e_form]
-    left_out = [
-        Entry(id, f"prototypes, seed {SEED}", None, why) for id, why, keep in zip(ids, reasons, kept) if not keep
-    ]
+    left_out = [refused(id, f"prototypes, seed {SEED}", why) for id, why, keep in zip(ids, reasons, kept) if not keep]
 
     path = HERE / "crystals.parquet"
     table = table.append_column("e_form", pa.array(e_form, pa.float64()).cast(pa.float32())).filter(pa.array(kept))
@@ -193,8 +194,7 @@ def write():
         "seed": SEED,
         "versions": {name: version(name) for name in ("chgnet", "pymatgen", "spglib", "numpy")},
     }
-    entries = chain(parquet_crystals(path), left_out)
-    prepare(entries, HERE, source=source, n_entries=len(ids), seed=SEED)
+    prepare(Source(source, lambda: chain(parquet(path).records(), left_out), len(ids)), HERE, seed=SEED)
 
 
 if __name__ == "__main__":

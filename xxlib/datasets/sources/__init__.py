@@ -1,0 +1,49 @@
+"""Where crystals come from: one module a kind of source, each with a function that returns a Source."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from xxlib.inputs.crystals import Crystal, RejectedCrystal
+
+
+@dataclass(frozen=True)
+class Record:
+    """One crystal as it stands in its source, not parsed yet: plain data that another process can take over."""
+
+    id: str
+    place: str  # file, and row, line or member where there is one
+    content: Any  # what `read` takes: a path, text, a dict, ...
+    read: Callable[[str, Any], Crystal]  # of a module: (id, content) -> Crystal; raises RejectedCrystal
+    known: dict = field(default_factory=dict)  # labels, space_group, formula, split, as far as the source has them
+
+    def crystal(self):
+        """The Crystal; raises RejectedCrystal with the reason why it is none."""
+        return self.read(self.id, self.content)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Crystals from one place, streamed."""
+
+    about: dict  # kind, name, version, licence, functional of the labels, ...: what dataset.json says of it
+    records: Callable[[], Iterator[Record]]  # from the first record on at every call, in the same order
+    n_records: int | None = None  # where it is known before reading
+
+
+def parsed(crystal, place, **known):
+    """A Record of a Crystal that exists already."""
+    return Record(crystal.id, place, crystal, _as_it_is, known)
+
+
+def refused(id, place, reason):
+    """A Record that the source itself could not read."""
+    return Record(id, place, reason, _refuse)
+
+
+def _as_it_is(id, crystal):
+    return crystal
+
+
+def _refuse(id, reason):
+    raise RejectedCrystal(reason)
