@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, XRDCalculator
+from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
 from pymatgen.core import Element, Lattice, Structure
 
+from xxlib.inputs import diffraction
 from xxlib.inputs.crystals import Crystal, RejectedCrystal, crystal_from_structure, lattice_from_cell
-from xxlib.inputs.diffraction import CU_KA, PATTERN_RANGE, STORED_RANGE, _sticks, sticks
+from xxlib.inputs.diffraction import CU_KA, PATTERN_RANGE, STORED_RANGE, pack, sticks, sticks_of
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
@@ -98,7 +99,7 @@ def test_indices_of_a_long_cell_are_not_wrapped():
 def test_whole_degrees_are_degrees():
     whole, decimal = (sticks(rock_salt(), two_theta_range=angles) for angles in ((10, 60), (10.0, 60.0)))
     assert np.array_equal(whole.two_theta, decimal.two_theta) and np.array_equal(whole.intensity, decimal.intensity)
-    assert {str(signature[-1]) for signature in _sticks.signatures} == {"float64"}  # compiled once
+    assert len(diffraction._of_all.signatures) == 1  # compiled once
 
 
 def test_every_reflection_in_range_is_counted():
@@ -195,3 +196,86 @@ def test_no_line_in_range_is_refused():
         sticks(tiny, two_theta_range=(4.0, 40.0))
     with pytest.raises(RejectedCrystal, match="no diffraction line"):
         sticks(tiny, wavelength=4.5)
+
+
+# Many crystals at once
+
+
+def test_a_batch_is_its_crystals_one_by_one(references):
+    crystals = [rock_salt(), triclinic(), *(structure for structure, _, _ in references[:30])]
+    together = sticks_of(pack(crystals), hkl=True)
+    assert len(together.offsets) == len(crystals) + 1
+    for c, structure in enumerate(crystals):
+        alone, lines = sticks(structure), slice(together.offsets[c], together.offsets[c + 1])
+        for name in ("two_theta", "intensity", "hkl"):
+            assert np.array_equal(getattr(alone, name), getattr(together, name)[lines])
+    plain = sticks_of(pack(crystals))
+    assert np.array_equal(plain.intensity, together.intensity) and plain.hkl.shape == (0, 3)
+
+
+def test_all_cores_give_the_same_bits_as_one(references):
+    packed = pack([structure for structure, _, _ in references])
+    one, all_cores = sticks_of(packed, hkl=True), sticks_of(packed, hkl=True, parallel=True)
+    for name in ("two_theta", "intensity", "hkl", "offsets", "strongest"):
+        assert np.array_equal(getattr(one, name), getattr(all_cores, name))
+
+
+def test_a_crystal_without_lines_leaves_an_empty_place():
+    tiny = crystal((2, 2, 2, 90, 90, 90), [26], [[0, 0, 0]])
+    lines = sticks_of(pack([rock_salt(), tiny, rock_salt()]), two_theta_range=(4.0, 40.0))
+    first, none, third = np.diff(lines.offsets)
+    assert first == third > 0 and none == 0
+    assert len(sticks_of(pack([])).two_theta) == 0
+
+
+# Wavelengths, thermal motion
+
+
+@pytest.mark.parametrize("anode", diffraction.ANODES)
+@pytest.mark.parametrize("line", ["Ka", "Ka1", "Ka2"])
+def test_wavelengths_have_the_names_of_pymatgen(anode, line):
+    assert diffraction.emission_lines(anode + line) == ((WAVELENGTHS[anode + line], 1.0),)
+    expected = XRDCalculator(wavelength=anode + line).get_pattern(nacl(), two_theta_range=(10, 80))
+    lines = sticks(crystal_from_structure(nacl(), "NaCl"), wavelength=anode + line, two_theta_range=(10, 80))
+    assert np.allclose(lines.two_theta, expected.x, rtol=0, atol=1e-7)
+    assert np.allclose(lines.intensity, expected.y, rtol=1e-7)
+
+
+def test_the_doublet_is_two_patterns_two_to_one():
+    first, second = (sticks(rock_salt(), wavelength="Cu" + line) for line in ("Ka1", "Ka2"))
+    both = sticks(rock_salt(), wavelength="CuKa12")
+    assert len(both.two_theta) == len(first.two_theta) + len(second.two_theta)
+    assert (np.diff(both.two_theta) > 0).all() and both.intensity.max() == 100
+    in_first = np.isin(both.two_theta, first.two_theta)
+    assert np.array_equal(both.two_theta[~in_first], second.two_theta)
+    assert np.array_equal(both.hkl[in_first], first.hkl)
+    # Of one line the ratio is 2 but for the LP factor, which differs by little between the two angles.
+    assert np.allclose(both.intensity[in_first] / both.intensity[~in_first], 2, rtol=0.02)
+    assert np.allclose(both.intensity[in_first] / both.intensity[in_first].max() * 100, first.intensity, rtol=1e-12)
+
+
+def test_an_unknown_wavelength_is_named():
+    with pytest.raises(ValueError, match="no wavelength 'CuKb'"):
+        sticks(rock_salt(), wavelength="CuKb")
+
+
+def test_thermal_motion_is_that_of_pymatgen():
+    calculator = XRDCalculator(wavelength=CU_KA, debye_waller_factors={"Na": 2.0, "Cl": 0.5})
+    expected = calculator.get_pattern(nacl(), two_theta_range=STORED_RANGE)
+    lines = sticks(crystal_from_structure(nacl(), "NaCl"), debye_waller={11: 2.0, 17: 0.5})
+    assert np.allclose(lines.intensity, expected.y, rtol=1e-7)
+    assert not np.allclose(lines.intensity, sticks(crystal_from_structure(nacl(), "NaCl")).intensity, rtol=1e-2)
+
+
+def test_the_table_of_scattering_factors_is_exact():
+    table = diffraction.scattering_factors(600)  # s^2 up to 1 per angstrom^2
+    for z in (1, 8, 26, 57, 98):
+        a, b = np.array(ATOMIC_SCATTERING_PARAMS[Element.from_Z(z).symbol]).T
+        s2 = np.random.default_rng(z).uniform(0, 1, 200)
+        exact = z - 41.78214 * s2 * (a * np.exp(-b * s2[:, None])).sum(1)
+        values = diffraction._factors(np.array([z]), 4 * s2, table, np.zeros(99))[:, 0]
+        assert np.abs(values / exact - 1).max() < 2e-11
+
+
+def nacl():
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
