@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from xxlib.datasets.batches import render
 from xxlib.inputs import patterns
 from xxlib.inputs.diffraction import Sticks
 from xxlib.inputs.patterns import N_POINTS, SIGMA, TWO_THETA, patchify, pattern, unpatchify
@@ -16,11 +17,19 @@ def make_sticks(two_theta, intensity=None):
     return Sticks(two_theta, intensity, np.zeros((len(two_theta), 3), np.int8))
 
 
-def dense_sum(sticks, sigma=SIGMA):
-    """The pattern by its definition, in float64."""
+def dense_sum(sticks, sigma=SIGMA, mixing=0.0):
+    """The pattern by its definition, in float64: pseudo-Voigt peaks of the area of their sticks."""
     out = np.zeros(N_POINTS)
-    for angle, height in zip(sticks.two_theta, sticks.intensity):
-        out += height * np.exp(-0.5 * ((TWO_THETA - angle) / sigma) ** 2)
+    for angle, area, s, eta in np.broadcast(sticks.two_theta, sticks.intensity, sigma, mixing):
+        u, fwhm = (TWO_THETA - angle) / s, np.sqrt(8 * np.log(2))
+        gaussian = np.exp(-0.5 * u**2)
+        lorentzian = 1 / (1 + (2 * u / fwhm) ** 2)
+        end = 1 / (1 + (2 * 8 / fwhm) ** 2)
+        lorentzian = np.maximum(lorentzian - end, 0) / (1 - end)
+        fine = np.linspace(-8, 8, 100_001)
+        lorentzian_area = np.trapezoid((1 / (1 + (2 * fine / fwhm) ** 2) - end) / (1 - end), fine)
+        profile = eta * lorentzian + (1 - eta) * gaussian
+        out += area * profile / s / (eta * lorentzian_area + (1 - eta) * np.sqrt(2 * np.pi))
     return out * 100 / out.max()
 
 
@@ -68,7 +77,7 @@ def test_one_stick_is_a_gaussian_at_its_angle(angle):
     assert abs(centre - angle) < 2e-4  # between grid points too
     assert abs(np.sqrt(weights @ (TWO_THETA[near] - centre) ** 2) - 0.1) < 1e-3
     assert np.abs(signal - dense_sum(make_sticks(angle))).max() < 2e-3
-    assert (signal[np.abs(TWO_THETA - angle) > 0.6] == 0).all()
+    assert (signal[np.abs(TWO_THETA - angle) > 0.7] == 0).all()
 
 
 @pytest.mark.parametrize("sigma", [0.04, 0.1, 0.3])
@@ -78,9 +87,55 @@ def test_width_is_the_one_asked_for(sigma):
     assert np.sqrt(weights @ (TWO_THETA - 40.0) ** 2) == pytest.approx(sigma, rel=2e-3)
 
 
-def test_real_patterns_are_the_exact_sum(real_sticks):
-    for sticks in real_sticks[::5]:
-        assert np.abs(pattern(sticks) - dense_sum(sticks)).max() < 2e-3
+@pytest.mark.parametrize("sigma", [0.02, 0.1, 0.5])
+def test_real_patterns_are_the_exact_sum(real_sticks, sigma):
+    for sticks in real_sticks[::10]:
+        assert np.abs(pattern(sticks, sigma) - dense_sum(sticks, sigma)).max() < 2e-3
+
+
+def test_each_peak_may_have_a_width_and_a_shape_of_its_own(real_sticks):
+    random = np.random.default_rng(0)
+    for sticks in real_sticks[::15]:
+        sigma, mixing = random.uniform(0.03, 0.4, len(sticks.two_theta)), random.uniform(0, 1, len(sticks.two_theta))
+        assert np.abs(pattern(sticks, sigma) - dense_sum(sticks, sigma)).max() < 2e-3
+        assert np.abs(pattern(sticks, sigma, mixing) - dense_sum(sticks, sigma, mixing)).max() < 2e-3
+
+
+@pytest.mark.parametrize("mixing", [0.0, 0.4, 1.0])
+def test_width_at_half_maximum_does_not_depend_on_the_shape(mixing):
+    signal = pattern(make_sticks(40.0), sigma=0.5, mixing=mixing)
+    width = 0.02 * (signal >= 50).sum()
+    assert width == pytest.approx(0.5 * np.sqrt(8 * np.log(2)), rel=0.04)  # the Lorentzian's own end takes 2 %
+
+
+def test_a_peak_keeps_its_area():
+    signal = pattern(make_sticks([30.0, 60.0], [80, 80]), sigma=np.array([0.05, 0.25]))
+    low, high = signal[TWO_THETA < 45], signal[TWO_THETA > 45]
+    assert low.sum() == pytest.approx(high.sum(), rel=1e-3)
+    assert low.max() / high.max() == pytest.approx(5, rel=1e-2)
+
+
+def test_each_crystal_may_be_shifted():
+    sticks = make_sticks([30.0, 60.0], [80, 100])
+    both = patterns.patterns(
+        np.tile(sticks.two_theta, 2), np.tile(sticks.intensity, 2), [0, 2, 4], shift=np.array([0.1, -0.06])
+    )
+    for signal, shift in zip(both, (0.1, -0.06)):
+        assert np.abs(signal - pattern(make_sticks(sticks.two_theta + shift, sticks.intensity))).max() < 1e-3
+
+
+@pytest.mark.parametrize(("sigma", "mixing"), [(0.1, 0.0), (0.05, 0.0), (0.15, 0.5)])
+def test_torch_renders_the_same_patterns(real_sticks, sigma, mixing):
+    some = [*real_sticks[:30], make_sticks([1.0, 4.7, 30.0, 89.9, 95.0])]
+    two_theta = np.concatenate([sticks.two_theta for sticks in some]).astype(np.float32)
+    intensity = np.concatenate([sticks.intensity for sticks in some]).astype(np.float16)
+    offsets = np.cumsum([0] + [len(sticks.two_theta) for sticks in some])
+    shift = np.random.default_rng(0).uniform(-0.2, 0.2, len(some))
+    expected = patterns.patterns(two_theta, intensity, offsets, sigma, mixing=mixing, shift=shift)
+    tensors = [torch.from_numpy(array) for array in (two_theta, intensity, offsets)]
+    rendered = render(*tensors, sigma, mixing=mixing, shift=torch.from_numpy(shift)).numpy()
+    assert (rendered.shape, rendered.dtype) == ((31, 4250), np.float32)
+    assert np.abs(rendered - expected).max() < 1e-3
 
 
 def test_peaks_at_and_beyond_the_ends():
