@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 
 CRYSTAL_SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 LAST_SPACE_GROUP = (2, 15, 74, 142, 167, 194, 230)  # of each crystal system, International Tables
@@ -108,19 +109,33 @@ def overlap(crystal):
 
     Atoms that share a site (occupancies summing to at most 1) may be as close as they like.
     """
-    frac, occupancies = crystal.frac_coords, crystal.occupancies
-    for i in range(len(frac)):
+    return _overlap(crystal.lattice, crystal.frac_coords, crystal.occupancies)
+
+
+@njit(cache=True, error_model="numpy")
+def _overlap(lattice, frac, occupancies):
+    n = len(frac)
+    distances = np.empty(n)
+    for i in range(n):
         # The nearest image is the one with every difference within half a cell vector, because check() refuses cells
         # flatter than 1 angstrom.
-        delta = frac - frac[i]
-        distance = np.linalg.norm((delta - np.round(delta)) @ crystal.lattice, axis=1)
-        distance[i] = np.inf  # an atom and its own image are the cell's concern
-        # Atoms within half the limit of this one are within the limit of each other: three may be too many, two not.
-        others = distance < MIN_DISTANCE / 2
-        crowded = others & (occupancies[i] + occupancies[others].sum() > 1 + 1e-3)
-        close = np.flatnonzero(crowded | ((distance < MIN_DISTANCE) & (occupancies[i] + occupancies > 1 + 1e-3)))
-        if len(close):
-            return i, int(close[0]), float(distance[close[0]])
+        shared = occupancies[i]
+        for j in range(n):
+            x, y, z = frac[j, 0] - frac[i, 0], frac[j, 1] - frac[i, 1], frac[j, 2] - frac[i, 2]
+            x, y, z = x - np.round(x), y - np.round(y), z - np.round(z)
+            squares = 0.0
+            for k in range(3):
+                squares += (x * lattice[0, k] + y * lattice[1, k] + z * lattice[2, k]) ** 2
+            distances[j] = np.sqrt(squares)
+            if j != i and distances[j] < MIN_DISTANCE / 2:
+                shared += occupancies[j]
+        for j in range(n):
+            # Atoms within half the limit of this one are within the limit of each other: three may be too many, two
+            # not.  An atom and its own image are the cell's concern.
+            crowded = distances[j] < MIN_DISTANCE / 2 and shared > 1 + 1e-3
+            too_close = distances[j] < MIN_DISTANCE and occupancies[i] + occupancies[j] > 1 + 1e-3
+            if j != i and (crowded or too_close):
+                return i, j, distances[j]
     return -1, -1, np.inf
 
 

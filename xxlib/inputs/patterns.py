@@ -77,25 +77,26 @@ def _smear(two_theta, intensity, offsets, sigma, mixing, shift, out):
     for b in range(len(offsets) - 1):
         row[:] = 0
         for i in range(offsets[b], offsets[b + 1]):
-            position = (two_theta[i] + shift[b] - START) / STEP
+            position = (two_theta[i] + shift[b] - START) * (1 / STEP)
             eta = mixing[i]
-            reach = (VOIGT_REACH if eta > 0 else REACH) * sigma[i] / STEP
+            reach = (VOIGT_REACH if eta > 0 else REACH) * sigma[i] * (1 / STEP)
             start = min(max(0, int(np.ceil(position - reach))), N_POINTS)
             stop = max(start, min(int(position + reach) + 1, N_POINTS))
-            # A view from zero, because an index that could be negative would keep the loop from being vectorised; of
-            # whole blocks, because what is left of one is not.
-            target = row[start : start + (stop - start + BLOCK - 1) // BLOCK * BLOCK]
-            per_point, first = np.float32(STEP / sigma[i]), np.float32(start - position)
+            per_point, first = np.float32(STEP) / sigma[i], np.float32(start - position)
+            # Unsigned, because an index that could be negative would keep the loop from being vectorised; whole blocks,
+            # because what is left of one is not.
+            begin, points = np.uint64(start), range(np.uint64((stop - start + BLOCK - 1) // BLOCK * BLOCK))
             if eta > 0:
-                area = sigma[i] * (eta * LORENTZIAN_AREA + (1 - eta) * GAUSSIAN_AREA)
-                height = intensity[i] / area
-                for w in range(len(target)):
+                rest = np.float32(1) - eta
+                height = intensity[i] * per_point / (eta * LORENTZIAN_AREA + rest * GAUSSIAN_AREA)
+                lorentzian, gaussian = eta * height, rest * height
+                for w in points:
                     u = (first + steps[w]) * per_point
-                    target[w] += height * (eta * _lorentzian(u) + (np.float32(1) - eta) * _gaussian(u))
+                    row[begin + w] += lorentzian * _lorentzian(u) + gaussian * _gaussian(u)
             else:
-                height = intensity[i] / (sigma[i] * GAUSSIAN_AREA)
-                for w in range(len(target)):
-                    target[w] += height * _gaussian((first + steps[w]) * per_point)
+                height = intensity[i] * per_point / GAUSSIAN_AREA
+                for w in points:
+                    row[begin + w] += height * _gaussian((first + steps[w]) * per_point)
         out[b] = row[:N_POINTS]
 
 
