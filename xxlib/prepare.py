@@ -56,15 +56,16 @@ def prepare(source, folder, *, seed=0, hkl=False, n_workers=None, scheduler=None
     }
     at_work = workers.cluster(scheduler) if scheduler else workers.pool(n_workers or joblib.cpu_count())
     work = Work(seed, hkl, time_limit, source.warm_up)
-    with Writer(folder, about, hkl) as writer:
-        try:
+    try:
+        with Writer(folder, about, hkl) as writer:
             _fill(writer, source, work, at_work, progress)
             writer.finish()
-        except (OSError, workers.WorkersFailed, KeyboardInterrupt) as error:
-            done = sum(shard["records"] for shard in writer.shards)
-            error.add_note(f"{done} records are safe in {writer.folder}: prepare it in the same way again to go on")
-            raise
-        return writer.n_accepted, writer.n_rejects
+            return writer.n_accepted, writer.n_rejects
+    except (OSError, workers.WorkersFailed, KeyboardInterrupt) as error:
+        error.add_note(
+            f"finished shards in {folder} are kept: once this is mended, the same command goes on from there"
+        )
+        raise
 
 
 def _fill(writer, source, work, at_work, progress):

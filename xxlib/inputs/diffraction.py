@@ -7,8 +7,10 @@
 Lines closer than 1e-5 degree to the first of their group are one line; lines below 1e-3 of 100 are left out.
 """
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 
 import numpy as np
 from numba import njit
@@ -61,13 +63,14 @@ def sticks(crystal, wavelength=CU_KA, two_theta_range=STORED_RANGE):
 @lru_cache(maxsize=8)
 def scattering_factors(s2_max):
     """Values and slopes of f(s^2) for Z = 0-98 on S2_NODES steps of s^2 from 0 to s2_max: (99, S2_NODES + 2, 2)."""
-    from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS
     from pymatgen.core import Element
 
+    # The table of pymatgen.analysis.diffraction.xrd, whose import takes seconds: in every worker process.
+    file = files("pymatgen.analysis.diffraction") / "atomic_scattering_params.json"
     step = s2_max / S2_NODES
     s2 = step * np.arange(S2_NODES + 2)
     table = np.zeros((99, len(s2), 2))
-    for symbol, coefficients in ATOMIC_SCATTERING_PARAMS.items():
+    for symbol, coefficients in json.loads(file.read_text()).items():
         z = Element(symbol).Z
         if symbol in ("D", "T") or z > 98:
             continue
