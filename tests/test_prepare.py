@@ -64,14 +64,20 @@ def crystals(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(crystals, tmp_path_factory):
-    """Digests of the files of the dataset that one process made at a go."""
+def whole_folder(crystals, tmp_path_factory):
+    """The dataset that one process made at a go."""
     folder = tmp_path_factory.mktemp("whole") / "dataset"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "SHARD_RECORDS", SHARD)
         patch.setattr(prepare, "CHUNK_RECORDS", CHUNK)
         assert prepare.prepare(parquet(crystals), folder, n_workers=1, progress=False) == (226, 14)
-    digests = digests_of(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(whole_folder):
+    """Digests of its files."""
+    digests = digests_of(whole_folder)
     assert set(digests) == {"dataset.json", "rejects.parquet", *(f"shard-{k:05d}.arrow" for k in range(6))}
     return digests
 

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 
 CHUNKS_AHEAD = 4  # chunks that are under way or done early, for each worker: what bounds memory
 START = "from xxlib.datasets import workers; workers.work()"
+CONNECT_TIMEOUT = 30  # s, for a Dask scheduler
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -89,8 +90,13 @@ def cluster(address):
         from distributed import Client
     except ImportError as error:
         raise WorkersFailed("a Dask cluster needs `pip install distributed`") from error
-    with Client(address, timeout=30) as client:
-        client.wait_for_workers(1, timeout=60)
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT)
+    except OSError as error:
+        raise WorkersFailed(f"no Dask scheduler answers at {address} ({error})") from error
+    with client:
+        if not client.nthreads():
+            raise WorkersFailed(f"the Dask scheduler at {address} has no workers: start some with `dask worker`")
         # Not pure: the same chunk of another source is not the same task.
         executor = client.get_executor(pure=False)
         try:
