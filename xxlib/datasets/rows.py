@@ -69,11 +69,11 @@ class Work:
         accepted = [row for row in made if not isinstance(row, str)]
         return self._piece(accepted, {i: reason for i, reason in enumerate(made) if isinstance(reason, str)})
 
-    def lost(self, signal_name):
-        """Piece of the one record that ended its worker process, in company and then alone."""
-        if signal_name == "SIGALRM":
-            return self._piece([], {0: f"timeout: alone it took longer than {self.time_limit:g} s, too"})
-        return self._piece([], {0: f"worker died: alone it ended its process, too ({signal_name})"})
+    def lost(self, how):
+        """Piece of the one record that ended its worker process, twice, with no other at work in it."""
+        if how == "SIGALRM":
+            return self._piece([], {0: f"timeout: longer than {self.time_limit:g} s, twice"})
+        return self._piece([], {0: f"worker died: twice ({how})"})
 
     def _piece(self, accepted, reasons):
         batch = pa.RecordBatch.from_pylist(accepted, schema(self.hkl))

@@ -2,7 +2,7 @@
 
 Every thread that works, here or in a Dask worker, hands its chunks to a process of its own over a pipe and waits.
 Where that process dies (a crash, the kernel's out-of-memory killer, kill -9, a time limit), the chunk is gone through
-again item by item, and an item that ends its process once more is lost.  The caller learns which and how.
+again item by item, and an item that ends its process twice is lost.  The caller learns which and how.
 """
 
 import os
@@ -130,7 +130,12 @@ class Crew:
         result = self._attempt(function, chunk)
         if not isinstance(result, Lost):
             return [result]
-        return [self._attempt(function, [item]) for item in chunk]
+        return [self._alone(function, item) for item in chunk]
+
+    def _alone(self, function, item):
+        result = self._attempt(function, [item])
+        # Twice, because the chunk may have ended before this item's turn came.
+        return self._attempt(function, [item]) if isinstance(result, Lost) else result
 
     def close(self):
         """End all processes, those at work too."""
