@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.cif import MAX_BYTES, crystal_from_cif
-from xxlib.inputs.crystals import RejectedCrystal, space_group
+from xxlib.inputs.cif import crystal_from_cif
+from xxlib.inputs.crystals import MAX_FILE_BYTES, RejectedCrystal, space_group
 
 NACL = "Na1 Na 0 0 0 1\nCl1 Cl 0.5 0.5 0.5 1"
 P1 = "loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n"
@@ -109,7 +109,7 @@ BAD = {
     "two structures": (cif() + cif().replace("data_test", "data_more"), "more than one structure"),
     "two structures of one name": (cif() + cif("Na1 Na 0 0 0 1\nK1 K .5 .5 .5 1"), "more than one structure"),
     "two cells in one block": (cif(head="_cell_length_a 5"), "more than one structure"),
-    "too large": (b"#" * (MAX_BYTES + 1), "too large"),
+    "too large": (b"#" * (MAX_FILE_BYTES + 1), "too large"),
     "too many atoms": (cif("\n".join(f"Na{i} Na 0 0 {i / 1001:.6f} 1" for i in range(1001))), "1001 atoms"),
     "unknown space group": (cif(symmetry="_symmetry_space_group_name_H-M 'Q m -3 m'"), "does not know: Q m -3 m"),
     "Hall symbol": (cif(symmetry="_space_group_name_Hall 'P 4 2'"), "does not know: P 4 2"),

@@ -192,7 +192,7 @@ def test_vacancies_weaken_their_sublattice():
 def test_no_line_in_range_is_refused():
     tiny = crystal((2, 2, 2, 90, 90, 90), [26], [[0, 0, 0]])
     assert sticks(tiny).two_theta[0] > 45
-    with pytest.raises(RejectedCrystal, match="no diffraction line between 4 and 40 degree"):
+    with pytest.raises(RejectedCrystal, match="no diffraction line"):
         sticks(tiny, two_theta_range=(4.0, 40.0))
     with pytest.raises(RejectedCrystal, match="no diffraction line"):
         sticks(tiny, wavelength=4.5)

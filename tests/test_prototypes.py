@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from xxlib.datasets.rows import Work
 from xxlib.datasets.sources.generated import COARSE_SIGMA, COARSE_STEP, SAME_PATTERN, generated
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset
@@ -118,7 +119,7 @@ def test_part_of_a_sublattice_is_ordered():
 
 
 def test_generated_source_leaves_duplicates_out(monkeypatch):
-    """A source that makes everything twice, the second time in a primitive cell elsewhere, yields it once."""
+    """Of a source that makes everything twice, the second time in a primitive cell elsewhere, half is kept."""
     once = [prototypes.generated(0, i) for i in range(20)]
     twice = []
     for crystal in once:
@@ -126,9 +127,11 @@ def test_generated_source_leaves_duplicates_out(monkeypatch):
             crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, prototypes.EXACT, primitive=True
         )
         twice += [crystal, Crystal("copy of " + crystal.id, lattice, numbers, frac + 0.3, np.ones(len(numbers)))]
-    monkeypatch.setattr(prototypes, "generate", lambda seed: iter(twice))
-    records = list(generated(20, seed=0).records())
-    assert [record.id for record in records] == [crystal.id for crystal in once]
+    monkeypatch.setattr(prototypes, "generated", lambda seed, i: twice[i])
+    source = generated(20, seed=0)
+    piece = Work()(list(islice(source.records(), 40))).without_repeats(source.distinct())
+    assert piece.batch["id"].to_pylist() == [f"gen-0-{2 * i}" for i in range(20)]
+    assert piece.reasons[5] == "repeats gen-0-4: the same formula, space group and pattern"
 
 
 # The demonstration dataset

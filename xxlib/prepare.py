@@ -3,23 +3,34 @@
 python -m xxlib.prepare parquet crystals.parquet data/mp36k     # the shared mp36k file, its split column kept
 python -m xxlib.prepare cif     folder-of-cif    data/mine
 python -m xxlib.prepare generated 10000          data/generated # crystals made from prototypes; --seed
+
+Interrupted or killed, the same command goes on where it was.  With --scheduler a Dask cluster does the work, whose
+workers have this package and see the files of the source at the same paths.
 """
 
 import argparse
+import json
+import re
 import sys
+import time
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
+import joblib
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from xxlib.datasets import splits
+from xxlib.datasets import workers
+from xxlib.datasets.rows import TIME_LIMIT, Work
 from xxlib.datasets.sources.files import cif_folder
 from xxlib.datasets.sources.generated import generated
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.datasets.store import Writer
-from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
-from xxlib.inputs.crystals import SYMPREC, RejectedCrystal, crystal_system, space_group
-from xxlib.inputs.diffraction import CU_KA, STORED_RANGE, sticks
+from xxlib.datasets.writer import Writer
+from xxlib.inputs.crystals import SYMPREC
+from xxlib.inputs.diffraction import CU_KA, STORED_RANGE
+
+CHUNK_RECORDS = 200  # what a worker takes at once; divides writer.SHARD_RECORDS
 
 KINDS = {
     "parquet": lambda path, seed: parquet(path),
@@ -28,67 +39,117 @@ KINDS = {
 }
 
 
-def prepare(source, folder, *, seed=0, progress=True):
-    """Write a dataset of the crystals of a Source to a folder.
+def prepare(source, folder, *, seed=0, hkl=False, n_workers=None, scheduler=None, time_limit=TIME_LIMIT, progress=True):
+    """Write a dataset of the crystals of a Source to a folder; where it was begun there, go on.
 
     Crystals that were refused, by their reader or here, are listed in rejects.parquet.  Splits by formula are drawn
-    from the seed where the source has none.  Returns (accepted, rejected) counts.
+    from the seed where the source has none.  hkl: store reflections and cells, too.  n_workers: processes (default: the
+    cores available); scheduler: address of a Dask scheduler, whose workers are used instead.  time_limit: seconds after
+    which a crystal is given up.  The dataset depends on neither of these three.  Returns (accepted, rejected) counts.
     """
-    writer = Writer(folder)
-    title = f"prepare {Path(folder).name}"
-    for record in tqdm(source.records(), total=source.n_records, unit="crystal", desc=title, disable=not progress):
-        try:
-            writer.add(dataset_row(record, seed))
-        except RejectedCrystal as error:
-            writer.reject(record.id, record.place, str(error))
-    writer.finish(
-        source=source.about,
-        wavelength={"name": "CuKa", "angstrom": CU_KA},
-        two_theta_range=list(STORED_RANGE),
-        symprec=SYMPREC,
-        seed=seed,
-    )
-    return sum(writer.counts.values()), len(writer.rejects)
-
-
-def dataset_row(record, seed=0):
-    """One row of a shard (store.SCHEMA) of a Record; raises RejectedCrystal."""
-    crystal, known = record.crystal(), record.known
-    element_ids, fractions = composition_of_crystal(crystal)
-    formula = known.get("formula") or reduced_formula(element_ids, fractions)
-    number = known.get("space_group") or space_group(crystal)
-    lines = sticks(crystal)
-    return {
-        "id": record.id,
-        "formula": formula,
-        "element_ids": element_ids,
-        "fractions": fractions,
-        "two_theta": lines.two_theta.astype(np.float32),
-        "intensity": lines.intensity.astype(np.float16),
-        "e_form": known.get("e_form"),
-        "band_gap": known.get("band_gap"),
-        "space_group": number,
-        "crystal_system": crystal_system(number),
-        "symmetry_source": "source" if "space_group" in known else "spglib",
-        "split": known.get("split") or str(splits.by_formula([formula], seed)[0]),
+    about = {
+        "source": source.about,
+        "wavelength": {"name": "CuKa", "angstrom": CU_KA},
+        "two_theta_range": list(STORED_RANGE),
+        "symprec": SYMPREC,
+        "seed": seed,
     }
+    at_work = workers.cluster(scheduler) if scheduler else workers.pool(n_workers or joblib.cpu_count())
+    work = Work(seed, hkl, time_limit, source.warm_up)
+    try:
+        with Writer(folder, about, hkl) as writer:
+            _fill(writer, source, work, at_work, progress)
+            writer.finish()
+            return writer.n_accepted, writer.n_rejects
+    except (OSError, workers.WorkersFailed, KeyboardInterrupt) as error:
+        error.add_note(
+            f"finished shards in {folder} are kept: once this is mended, the same command goes on from there"
+        )
+        raise
+
+
+def _fill(writer, source, work, at_work, progress):
+    """Everything from the first record on that is in no finished shard."""
+    records, distinct = source.records(), source.distinct() if source.distinct else None
+    for batch in writer.resume(records):
+        if distinct:
+            distinct(batch)
+
+    def done():
+        return writer.n_accepted if source.enough else writer.n_records
+
+    def is_full():
+        return writer.is_finished or (source.enough is not None and writer.n_accepted == source.enough)
+
+    if is_full():
+        return
+    bar = tqdm(
+        desc=f"prepare {writer.folder.name}",
+        total=source.enough or source.n_records,
+        initial=done(),
+        unit="crystal",
+        smoothing=0.05,
+        disable=not progress,
+    )
+    with at_work as (submit, n), bar:
+        chunks = workers.chunks(records, CHUNK_RECORDS)
+        with closing(workers.in_order(submit, work, chunks, ahead=n * workers.CHUNKS_AHEAD)) as results:
+            for chunk, result in results:
+                piece = work.lost(result) if isinstance(result, workers.Lost) else result
+                if distinct:
+                    piece = piece.without_repeats(distinct)
+                if source.enough:
+                    piece = piece.up_to(source.enough - writer.n_accepted)
+                writer.add(chunk[: piece.n_records], piece)
+                bar.set_postfix(rejected=writer.n_rejects, refresh=False)
+                bar.update(done() - bar.n)
+                if is_full():
+                    return
+
+
+def summary(folder, seconds):
+    """Lines that say what a dataset holds and why crystals were rejected, the numbers in the reasons left out."""
+    meta = json.loads((folder / "dataset.json").read_text())
+    accepted = sum(meta["counts"].values())
+    size = sum((folder / shard["file"]).stat().st_size for shard in meta["shards"])
+    counted = f"{accepted} crystals, {meta['rejects']} rejected"
+    yield f"{folder}: {counted}; {seconds:.0f} s, {size / accepted:.0f} bytes a crystal"
+    reasons = pq.read_table(folder / "rejects.parquet")["reason"].to_pylist()
+    classes = Counter(re.sub(r"'.*?'|\S*\d\S*", "#", reason)[:90] for reason in reasons)
+    for reason, count in classes.most_common(20):
+        yield f"{count:8d}  {reason}"
+    if reasons:
+        yield f"each is in {folder / 'rejects.parquet'}"
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("source", help="parquet file, folder of CIF files, or number of crystals to generate")
-    parser.add_argument("folder", type=Path, help="where the dataset goes; must not hold one yet")
-    parser.add_argument("--seed", type=int, default=0, help="of the splits by formula and of the generator")
-    options = parser.parse_args(arguments)
-    try:
-        source = KINDS[options.kind](options.source, options.seed)
-        accepted, rejected = prepare(source, options.folder, seed=options.seed)
-    except (ValueError, OSError) as error:
-        sys.exit(f"prepare: {error}")
-    print(
-        f"{options.folder}: {accepted} crystals, {rejected} rejected" + (" (see rejects.parquet)" if rejected else "")
+    parser.add_argument(
+        "folder", type=Path, help="where the dataset goes; where it was begun there, it is gone on with"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of the splits by formula and of the generator")
+    parser.add_argument("--hkl", action="store_true", help="store a reflection of each line and the cell, too")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores available)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: tcp://host:port")
+    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="of one crystal, in seconds")
+    options = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        prepare(
+            KINDS[options.kind](options.source, options.seed),
+            options.folder,
+            seed=options.seed,
+            hkl=options.hkl,
+            n_workers=options.workers,
+            scheduler=options.scheduler,
+            time_limit=options.time_limit,
+        )
+    except (ValueError, OSError, workers.WorkersFailed, KeyboardInterrupt) as error:
+        said = str(error) or "interrupted"
+        sys.exit("; ".join([f"prepare: {said}", *getattr(error, "__notes__", [])]))
+    print(*summary(options.folder, time.monotonic() - start), sep="\n")
 
 
 if __name__ == "__main__":

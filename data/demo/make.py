@@ -22,10 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from xxlib.datasets.rows import Work
 from xxlib.datasets.sources import Source, refused
 from xxlib.datasets.sources.generated import generated
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.inputs import prototypes, substitutions
+from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
 from xxlib.inputs.crystals import Crystal, crystal_system, space_group
 from xxlib.prepare import prepare
 
@@ -70,7 +72,7 @@ def crystal_table(records):
         crystal = record.crystal()
         cell = dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), prototypes.rounded_cell(crystal.lattice).tolist()))
         rows.append(
-            {"id": record.id, "reduced_formula": record.known["formula"]}
+            {"id": record.id, "reduced_formula": reduced_formula(*composition_of_crystal(crystal))}
             | cell
             | {"atomic_numbers": crystal.atomic_numbers.astype(np.uint8), "frac_coords": crystal.frac_coords.ravel()}
         )
@@ -81,8 +83,9 @@ def generate():
     """Candidates, balanced over crystal systems and numbers of elements."""
     BUILD.mkdir(parents=True, exist_ok=True)
     CANDIDATE_ENERGIES.unlink(missing_ok=True)  # of other candidates
-    # More than are ever read: balanced() stops.
-    records = (record for record in generated(100 * N_CRYSTALS, SEED).records() if record.known)
+    source, work = generated(N_CRYSTALS, SEED), Work()
+    distinct = source.distinct()
+    records = (record for record in source.records() if len(work([record]).without_repeats(distinct).batch))
     chosen = tqdm(balanced(records, N_CRYSTALS), total=N_CRYSTALS, unit="crystal", desc="generate")
     pq.write_table(crystal_table(chosen), CANDIDATES)
 

@@ -1,101 +1,52 @@
 """Datasets on disk: Arrow shards of sticks and labels that are memory-mapped, never copied to the heap.
 
 dataset.json       what it is: schema version, grid, wavelength, symprec, source, labels, counts, sha256 of every shard
-shard-00000.arrow  one crystal a row (SCHEMA)
-rejects.parquet    id, source, reason of every crystal that was read and refused
+shard-00000.arrow  one crystal a row (schema()), memory-mapped
+rejects.parquet    id, source, reason of every crystal that was read and refused (REJECTS)
 """
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from xxlib.datasets.splits import SPLITS
 from xxlib.inputs import patterns
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 
 SCHEMA_VERSION = 1
-SHARD_ROWS = 20_000
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("formula", pa.string()),  # reduced
-        ("element_ids", pa.list_(pa.uint8())),  # atomic numbers, increasing
-        ("fractions", pa.list_(pa.float32())),  # sum to 1
-        ("two_theta", pa.list_(pa.float32())),  # degree
-        ("intensity", pa.list_(pa.float16())),  # strongest = 100
-        ("e_form", pa.float64()),  # eV/atom; null where the source has none
-        ("band_gap", pa.float64()),  # eV; null where the source has none
-        ("space_group", pa.int16()),  # 1-230
-        ("crystal_system", pa.string()),
-        ("symmetry_source", pa.string()),  # "source" or "spglib"
-        ("split", pa.string()),
-    ]
-)
+COLUMNS = [
+    ("id", pa.string()),
+    ("formula", pa.string()),  # reduced
+    ("element_ids", pa.list_(pa.uint8())),  # atomic numbers, increasing
+    ("fractions", pa.list_(pa.float32())),  # sum to 1
+    ("two_theta", pa.list_(pa.float32())),  # degree
+    ("intensity", pa.list_(pa.float16())),  # strongest = 100
+    ("e_form", pa.float64()),  # eV/atom; null where the source has none
+    ("band_gap", pa.float64()),  # eV; null where the source has none
+    ("space_group", pa.int16()),  # 1-230
+    ("crystal_system", pa.string()),
+    ("symmetry_source", pa.string()),  # "source" or "spglib"
+    ("split", pa.string()),
+]
+HKL_COLUMNS = [
+    *((index, pa.list_(pa.int16())) for index in "hkl"),  # of one reflection of each merged line
+    ("lattice", pa.list_(pa.float64())),  # a, b, c, alpha, beta, gamma: the cell that h, k, l refer to
+]
 REJECTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("reason", pa.string())])
+
+
+def schema(hkl=False):
+    """Columns of a shard; with reflections and cells where `hkl`."""
+    place = [name for name, _ in COLUMNS].index("e_form")
+    return pa.schema(COLUMNS[:place] + HKL_COLUMNS * hkl + COLUMNS[place:])
 
 
 class DatasetError(ValueError):
     """A dataset on disk is not what it says or not what this version reads; the message says what and where."""
-
-
-class Writer:
-    """Writes rows (dicts of SCHEMA) to shards; dataset.json comes last, so that a folder without it is unfinished."""
-
-    def __init__(self, folder, shard_rows=SHARD_ROWS):
-        self.folder, self.shard_rows = Path(folder), shard_rows
-        if (self.folder / "dataset.json").exists():
-            raise DatasetError(f"{self.folder} already holds a dataset: remove it or choose another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob("shard-*.arrow"):
-            leftover.unlink()
-        self.rows, self.rejects, self.shards = [], [], []
-        self.counts = dict.fromkeys(SPLITS, 0)
-
-    def add(self, row):
-        self.rows.append(row)
-        self.counts[row["split"]] += 1
-        if len(self.rows) == self.shard_rows:
-            self._flush()
-
-    def reject(self, id, source, reason):
-        self.rejects.append({"id": id, "source": source, "reason": reason})
-
-    def finish(self, **about):
-        """Write what is left and dataset.json with `about` (source, wavelength, symprec, labels, ...)."""
-        if self.rows:
-            self._flush()
-        if not self.shards:
-            raise DatasetError(f"no crystal was accepted, {len(self.rejects)} were rejected: {self._first_reasons()}")
-        pq.write_table(pa.Table.from_pylist(self.rejects, schema=REJECTS), self.folder / "rejects.parquet")
-        meta = {
-            "schema_version": SCHEMA_VERSION,
-            "grid": patterns.grid(),
-            **about,
-            "counts": {split: count for split, count in self.counts.items() if count},
-            "rejects": len(self.rejects),
-            "shards": self.shards,
-        }
-        temporary = self.folder / "dataset.json.tmp"
-        temporary.write_text(json.dumps(meta, indent=1) + "\n")
-        os.replace(temporary, self.folder / "dataset.json")
-
-    def _first_reasons(self):
-        return "; ".join(f"{reject['source']}: {reject['reason']}" for reject in self.rejects[:3]) or "nothing was read"
-
-    def _flush(self):
-        name = f"shard-{len(self.shards):05d}.arrow"
-        table = pa.Table.from_pylist(self.rows, schema=SCHEMA).combine_chunks()
-        with pa.OSFile(str(self.folder / name), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            writer.write_table(table)
-        self.shards.append({"file": name, "rows": len(self.rows), "sha256": sha256(self.folder / name)})
-        self.rows = []
 
 
 def sha256(path):
@@ -170,11 +121,18 @@ class Dataset:
 
     @cached_property
     def _ragged(self):
-        names = ("element_ids", "fractions", "two_theta", "intensity")
-        return [{name: _ragged(shard.column(name)) for name in names} for shard in self.shards]
+        return [
+            {field.name: _ragged(shard.column(field.name)) for field in shard.schema if pa.types.is_list(field.type)}
+            for shard in self.shards
+        ]
 
     def take(self, name, rows):
-        """A list column for some rows, laid end to end, as (values, offsets (k + 1,))."""
+        """A list column for some rows, laid end to end, as (values, offsets (k + 1,)).
+
+        Raises DatasetError for h, k, l and lattice where the dataset was prepared without them.
+        """
+        if name not in self._ragged[0]:
+            raise DatasetError(f"{self.folder} has no column {name}: prepare it with --hkl")
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
         pieces = [self._ragged[s][name][row - self.first_rows[s]] for s, row in zip(shards, rows)]
         return np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])

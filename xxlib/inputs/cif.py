@@ -13,9 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
-from xxlib.inputs.crystals import MAX_ATOMS, RejectedCrystal, check_cell, crystal_from_structure, lattice_from_cell
+from xxlib.inputs.crystals import (
+    MAX_ATOMS,
+    MAX_FILE_BYTES,
+    RejectedCrystal,
+    check_cell,
+    crystal_from_structure,
+    lattice_from_cell,
+)
 
-MAX_BYTES = 5_000_000
 MAX_LINE = 2048  # characters, the limit of CIF 1.1; pymatgen's search for quotes is quadratic in it
 MAX_OPERATIONS = 192  # of the largest space groups, in their conventional cell
 SAME_PLACE = 1e-4  # of a cell vector: pymatgen takes sites this close for one
@@ -79,8 +85,8 @@ def _text(path):
     """What is written in the file: ASCII, without blank lines."""
     try:
         size = Path(path).stat().st_size
-        if size > MAX_BYTES:
-            raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g}")
+        if size > MAX_FILE_BYTES:
+            raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
         text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise RejectedCrystal(f"cannot be read: {error.strerror}") from error

@@ -10,9 +10,11 @@ LAST_SPACE_GROUP = (2, 15, 74, 142, 167, 194, 230)  # of each crystal system, In
 
 SYMPREC = 0.1  # angstrom, tolerance of the symmetry search
 MAX_ATOMS = 1000
+MAX_FILE_BYTES = 5_000_000  # of a file that holds one crystal
 MAX_ELEMENT = 98  # the last element with tabulated X-ray scattering factors
 CELL_LENGTH = (1.5, 200.0)  # angstrom
 CELL_ANGLE = (3.0, 177.0)  # degree; long polytypes of SiC and ZnS have 6 to 10
+MAX_VOLUME = 200_000.0  # cubic angstrom; the cells of zeolites and of most metal-organic frameworks are smaller
 VOLUME_PER_ATOM = (2.0, 500.0)  # cubic angstrom; dense hydrogen has 2.5, solid caesium 110
 MIN_DISTANCE = 0.5  # angstrom; the shortest bond there is, H-H, has 0.74
 
@@ -51,6 +53,14 @@ def lattice_from_cell(a, b, c, alpha, beta, gamma):
     if not z_squared > 0:
         raise RejectedCrystal(f"impossible cell angles {alpha:g}, {beta:g}, {gamma:g} degree")
     return np.array([[a, 0, 0], [b * cos[2], b * sin_gamma, 0], [c * cos[1], c * y, c * np.sqrt(z_squared)]])
+
+
+def cell_from_lattice(lattice):
+    """a, b, c (angstrom) and alpha, beta, gamma (degree) of cell vectors (3, 3): (6,)."""
+    lengths = np.linalg.norm(lattice, axis=1)
+    unit = lattice / lengths[:, None]
+    cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
+    return np.concatenate([lengths, np.degrees(np.arccos(cosines))])
 
 
 def crystal_system(space_group):
@@ -93,12 +103,13 @@ def check_cell(lattice):
     if lengths.min() < CELL_LENGTH[0] or lengths.max() > CELL_LENGTH[1]:
         shown = ", ".join(f"{length:.4g}" for length in lengths)
         raise RejectedCrystal(f"cell lengths {shown} angstrom outside {CELL_LENGTH[0]:g}-{CELL_LENGTH[1]:g}")
-    unit = lattice / lengths[:, None]
-    angles = np.degrees(np.arccos(np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)))
+    angles = cell_from_lattice(lattice)[3:]
     if angles.min() < CELL_ANGLE[0] or angles.max() > CELL_ANGLE[1]:
         shown = ", ".join(f"{angle:.4g}" for angle in angles)
         raise RejectedCrystal(f"cell angles {shown} degree outside {CELL_ANGLE[0]:g}-{CELL_ANGLE[1]:g}")
     volume = abs(np.linalg.det(lattice))
+    if volume > MAX_VOLUME:
+        raise RejectedCrystal(f"a cell of {volume:.4g} cubic angstrom, more than {MAX_VOLUME:g}")
     height = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max() if volume > 0 else 0.0
     if height < 1.0:
         raise RejectedCrystal(f"a flat cell of volume {volume:.4g}: lattice planes {height:.3g} angstrom apart")

@@ -11,8 +11,10 @@ the atoms of each element from tables of exp(2 pi i m x); a bucket sort by |g|^3
 factors, angles and LP once for each distinct |g|.
 """
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from math import factorial
 
 import numpy as np
@@ -48,7 +50,7 @@ class Sticks:
 
     two_theta: np.ndarray  # (p,) float64, degree
     intensity: np.ndarray  # (p,) float64, strongest = 100
-    hkl: np.ndarray  # (p, 3) int16, one reflection of each line
+    hkl: np.ndarray  # (p, 3) int16, one reflection of each line; (0, 3) where it was not asked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,13 @@ class PackedSticks:
     offsets: np.ndarray  # (n + 1,) int64
     strongest: np.ndarray  # (n,) float64, what 100 stands for, in the formula's units
 
+    def __getitem__(self, c):
+        """Sticks of crystal c; raises RejectedCrystal where it has no line."""
+        lines = slice(self.offsets[c], self.offsets[c + 1])
+        if lines.start == lines.stop:
+            raise RejectedCrystal("no diffraction line within the range of angles")
+        return Sticks(self.two_theta[lines], self.intensity[lines], self.hkl[lines])
+
 
 def pack(crystals):
     """PackedCrystals of Crystal objects."""
@@ -90,11 +99,7 @@ def sticks(crystal, wavelength=CU_KA, two_theta_range=STORED_RANGE, debye_waller
 
     Raises RejectedCrystal where no line falls into the range.
     """
-    lines = sticks_of(pack([crystal]), wavelength, two_theta_range, hkl=True, debye_waller=debye_waller)
-    if len(lines.two_theta) == 0:
-        low, high = two_theta_range
-        raise RejectedCrystal(f"no diffraction line between {low:g} and {high:g} degree at {wavelength} angstrom")
-    return Sticks(lines.two_theta, lines.intensity, lines.hkl)
+    return sticks_of(pack([crystal]), wavelength, two_theta_range, hkl=True, debye_waller=debye_waller)[0]
 
 
 def sticks_of(packed, wavelength=CU_KA, two_theta_range=STORED_RANGE, *, hkl=False, debye_waller=None, parallel=False):
@@ -160,12 +165,13 @@ def scattering_factors(n_steps):
 
     The variable of the polynomial is (s^2 - middle) / S2_STEP.
     """
-    from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS
     from pymatgen.core import Element
 
+    # The table of pymatgen.analysis.diffraction.xrd, whose import takes seconds: in every worker process.
+    file = files("pymatgen.analysis.diffraction") / "atomic_scattering_params.json"
     s2 = S2_STEP * (np.arange(n_steps) + 0.5)
     table = np.zeros((99, n_steps, TAYLOR_TERMS))
-    for symbol, coefficients in ATOMIC_SCATTERING_PARAMS.items():
+    for symbol, coefficients in json.loads(file.read_text()).items():
         z = Element(symbol).Z
         if symbol in ("D", "T") or z > 98:
             continue

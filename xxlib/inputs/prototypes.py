@@ -21,7 +21,7 @@ from functools import lru_cache
 import numpy as np
 
 from xxlib.inputs import substitutions
-from xxlib.inputs.crystals import SYMPREC, Crystal, RejectedCrystal, check, lattice_from_cell
+from xxlib.inputs.crystals import SYMPREC, Crystal, RejectedCrystal, cell_from_lattice, check, lattice_from_cell
 
 SHARE_OF_ELEMENTS = {1: 0.02, 2: 0.33, 3: 0.38, 4: 0.27}  # how often a crystal of so many elements is tried
 MAX_SPLITS = 2  # partial substitutions of one crystal
@@ -217,10 +217,7 @@ def dls_scale(lattice, frac, numbers):
 
 def rounded_cell(lattice):
     """a, b, c (angstrom) and alpha, beta, gamma (degree) of cell vectors (3, 3), rounded to 1e-4: (6,)."""
-    lengths = np.linalg.norm(lattice, axis=1)
-    unit = lattice / lengths[:, None]
-    angles = np.degrees(np.arccos([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]]))
-    return np.concatenate([lengths, angles]).round(4)
+    return cell_from_lattice(lattice).round(4)
 
 
 def _standard(lattice, frac, numbers, symprec, primitive):

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from xxlib.inputs.crystals import Crystal, RejectedCrystal
 
 
@@ -22,6 +24,11 @@ class Record:
         return self.read(self.id, self.content)
 
 
+# Told of the crystals of a source, in order, a record batch (store.schema()) at a time: for each, why it repeats an
+# earlier one, or None.
+Distinct = Callable[[pa.RecordBatch], list[str | None]]
+
+
 @dataclass(frozen=True)
 class Source:
     """Crystals from one place, streamed."""
@@ -29,6 +36,9 @@ class Source:
     about: dict  # kind, name, version, licence, functional of the labels, ...: what dataset.json says of it
     records: Callable[[], Iterator[Record]]  # from the first record on at every call, in the same order
     n_records: int | None = None  # where it is known before reading
+    enough: int | None = None  # accepted crystals after which no further records are read
+    warm_up: Callable[[], Any] | None = None  # slow the first time in a process: not at the first crystal's expense
+    distinct: Callable[[], Distinct] | None = None  # where a crystal may repeat an earlier one
 
 
 def parsed(crystal, place, **known):

@@ -1,14 +1,12 @@
 """Crystals made from prototypes."""
 
 from functools import partial
+from itertools import count
 
 import numpy as np
 
-from xxlib.datasets.sources import Source, parsed, refused
+from xxlib.datasets.sources import Record, Source
 from xxlib.inputs import patterns, prototypes
-from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
-from xxlib.inputs.crystals import RejectedCrystal, space_group
-from xxlib.inputs.diffraction import sticks
 
 SAME_PATTERN = 0.95  # cosine similarity of two patterns above which crystals of one formula and space group are one
 COARSE_SIGMA, COARSE_STEP = 0.5, 25  # degree, grid points: patterns in which a shift by 0.1 degree hardly shows
@@ -20,26 +18,41 @@ def generated(n, seed):
     Two are the same where formula and space group are and the cosine similarity of their patterns exceeds SAME_PATTERN.
     """
     about = {"kind": "generated", "name": f"{n} from prototypes", "seed": seed}
-    return Source(about, partial(_records, n, seed), n)
+    return Source(about, partial(_records, seed), enough=n, warm_up=prototypes.prototypes, distinct=Repeats)
 
 
-def _records(n, seed):
-    seen = {}  # (formula, space group) -> coarse patterns of unit length, (m, 170)
-    found = 0
-    for crystal in prototypes.generate(seed):
-        if found == n:
-            return
-        place = f"prototypes, seed {seed}"
-        try:
-            key = reduced_formula(*composition_of_crystal(crystal)), space_group(crystal)
-            coarse = patterns.pattern(sticks(crystal), sigma=COARSE_SIGMA)[::COARSE_STEP]
-        except RejectedCrystal as error:
-            yield refused(crystal.id, place, str(error))
-            continue
-        coarse = (coarse / np.linalg.norm(coarse)).astype(np.float16)
-        others = seen.get(key, np.zeros((0, len(coarse)), np.float16))
-        if (others.astype(np.float32) @ coarse.astype(np.float32) > SAME_PATTERN).any():
-            continue
-        seen[key] = np.concatenate([others, coarse[None]])
-        found += 1
-        yield parsed(crystal, place, formula=key[0])
+def _records(seed):
+    for i in count():
+        yield Record(f"gen-{seed}-{i}", f"prototypes, seed {seed}", (seed, i), _generate)
+
+
+def _generate(id, seed_and_number):
+    return prototypes.generated(*seed_and_number)
+
+
+class Repeats:
+    """Finds the crystals that are the same as an earlier one; sees them in order, as record batches."""
+
+    def __init__(self):
+        self.seen = {}  # (formula, space group) -> ids and coarse patterns of unit length, (m, 170)
+
+    def __call__(self, batch):
+        """For each crystal why it is a repetition, or None."""
+        if not len(batch):
+            return []
+        lines = batch["two_theta"]
+        offsets = lines.offsets.to_numpy()
+        coarse = patterns.patterns(
+            lines.values.to_numpy(), batch["intensity"].values.to_numpy(), offsets, sigma=COARSE_SIGMA
+        )[:, ::COARSE_STEP]
+        coarse = (coarse / np.linalg.norm(coarse, axis=1, keepdims=True)).astype(np.float16)
+        columns = (batch[name].to_pylist() for name in ("id", "formula", "space_group"))
+        return [self._first(id, key, row) for id, *key, row in zip(*columns, coarse)]
+
+    def _first(self, id, key, coarse):
+        ids, others = self.seen.get(tuple(key), ([], np.zeros((0, len(coarse)), np.float16)))
+        same = others.astype(np.float32) @ coarse.astype(np.float32) > SAME_PATTERN
+        if same.any():
+            return f"repeats {ids[int(same.argmax())]}: the same formula, space group and pattern"
+        self.seen[tuple(key)] = [*ids, id], np.concatenate([others, coarse[None]])
+        return None
