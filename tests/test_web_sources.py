@@ -1,8 +1,10 @@
 """Sources behind a server, against one on this machine: Alexandria's listing, OPTIMADE, the Materials Project."""
 
+import bz2
 import json
 import pickle
 import re
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,16 +23,17 @@ SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0
 
 @contextmanager
 def serving(answer):
-    """URL of a server; answer: (path, query) -> (status, text)."""
+    """URL of a server; answer: (path, query) -> (status, text or bytes)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             parts = urlsplit(self.path)
-            status, text = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+            status, body = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+            body = body.encode() if isinstance(body, str) else body
             self.send_response(status)
-            self.send_header("Content-Length", str(len(text.encode())))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(body)
 
         def log_message(self, *_):
             pass
@@ -74,6 +77,24 @@ def test_a_page_without_files_and_a_server_without_page_are_errors():
         alexandria.listing(url + "/a/")
     with serving(lambda path, query: (404, "")) as url, pytest.raises(OSError, match="404"):
         alexandria.listing(url)
+
+
+def test_alexandria_downloads_a_file_when_its_turn_comes(tmp_path, monkeypatch):
+    pytest.importorskip("xxlib.datasets.downloads")
+    monkeypatch.setenv("XXLIB_CACHE", str(tmp_path))
+    asked = []
+
+    def answer(path, query):
+        asked.append(path.rsplit("/", 1)[-1])
+        entry = {"data": {"mat_id": f"agm-{asked[-1][:14]}"}, "structure": SALT.as_dict()}
+        return 200, bz2.compress(json.dumps({"entries": [entry]}).encode()) if asked[-1] else LISTING
+
+    with serving(answer) as url:
+        source = alexandria.alexandria(url + "/data/pbe/")
+        assert asked == [""]
+        first = next(records := source.records())
+        assert first.crystal().id == "agm-alexandria_000" and asked == ["", "alexandria_000.json.bz2"]
+        assert [record.id for record in records] == ["agm-alexandria_001", "agm-alexandria_044"]
 
 
 # ---------------------------------------------------------------- OPTIMADE
@@ -255,7 +276,7 @@ def test_without_key_or_client_it_says_what_to_do(monkeypatch):
     with pytest.raises(ValueError, match=r"MP_API_KEY is not set: .*https://"):
         materials_project.materials_project()
     monkeypatch.setenv("MP_API_KEY", "0" * 32)
-    monkeypatch.setitem(__import__("sys").modules, "mp_api.client", None)
+    monkeypatch.setitem(sys.modules, "mp_api.client", None)
     with pytest.raises(ValueError, match=r"pip install .xxlib\[mp\]"):
         materials_project.materials_project()
 

@@ -20,18 +20,19 @@ MAX_PAGE = 10_000_000  # bytes
 
 
 def alexandria(place):
-    """Source of the files alexandria_NNN.json.bz2: of a folder, or of a list of files or URLs, such as listing()'s.
+    """Source of the files alexandria_NNN.json.bz2 of a folder, of a page on the server such as PBE_3D, or of a list.
 
-    A URL is downloaded when its turn comes.  Each file holds {"entries": [...]} of pymatgen's ComputedStructureEntry;
-    the id is its data.mat_id.
+    What is on the server is downloaded file by file, each when its turn comes.  Each file holds {"entries": [...]} of
+    pymatgen's ComputedStructureEntry; the id is its data.mat_id.
     """
-    if isinstance(place, (str, Path)):
-        folder = Path(place)
-        files = sorted(path for path in folder.glob("*.json.bz2") if NAME.fullmatch(path.name))
-        if not files:
-            raise ValueError(f"{folder} holds no file alexandria_NNN.json.bz2: they are at {PBE_3D}")
+    if _is_url(place):
+        files = listing(place)
+    elif isinstance(place, (str, Path)):
+        files = sorted(path for path in Path(place).glob("*.json.bz2") if NAME.fullmatch(path.name))
     else:
         files = list(place)
+    if not files:
+        raise ValueError(f"{place} holds no file alexandria_NNN.json.bz2: they are at {PBE_3D}")
     about = {
         "kind": "alexandria",
         "name": "Alexandria, PBE, 3D",
@@ -46,6 +47,10 @@ def alexandria(place):
         },
     }
     return Source(about, partial(_records, files))
+
+
+def _is_url(place):
+    return str(place).startswith(("http://", "https://"))
 
 
 def listing(url=PBE_3D):
@@ -73,10 +78,10 @@ class _Links(HTMLParser):
 
 def _records(files):
     for file in files:
-        if str(file).startswith(("http://", "https://")):
+        if _is_url(file):
             from xxlib.datasets.downloads import fetch
 
-            file = fetch(str(file))
+            file = fetch(file)
         yield from _records_of_file(Path(file))
 
 
