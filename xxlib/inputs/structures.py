@@ -88,9 +88,6 @@ def _crystal(id, lattice, positions, occupants, cartesian=False):
         if not np.isfinite(lattice).all() or abs(np.linalg.det(lattice)) < 1e-6:
             raise RejectedCrystal("cell vectors that span no volume")
         positions = positions @ np.linalg.inv(lattice)
-    crowded = next((site for site in occupants if sum(share for _, share in site) > 1 + 1e-3), None)
-    if crowded is not None:
-        raise RejectedCrystal(f"occupancies of one site sum to more than 1: {crowded}"[:200])
     return check(
         Crystal(
             id=id,
