@@ -20,6 +20,7 @@ from xxlib.datasets.sources.parquet import crystal_of_row, parquet
 from xxlib.inputs import extxyz
 from xxlib.inputs.crystals import RejectedCrystal, crystal_from_structure
 from xxlib.inputs.poscar import MAX_BYTES, crystal_from_poscar
+from xxlib.prepare import KINDS
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 SKEW = Structure(
@@ -43,6 +44,15 @@ def refusal(record):
         record.crystal()
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
     return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"generated"}))
+def test_a_place_where_nothing_is_gives_one_line_that_names_it(tmp_path, monkeypatch, kind):
+    monkeypatch.delenv("MP_API_KEY", raising=False)
+    with pytest.raises((ValueError, OSError)) as caught:
+        KINDS[kind](str(tmp_path / "absent"), 0)
+    assert "\n" not in str(caught.value)
+    assert ("MP_API_KEY" if kind == "materials_project" else str(tmp_path / "absent")) in str(caught.value)
 
 
 # ---------------------------------------------------------------- POSCAR
