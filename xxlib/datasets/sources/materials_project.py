@@ -1,4 +1,4 @@
-"""Crystals of the Materials Project through its own client, mp-api (pip install "xxlib[mp]")."""
+"""Crystals of the Materials Project through its own client, mp-api (pip install mp-api)."""
 
 import os
 from functools import partial
@@ -46,7 +46,7 @@ def _rester(key, endpoint):
         from mp_api.client import MPRester
         from mp_api.client.core import MPRestError
     except ImportError as error:
-        raise ValueError('the Materials Project needs its client: pip install "xxlib[mp]"') from error
+        raise ValueError("the Materials Project needs its client: pip install mp-api") from error
     try:
         return MPRester(key, endpoint=endpoint, use_document_model=False, mute_progress_bars=True)
     except MPRestError as error:
