@@ -2,7 +2,15 @@
 
 python -m xxlib.prepare parquet crystals.parquet data/mp36k     # the shared mp36k file, its split column kept
 python -m xxlib.prepare cif     folder-of-cif    data/mine
+python -m xxlib.prepare poscar  folder           data/mine       # VASP files
+python -m xxlib.prepare extxyz  frames.extxyz    data/mine
 python -m xxlib.prepare generated 10000          data/generated # crystals made from prototypes; --seed
+python -m xxlib.prepare alexandria https://alexandria.icams.rub.de/data/pbe/ data/alexandria  # or a folder of the files
+python -m xxlib.prepare jarvis  jdft_3d-12-12-2022.json.zip     data/jarvis
+python -m xxlib.prepare lemat   compatible_pbe   data/lemat      # folder of parquet files; no labels
+python -m xxlib.prepare mp36k   folder           data/mp36k      # of the public files that the shared one is made of
+python -m xxlib.prepare materials_project all    data/mp         # or a chemical system: Li-Fe-O; needs MP_API_KEY
+python -m xxlib.prepare optimade https://alexandria.icams.rub.de/pbe data/optimade   # any provider; no labels
 
 Interrupted or killed, the same command goes on where it was.  With --scheduler a Dask cluster does the work, whose
 workers have this package and see the files of the source at the same paths.
@@ -23,8 +31,14 @@ from tqdm import tqdm
 
 from xxlib.datasets import workers
 from xxlib.datasets.rows import TIME_LIMIT, Work
-from xxlib.datasets.sources.files import cif_folder
+from xxlib.datasets.sources.alexandria import alexandria
+from xxlib.datasets.sources.files import cif_folder, extxyz_file, poscar_folder
 from xxlib.datasets.sources.generated import generated
+from xxlib.datasets.sources.jarvis import jarvis
+from xxlib.datasets.sources.lemat import lemat
+from xxlib.datasets.sources.materials_project import materials_project
+from xxlib.datasets.sources.mp36k import mp36k
+from xxlib.datasets.sources.optimade import optimade
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.writer import Writer
 from xxlib.inputs.crystals import SYMPREC
@@ -35,7 +49,15 @@ CHUNK_RECORDS = 200  # what a worker takes at once; divides writer.SHARD_RECORDS
 KINDS = {
     "parquet": lambda path, seed: parquet(path),
     "cif": lambda folder, seed: cif_folder(folder),
+    "poscar": lambda folder, seed: poscar_folder(folder),
+    "extxyz": lambda path, seed: extxyz_file(path),
     "generated": lambda n, seed: generated(int(n), seed),
+    "alexandria": lambda place, seed: alexandria(place),
+    "jarvis": lambda path, seed: jarvis(path),
+    "lemat": lambda place, seed: lemat(place),
+    "mp36k": lambda folder, seed: mp36k(folder),
+    "materials_project": lambda system, seed: materials_project(**({} if system == "all" else {"chemsys": system})),
+    "optimade": lambda url, seed: optimade(url),
 }
 
 
@@ -125,7 +147,7 @@ def summary(folder, seconds):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("source", help="parquet file, folder of CIF files, or number of crystals to generate")
+    parser.add_argument("source", help="file, folder or URL of the crystals, or number of crystals to generate")
     parser.add_argument(
         "folder", type=Path, help="where the dataset goes; where it was begun there, it is gone on with"
     )

@@ -104,6 +104,8 @@ class Work:
     def _sticks(self, crystals):
         """Sticks of each crystal, or the reason (str) why it has none; the limit is that of all of them together."""
         lines = attempt(self.time_limit, partial(sticks_of, hkl=self.hkl), pack(crystals))
+        if isinstance(lines, str):
+            return [lines] * len(crystals)
         return [attempt(self.time_limit, lines.__getitem__, c) for c in range(len(crystals))]
 
     def _columns(self, lines):

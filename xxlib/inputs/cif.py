@@ -46,9 +46,18 @@ def crystal_from_cif(path, id):
     Raises RejectedCrystal with the reason for a file that cannot be read, that holds no or several structures, or that
     pymatgen does not read as it is written.
     """
+    try:
+        _check_size(Path(path).stat().st_size)
+        return crystal_from_cif_bytes(Path(path).read_bytes(), id)
+    except OSError as error:
+        raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
+
+
+def crystal_from_cif_bytes(data, id):
+    """Crystal of the content of a CIF file; raises RejectedCrystal as crystal_from_cif does."""
     from pymatgen.io.cif import CifFile, CifParser
 
-    text = _text(path)
+    text = _text(data)
     file = _listen("a loop with no row or an incomplete one: truncated?", CifFile.from_str, text)
     block = _structure_block(file, text)
     cell = [_number(block.data.get(tag), tag) for tag in CELL_TAGS]
@@ -81,15 +90,15 @@ def crystal_from_cif(path, id):
     return replace(crystal_from_structure(structure, id), lattice=lattice)
 
 
-def _text(path):
+def _check_size(size):
+    if size > MAX_FILE_BYTES:
+        raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
+
+
+def _text(data):
     """What is written in the file: ASCII, without blank lines."""
-    try:
-        size = Path(path).stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
-        text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
+    _check_size(len(data))
+    text = data.decode("utf-8-sig", errors="replace")
     # pymatgen drops what is not ASCII, a typographic minus before a coordinate with it: as "?" it makes no number.
     text = text.encode("ascii", errors="replace").decode("ascii")
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]  # pymatgen is quadratic in blank lines

@@ -1,5 +1,6 @@
 """Where crystals come from: one module a kind of source, each with a function that returns a Source."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,27 @@ def parsed(crystal, place, **known):
 def refused(id, place, reason):
     """A Record that the source itself could not read."""
     return Record(id, place, reason, _refuse)
+
+
+def known_labels(*, e_form=None, band_gap=None, space_group=None):
+    """`known` of a Record: what is missing (None, NaN, "na", "") is left out, numbers may be written as strings.
+
+    e_form: eV/atom.  band_gap: eV.  Raises RejectedCrystal for what is no number, an infinite one, or no space group.
+    """
+    known = {}
+    for name, value in (("e_form", e_form), ("band_gap", band_gap), ("space_group", space_group)):
+        if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na")):
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise RejectedCrystal(f"{name} is {value!r}, not a number"[:200]) from error
+        if math.isnan(number):
+            continue
+        if math.isinf(number) or (name == "space_group" and number not in range(1, 231)):
+            raise RejectedCrystal(f"{name} is {value!r}"[:200])
+        known[name] = int(number) if name == "space_group" else number
+    return known
 
 
 def _as_it_is(id, crystal):

@@ -4,51 +4,63 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from xxlib.datasets.sources import Record, Source
+from xxlib.datasets.sources import Record, Source, known_labels, refused
 from xxlib.inputs.crystals import Crystal, RejectedCrystal, check, lattice_from_cell
+from xxlib.inputs.structures import refusing
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
-KNOWN = {
-    "e_form": "e_form",
-    "band_gap": "band_gap",
-    "space_group": "space_group",
-    "split": "split",
-    "reduced_formula": "formula",
-}
+LABELS = {"e_form": "eV/atom", "band_gap": "eV", "space_group": "number"}  # columns that are labels, and their units
 
 
 def parquet(path):
     """Source of a parquet file with columns mp_id (or id), a b c (angstrom), alpha beta gamma (degree),
-    atomic_numbers, frac_coords (3n, flat) and any of e_form, band_gap, space_group, reduced_formula, split.
+    atomic_numbers, frac_coords (3n, flat) and any of e_form (eV/atom), band_gap (eV), space_group, reduced_formula,
+    split.
 
-    Nulls and NaN are missing labels.  Raises ValueError where a column is missing.
+    Nulls and NaN are missing labels; columns of other names are not read, whatever energy they hold.  Raises ValueError
+    where a column is missing.
     """
     path = Path(path)
-    names = pq.read_schema(path).names
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no parquet file: {error}") from error
+    names = file.schema_arrow.names
     id_name = "mp_id" if "mp_id" in names else "id"
     missing = [name for name in (id_name, *CELL, "atomic_numbers", "frac_coords") if name not in names]
     if missing:
         raise ValueError(f"{path} is no file of crystals: it has no column {', '.join(missing)}")
-    n_records = pq.ParquetFile(path).metadata.num_rows
-    return Source({"kind": "parquet", "name": path.name}, partial(_records, path, id_name), n_records)
+    labels = {name: f"column {name}, {unit}" for name, unit in LABELS.items() if name in names}
+    about = {"kind": "parquet", "name": path.name, "labels": labels}
+    return Source(about, partial(_records, path, id_name), file.metadata.num_rows)
 
 
 def _records(path, id_name):
     row = 0
     for batch in pq.ParquetFile(path).iter_batches(batch_size=1000):
         for record in batch.to_pylist():
-            known = {new: record[old] for old, new in KNOWN.items() if record.get(old) is not None}
-            known = {name: value for name, value in known.items() if value == value}
-            yield Record(record[id_name], f"{path.name} row {row}", record, crystal_of_row, known)
+            place = f"{path.name} row {row}"
             row += 1
+            try:
+                if not record[id_name]:
+                    raise RejectedCrystal(f"no {id_name}")
+                known = known_labels(**{name: record.get(name) for name in LABELS})
+            except RejectedCrystal as error:
+                yield refused(str(record[id_name] or place), place, str(error))
+                continue
+            others = {"formula": record.get("reduced_formula"), "split": record.get("split")}
+            known |= {name: value for name, value in others.items() if value is not None}
+            yield Record(str(record[id_name]), place, record, crystal_of_row, known)
 
 
 def crystal_of_row(id, row):
     """Crystal of a row (a dict) of the columns above; raises RejectedCrystal."""
-    numbers = np.array(row["atomic_numbers"], dtype=np.int64)
-    frac = np.array(row["frac_coords"], dtype=np.float64)
+    with refusing("row of a crystal"):
+        numbers = np.array(row["atomic_numbers"], dtype=np.int64)
+        frac = np.array(row["frac_coords"], dtype=np.float64)
     if frac.size != 3 * len(numbers):
         raise RejectedCrystal(f"{len(numbers)} atoms but {frac.size} coordinates")
     cell = [row[name] for name in CELL]
