@@ -299,6 +299,31 @@ def learning_curves(curves, quantity, title="", log=True):
     return figure
 
 
+def progress(metrics, n_samples, title=""):
+    """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
+
+    metrics: table of the lines of metrics.jsonl, in which only `samples` is needed.  n_samples: of the whole run.
+    """
+    if len(metrics) == 0:
+        raise ValueError("no line of metrics: nothing to draw")
+    losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
+    panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
+    figure, axes = _subplots(1, 3, size=(11, 2.6), width_ratios=(2, 1, 1))
+    for ax, (names, quantity) in zip(axes[0], panels):
+        for k, name in enumerate(names):
+            known = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
+            ax.plot(known["samples"] / 1000, known.get(name, []), marker=".", markersize=3, label=name, **style)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
+        ax.grid(color="0.92")
+    axes[0, 0].set_title(title)
+    if losses:
+        axes[0, 0].legend(frameon=False, fontsize=8)
+        axes[0, 0].set_yscale("log" if (metrics[losses].min() > 0).all() else "linear")
+    axes[0, 2].set_ylim(bottom=0)
+    return figure
+
+
 def _subplots(n_rows=1, n_columns=1, *, size, **options):
     """A Figure of a size in inches, and its axes (n_rows, n_columns)."""
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)
