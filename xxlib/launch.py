@@ -17,7 +17,7 @@ import time
 import psutil
 
 from xxlib import PROJECT
-from xxlib.analysis.progress import Progress
+from xxlib.analysis import progress
 from xxlib.training import processes, runs, supervisor
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.processes import AlreadyRunning
@@ -171,11 +171,11 @@ def _existing(name):
 
 
 def _follow(config, alive):
-    progress = Progress(config, runs.RUNS / config.name)
+    shown = progress.Progress(config, runs.RUNS / config.name)
     while alive():
-        progress.update()
+        shown.update()
         time.sleep(POLL)
-    progress.close()
+    shown.close()
 
 
 def _outcome(folder, status=0):

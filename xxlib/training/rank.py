@@ -4,6 +4,7 @@ Ends with the process that started it, torchrun or the supervisor, and leaves it
 torchrun knows.
 """
 
+import faulthandler
 import runpy
 import sys
 
@@ -14,22 +15,20 @@ from xxlib.training.processes import end_with_parent
 
 def main():
     supervisor, module = int(sys.argv[1]), sys.argv[2]
+    del sys.argv[1:3]
     end_with_parent()
-    # Whoever died before that line has left an orphan, which nobody would end.
+    # A parent that died before that line has left an orphan, which nobody would end.
     if supervisor not in [parent.pid for parent in psutil.Process().parents()]:
         sys.exit("rank: its supervisor is gone")
-    from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
+    faulthandler.enable()
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except BaseException as last:
+        if not isinstance(last, SystemExit) or isinstance(last.code, str):
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
-    def run():
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as last:
-            if isinstance(last.code, str):  # a message for the user, of which `record` takes no note
-                get_error_handler().record_exception(last)
-            raise
-
-    del sys.argv[1:3]
-    record(run)()
+            get_error_handler().record_exception(last)
+        raise
 
 
 if __name__ == "__main__":
