@@ -20,7 +20,7 @@ from xxlib.training import processes, runs, supervisor
 from xxlib.training.config import ConfigError, RunConfig
 
 GONE = 10  # seconds within which nothing of a run may be left
-START = 90  # seconds in which everything has started, on a busy machine
+START = 300  # seconds in which everything has started, on a busy machine
 ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(Path(__file__).parent)])}
 
 

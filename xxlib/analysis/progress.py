@@ -4,10 +4,8 @@ import io
 import sys
 import time
 
-import pandas as pd
 from tqdm import tqdm
 
-from xxlib.analysis import plots
 from xxlib.training import runs
 
 REDRAW = 5  # seconds between two drawings of the curves: they cost the training's own CPU
@@ -68,7 +66,10 @@ class Progress:
         )  # fmt: skip
 
     def _draw(self, lines):
+        import pandas as pd
         from IPython.display import Image, display
+
+        from xxlib.analysis import plots  # matplotlib, which a terminal does without
 
         file = io.BytesIO()
         total = self.config.n_steps * self.config.batch_size
