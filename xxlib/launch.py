@@ -53,10 +53,11 @@ def train(config, n_gpus=None, n_processes=None, detach=False):
     if not detach:
         command.append(f"--parent={os.getpid()}")
     # In a session of its own, so that what interrupts the notebook does not hit the training half-way.
-    child = psutil.Popen(
-        command, cwd=PROJECT, env=os.environ | environment, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    with open(folder / "output.log", "ab") as output:
+        child = psutil.Popen(
+            command, cwd=PROJECT, env=os.environ | environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
     if detach:
         while child.poll() is None and processes.owner(folder) is None:
             time.sleep(POLL)
@@ -186,5 +187,6 @@ def _outcome(folder, status=0):
     if status < 0:
         raise TrainingFailed(f"{folder.name} failed: its supervisor was killed from outside (signal {-status})")
     if status or runs.results(folder) is None:
-        raise TrainingFailed(f"{folder.name} was stopped before its end; launch.train goes on where it was")
+        words = "was stopped before its end; launch.train goes on where it was; what it printed is in"
+        raise TrainingFailed(f"{folder.name} {words} {folder / 'output.log'}")
     return runs.results(folder)

@@ -25,7 +25,7 @@ def compare(names, metric="val/error", title=""):
 def write_events(names, folder):
     """Write the metrics of runs of data/runs as event files, by samples seen: then tensorboard --logdir FOLDER.
 
-    Needs the extra: pip install xxlib[tensorboard].
+    Needs the extra `tensorboard`: pip install tensorboard.
     """
     from torch.utils.tensorboard import SummaryWriter
 

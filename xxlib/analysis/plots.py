@@ -288,10 +288,7 @@ def learning_curves(curves, quantity, title="", log=True):
         last = np.asarray(values)[-1] if len(values) else np.nan
         ax.plot(np.asarray(samples) / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
     if log:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.tick_params(axis="y", which="minor", labelsize=8)
+        _log_scale(ax)
     ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
     ax.set_xlim(left=0)
     ax.grid(which="both", color="0.92")
@@ -319,9 +316,18 @@ def progress(metrics, n_samples, title=""):
     axes[0, 0].set_title(title)
     if losses:
         axes[0, 0].legend(frameon=False, fontsize=8)
-        axes[0, 0].set_yscale("log" if (metrics[losses].min() > 0).all() else "linear")
+        if (metrics[losses].min() > 0).all():
+            _log_scale(axes[0, 0])
     axes[0, 2].set_ylim(bottom=0)
     return figure
+
+
+def _log_scale(ax):
+    """A logarithmic y axis with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def _subplots(n_rows=1, n_columns=1, *, size, **options):
