@@ -54,11 +54,11 @@ def of(folder, word=""):
 
 
 def wait_for(what, seconds=START):
-    """Wait until what() is true; whether it has become so."""
+    """Wait until what() is true; False where it has not become so."""
     end = time.monotonic() + seconds
-    while not what() and time.monotonic() < end:
+    while not (found := bool(what())) and time.monotonic() < end:
         time.sleep(0.1)
-    return bool(what())
+    return found
 
 
 def code(folder, call, stand_in):
