@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -47,6 +48,10 @@ FIGURES = {
     plots.learning_curves: (
         lambda: plots.learning_curves({"m": ([1000, 2000], [3.0, 2.0])}, "MAE on val (meV/atom)"),
         [("samples seen (thousand)", "MAE on val (meV/atom)")],
+    ),
+    plots.progress: (
+        lambda: plots.progress(pd.DataFrame({"samples": [8, 16], "train/loss": [2, 1], "val/error": [None, 1]}), 80),
+        [("samples seen (thousand)", name) for name in ("loss; error on val", "learning rate", "samples/s")],
     ),
 }
 
@@ -176,6 +181,7 @@ def test_learning_curves_tell_twelve_runs_apart():
         lambda: plots.confusion({"m": ([np.nan], np.ones((1, 7)))}),
         lambda: plots.learning_curves({}, "MAE (eV)"),
         lambda: plots.learning_curves({"m": ([], [])}, "MAE (eV)"),
+        lambda: plots.progress(pd.DataFrame(), 80),
     ],
 )
 def test_nothing_to_draw_is_said(empty):

@@ -1,51 +1,192 @@
-"""Start a training from a notebook cell or a script, in a process of its own."""
+"""Start, follow and stop a training from a notebook cell or a script; it runs in processes of its own.
 
+launch.train(config)                    one process, on the GPU where there is one
+launch.train(config, n_gpus=8)          torchrun, one process a GPU
+launch.train(config, n_processes=2)     torchrun, two processes on the CPU (gloo); n_gpus=0 is one
+launch.train(config, detach=True)       goes on when the notebook ends; launch.attach(name) follows it again
+launch.command(config, n_nodes=2, ...)  what to type on each of several machines; launch.slurm writes the script
+"""
+
+import os
+import shlex
+import signal
 import subprocess
 import sys
-from collections import deque
+import time
+
+import psutil
 
 from xxlib import PROJECT
-from xxlib.training import runs
+from xxlib.analysis import progress
+from xxlib.training import processes, runs, supervisor
 from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training.processes import AlreadyRunning
+
+MODULE = "xxlib.train"  # what every process runs
+POLL = 0.3  # seconds
 
 
 class TrainingFailed(RuntimeError):
-    """A training ended before its time; the message holds the last lines it printed."""
+    """A training ended before its time; the message holds its own last words: those of the rank that failed first."""
 
 
-def train(config):
+def train(config, n_gpus=None, n_processes=None, detach=False):
     """Train a RunConfig in data/runs/<name> and return its results (results.json as a dict).
 
-    A run that has finished is not trained again, one that was killed goes on.  What the training prints, its progress
-    bar included, is passed on.  Raises TrainingFailed with the training's own last words where it fails, ConfigError
-    where the folder holds another run of this name.
+    A run that has finished is not trained again, one that was stopped goes on.  Progress is shown while it trains.
+    n_gpus: processes on as many GPUs of this machine; 0: on the CPU; None: one process, on a GPU where there is one.
+    n_processes: as many processes on the CPU.
+    Interrupting the cell, or the end of the notebook, ends the training, unless detach: then this returns None at once,
+    and attach and stop find the run by its name.
+
+    Raises TrainingFailed with the training's own words where it fails, AlreadyRunning where another process trains it,
+    ConfigError where the folder holds another run of this name or the machine lacks the GPUs.
     """
-    folder = runs.RUNS / config.name
-    path = folder / "run.json"
-    if path.exists():
-        if RunConfig.load(path) != config:
-            raise ConfigError(f"{folder} holds another run: give this one another name, or remove the folder")
+    n, environment = _processes(n_gpus, n_processes)
+    path = _written(config)
+    folder = path.parent
+    if runs.results(folder) is not None:
+        return runs.results(folder)
+    if processes.owner(folder):
+        raise AlreadyRunning(processes.refusal(folder))
+    command = [sys.executable, "-m", "xxlib.training.supervisor", str(path), f"--processes={n}", f"--module={MODULE}"]
+    if not detach:
+        command.append(f"--parent={os.getpid()}")
+    # In a session of its own, so that what interrupts the notebook does not hit the training half-way.
+    with open(folder / "output.log", "ab") as output:
+        child = psutil.Popen(
+            command, cwd=PROJECT, env=os.environ | environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
+    if detach:
+        while child.poll() is None and processes.owner(folder) is None:
+            time.sleep(POLL)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
-        config.save(path)
-    if runs.results(folder) is None:
-        _run([sys.executable, "-m", "xxlib.train", str(path)], config.name)
-    return runs.results(folder)
-
-
-def _run(command, name):
-    said = deque(maxlen=30)
-    with subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.PIPE, text=True, errors="replace") as process:
         try:
-            # A progress bar ends its lines with carriage returns; universal newlines makes lines of them.
-            for line in process.stderr:
-                said.append(line)
-                sys.stderr.write("\r" + line.rstrip("\n") if "sample/s" in line else line)
-                sys.stderr.flush()
+            _follow(config, lambda: child.poll() is None)
         except BaseException:
-            process.terminate()
+            processes.end(child, signal.SIGINT, supervisor.QUICK + 3)
             raise
-    if process.returncode:
-        words = "".join(line for line in said if "sample/s" not in line)
-        how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit status {process.returncode}"
-        raise TrainingFailed(f"{name} failed ({how}):\n{words}")
+    if child.poll() == supervisor.REFUSED:
+        raise AlreadyRunning(processes.refusal(folder))
+    if detach and child.poll() is None:
+        print(f'{config.name} trains in process {child.pid}: launch.attach("{config.name}") follows it')
+        return None
+    return _outcome(folder, child.poll())
+
+
+def attach(name):
+    """Follow a run that another notebook started, to its end, and return its results, as train does.
+
+    Interrupting the cell ends the following, not the run.  Raises TrainingFailed where it failed or was stopped.
+    """
+    folder = _existing(name)
+    if processes.owner(folder):
+        _follow(RunConfig.load(folder / "run.json"), lambda: processes.owner(folder) is not None)
+    return _outcome(folder)
+
+
+def stop(name):
+    """End a run, wherever it was started on this machine; it saves its state first, and train goes on from there.
+
+    Where it has not ended after 40 s it is killed.  Raises ConfigError where it does not run here.
+    """
+    folder = _existing(name)
+    known = processes.owner(folder)
+    if known is None:
+        raise ConfigError(f"{name} does not run")
+    if known.host != processes.HOST:
+        raise ConfigError(f"{name} runs on {known.host}: stop it there")
+    processes.end(psutil.Process(known.pid), signal.SIGTERM, supervisor.PATIENT + 10)
+
+
+def command(config, n_nodes, n_gpus=0, n_processes=1, endpoint="HEAD:29500"):
+    """The torchrun command that trains a RunConfig on several machines; type the same on each, within minutes.
+
+    n_gpus: of one machine, a process each; 0: n_processes processes a machine on the CPU.  endpoint: host and port of
+    one of them that all can reach.  The project must be in the same place on every machine, on a shared disk.
+    """
+    path = _written(config)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={n_nodes}"]
+    torchrun += [f"--nproc-per-node={n_gpus or n_processes}", f"--rdzv-id={config.name}", "--rdzv-backend=c10d"]
+    torchrun += [f"--rdzv-endpoint={endpoint}", "-m", MODULE, str(path)]
+    hide = "" if n_gpus else "CUDA_VISIBLE_DEVICES= "
+    return f"cd {shlex.quote(str(PROJECT))} && {hide}{' '.join(map(_quoted, torchrun))}"
+
+
+def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
+    """Write the same as a batch script for Slurm and return its path: sbatch data/runs/<name>/slurm.sh
+
+    Two minutes before `hours` are over Slurm sends SIGTERM and the training saves its state; submitted again, it goes
+    on.  Partition and account, where a cluster asks for them, are options of sbatch.
+    """
+    folder = _written(config).parent
+    line = command(config, n_nodes, n_gpus, n_processes, endpoint="$head:29500")
+    options = [f"job-name={config.name}", f"nodes={n_nodes}", "ntasks-per-node=1", f"time={hours}:00:00"]
+    options += [f"cpus-per-task={config.n_threads * (n_gpus or n_processes)}", f"output={folder}/slurm-%j.log"]
+    options += ["signal=TERM@120"] + [f"gpus-per-node={n_gpus}"] * bool(n_gpus)
+    script = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in options), "set -e"]
+    script += ['export head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
+    script += [f"srun bash -c {shlex.quote(line)}"]
+    path = folder / "slurm.sh"
+    path.write_text("\n".join(script) + "\n")
+    return path
+
+
+def _quoted(word):
+    return f'"{word}"' if "$" in word else shlex.quote(word)
+
+
+def _processes(n_gpus, n_processes):
+    """How many processes, and what their environment has beyond this one's."""
+    if n_gpus and n_processes:
+        raise ConfigError("n_gpus asks for one process a GPU, n_processes for processes on the CPU: give one of them")
+    if n_gpus:
+        import torch
+
+        if n_gpus > torch.cuda.device_count():
+            raise ConfigError(f"n_gpus={n_gpus}: this machine has {torch.cuda.device_count()}; n_gpus=0 is the CPU")
+        return n_gpus, {}
+    if n_gpus is None and n_processes is None:
+        return 1, {}
+    return n_processes or 1, {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def _written(config):
+    """Path of the run.json of a RunConfig, written where it is new."""
+    path = runs.RUNS / config.name / "run.json"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        config.save(path)
+    elif RunConfig.load(path) != config:
+        raise ConfigError(f"{path.parent} holds another run: give this one another name, or remove the folder")
+    return path
+
+
+def _existing(name):
+    folder = runs.RUNS / name
+    if not (folder / "run.json").exists():
+        there = ", ".join(sorted(path.parent.name for path in runs.RUNS.glob("*/run.json")))
+        raise ConfigError(f"no run {name!r} in {runs.RUNS}; there are: {there or 'none'}")
+    return folder
+
+
+def _follow(config, alive):
+    shown = progress.Progress(config, runs.RUNS / config.name)
+    while alive():
+        shown.update()
+        time.sleep(POLL)
+    shown.close()
+
+
+def _outcome(folder, status=0):
+    """Results of a run whose processes have ended."""
+    failure = folder / "failure.txt"
+    if failure.exists():
+        raise TrainingFailed(failure.read_text().rstrip())
+    if status < 0:
+        raise TrainingFailed(f"{folder.name} failed: its supervisor was killed from outside (signal {-status})")
+    if status or runs.results(folder) is None:
+        words = "was stopped before its end; launch.train goes on where it was; what it printed is in"
+        raise TrainingFailed(f"{folder.name} {words} {folder / 'output.log'}")
+    return runs.results(folder)

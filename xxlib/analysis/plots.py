@@ -288,15 +288,46 @@ def learning_curves(curves, quantity, title="", log=True):
         last = np.asarray(values)[-1] if len(values) else np.nan
         ax.plot(np.asarray(samples) / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
     if log:
-        ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.tick_params(axis="y", which="minor", labelsize=8)
+        _log_scale(ax)
     ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
     ax.set_xlim(left=0)
     ax.grid(which="both", color="0.92")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
+
+
+def progress(metrics, n_samples, title=""):
+    """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
+
+    metrics: table of the lines of metrics.jsonl, in which only `samples` is needed.  n_samples: of the whole run.
+    """
+    if len(metrics) == 0:
+        raise ValueError("no line of metrics: nothing to draw")
+    losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
+    panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
+    figure, axes = _subplots(1, 3, size=(11, 2.6), width_ratios=(2, 1, 1))
+    for ax, (names, quantity) in zip(axes[0], panels):
+        for k, name in enumerate(names):
+            known = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
+            ax.plot(known["samples"] / 1000, known.get(name, []), marker=".", markersize=3, label=name, **style)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
+        ax.grid(color="0.92")
+    axes[0, 0].set_title(title)
+    if losses:
+        axes[0, 0].legend(frameon=False, fontsize=8)
+        if (metrics[losses].min() > 0).all():
+            _log_scale(axes[0, 0])
+    axes[0, 2].set_ylim(bottom=0)
+    return figure
+
+
+def _log_scale(ax):
+    """A logarithmic y axis with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def _subplots(n_rows=1, n_columns=1, *, size, **options):

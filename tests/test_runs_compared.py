@@ -1,0 +1,66 @@
+"""The runs that there are, in a table, in a figure, as event files."""
+
+import json
+import os
+
+import pytest
+from test_launch import config
+
+from xxlib.analysis.comparison import compare, write_events
+from xxlib.training import processes, runs
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Four runs: finished, half-way in this process, failed, never begun; and one that nobody can read."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    for name, lines in (("done", 20), ("half", 10), ("failed", 2), ("new", 0)):
+        (tmp_path / name).mkdir()
+        config(name).save(tmp_path / name / "run.json")
+        with open(tmp_path / name / "metrics.jsonl", "w") as file:
+            for step in range(1, lines + 1):
+                line = {"step": step, "samples": 8 * step, "seconds": 360.0 * step, "train/loss": 1 / step}
+                line |= {"val/error": abs(step - 5) + 1, "val/e_form_mae": step / 10} if step % 5 == 0 else {}
+                file.write(json.dumps(line) + "\n")
+        os.utime(tmp_path / name / "metrics.jsonl", (1e9 + lines, 1e9 + lines))
+    (tmp_path / "done" / "results.json").write_text(json.dumps({"name": "done", "hardware": "an abacus"}))
+    (tmp_path / "failed" / "failure.txt").write_text("failed failed (signal 9)\n")
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "run.json").write_text("{")
+    return tmp_path
+
+
+def test_the_list_says_what_there_is(folder):
+    with processes.claim(folder / "half"):
+        table = runs.list().set_index("name")
+    assert dict(table["state"]) == {
+        "done": "finished", "half": "running", "failed": "failed", "new": "stopped", "torn": "damaged run.json",
+    }  # fmt: skip
+    assert list(table.index[-3:]) == ["failed", "half", "done"], "the last to be trained comes last"
+    assert dict(table["progress"].dropna()) == {"done": 100, "half": 50, "failed": 10, "new": 0}
+    done = table.loc["done"]
+    assert (done["val/error"], done["val/e_form_mae"], done["hours"], done["hardware"]) == (1, 0.5, 2, "an abacus")
+    assert (done["preset"], done["targets"], done["dataset"]) == ("tiny", "e_form", "data/demo")
+    assert runs.list().set_index("name").loc["half", "state"] == "stopped"
+
+
+def test_no_run_is_an_empty_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    assert len(runs.list()) == 0 and {"name", "progress", "state"} <= set(runs.list().columns)
+
+
+def test_runs_are_compared_where_they_were_evaluated(folder):
+    drawn = compare(["done", "half", "failed"], "val/e_form_mae").axes[0].get_lines()
+    assert [len(line.get_xdata()) for line in drawn] == [4, 2]  # no line of `failed` was evaluated
+    assert [line.get_label() for line in drawn] == ["done: 2", "half: 1"]
+    with pytest.raises(ValueError, match=r"none of done has val/mae; there are: train/loss, val/e_form_mae, val/error"):
+        compare(["done"], "val/mae")
+
+
+def test_event_files_hold_the_metrics(folder, tmp_path):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    write_events(["done", "half"], tmp_path / "events")
+    events = reading.EventAccumulator(str(tmp_path / "events" / "done"))
+    events.Reload()
+    assert [(one.step, one.value) for one in events.Scalars("val/error")] == [(40, 1), (80, 6), (120, 11), (160, 16)]
+    assert len(events.Scalars("train/loss")) == 20
