@@ -36,13 +36,14 @@ class Site:
             def do_GET(self):
                 answers = site.pages.get(self.path) or site.pages["/*"]
                 site.ranges.append(self.headers.get("Range"))
+                site.versions.append(self.headers.get("If-Range"))
                 self.close_connection = True
                 (answers.pop(0) if len(answers) > 1 else answers[0])(self)
 
             def log_message(self, *args):
                 pass
 
-        self.pages, self.ranges, self.over = {}, [], threading.Event()
+        self.pages, self.ranges, self.versions, self.over = {}, [], [], threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads, self.server.block_on_close = True, False
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -210,7 +211,18 @@ def test_a_file_that_changes_between_tries_is_not_spliced(site, folder, obeys_if
     new = sends(DATA[::-1], etag='"new"', obeys_if_range=obeys_if_range)
     url = site.page("/data.bin", sends(cut=300_000, etag='"old"'), new)
     assert fetch(url, folder=folder).read_bytes() == DATA[::-1]
-    assert site.ranges[1]
+    assert site.ranges[1] and site.versions[1] == '"old"'
+
+
+def test_ranges_shorter_than_asked_for(site, folder):
+    def some(handler):
+        first = int(handler.headers["Range"][6:-1])
+        place = f"bytes {first}-{first + 99_999}/{len(DATA)}"
+        head(handler, 206, Content_Length=100_000, Content_Range=place, ETag='"1"')
+        handler.wfile.write(DATA[first : first + 100_000])
+
+    url = site.page("/data.bin", sends(cut=300_000, etag='"1"'), some, some, sends(etag='"1"'))
+    assert fetch(url, folder=folder, sha256=DIGEST).read_bytes() == DATA
 
 
 def test_a_file_that_has_become_shorter(site, folder):
