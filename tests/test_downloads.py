@@ -381,7 +381,7 @@ def cut_tar():
 
 
 TWO = (("data/a.cif", b"data_a"), ("data/more/b.cif", b"data_b"))
-ZEROS = bytes(60_000_000)
+ZEROS = bytes(30_000_000)
 WHOLE = {
     "zip": (zip_of(*TWO), dict(TWO)),
     "zip, stored, from no Unix": (zip_of(*((*member, 0) for member in TWO), compress=0), dict(TWO)),
@@ -402,6 +402,10 @@ BOMBS = {
     "decompression bomb, bz2": (bz2.compress(ZEROS), "bytes are in it"),
     "decompression bomb, tar": (tar_of(("zeros", ZEROS)), "bytes are in it"),
     "decompression bomb of many files": (zip_of(*((f"{i}", ZEROS[:3_000_000]) for i in range(9))), "bytes are in it"),
+    "nothing but folders": (
+        bz2.compress(tar_of(("x", b""), mode="w:", kind=tarfile.DIRTYPE)[:512] * 30_000),
+        "bytes are in it",
+    ),
     "size that lies": (lying(zip_of(("zeros", ZEROS))), "damaged"),
     "long header": (tar_of(("x", b" " * 5_000_000), kind=tarfile.GNUTYPE_LONGNAME), "a header of 5,"),
     "../ in zip": (zip_of(*TWO, ("../note.txt", b"gone")), "'../note.txt' leads out"),

@@ -134,20 +134,18 @@ def _tar_members(stream):
 
 
 class _Bounded:
-    """A file for tarfile, which without bounds reads as far as a header says, and a long name of any length."""
+    """A file for tarfile, which without bounds takes any number of headers, and names of any length."""
 
     def __init__(self, file, limit):
-        self.file, self.limit, self.tell = file, limit, file.tell
+        self.file, self.limit = file, limit
+        self.seek, self.tell = file.seek, file.tell
 
     def read(self, size):
         if size > PIECE:
             raise _Refused(f"a header of {size:,} bytes")
-        return self.file.read(size)
-
-    def seek(self, offset):
-        if offset > self.limit:
+        if self.tell() > self.limit:
             raise _Refused(_too_large(self.limit))
-        self.file.seek(offset)
+        return self.file.read(size)
 
 
 def _target(folder, name):
