@@ -93,7 +93,11 @@ BAD = {
     "X": (cif("X1 X 0 0 0 1\n" + NACL), "'X' is no element"),
     "Wat": (cif("Wat1 Wat 0 0 0.5 1\n" + NACL), "'Wat' is no element"),
     "OH": (cif("OH1 OH 0 0 0.5 1\n" + NACL), "'OH' is no element"),
-    "implicit hydrogen": (cif("O1 O-H 0 0 0.5 1\n" + NACL), "hydrogens without coordinates"),
+    "O-H": (cif("O1 O-H 0 0 0.5 1\n" + NACL), "'O-H' is no element"),
+    "implicit hydrogen": (
+        cif("Na1 Na 0 0 0 0\nO1 O 0.5 0.5 0.5 1").replace("site_occupancy", "site_attached_hydrogens"),
+        "hydrogens without coordinates",
+    ),
     "dummy atom": (
         cif("Na1 Na 0 0 0 dum\nCl1 Cl 0.5 0.5 0.5 Uiso").replace("site_occupancy", "site_calc_flag"),
         "dummy atom",
@@ -115,7 +119,7 @@ BAD = {
     "Hall symbol": (cif(symmetry="_space_group_name_Hall 'P 4 2'"), "does not know: P 4 2"),
     "two origins": (cif(symmetry="_symmetry_space_group_name_H-M 'P n n n'"), "two origins"),
     "misspelt operation": (cif(symmetry=P_BAR_1.replace("-x, -y, -z", "-x, -y, z+1/3")), "no group"),
-    "no operation": (cif(symmetry=P1.replace("x, y, z", "?")), "do not fit the cell"),
+    "no operation": (cif(symmetry=P1.replace("x, y, z", "?")), "'?' is no symmetry operation"),
     "wrong axes": (cif(cell=(4, 4, 4, 70, 70, 70), symmetry=P3), "do not fit the cell"),
     "magnetic": (cif(head="_space_group_magn.number_BNS 62.448"), "magnetic"),
     "modulated": (cif(symmetry="_space_group_ssg_name 'Pnma(0b0)'"), "modulated"),

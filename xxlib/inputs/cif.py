@@ -6,8 +6,10 @@ before, and what pymatgen made of it after.
 """
 
 import re
+import stat
 import warnings
 from collections import namedtuple
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from xxlib.inputs.crystals import (
 
 MAX_LINE = 2048  # characters, the limit of CIF 1.1; pymatgen's search for quotes is quadratic in it
 MAX_OPERATIONS = 192  # of the largest space groups, in their conventional cell
+MAX_COORDINATE = 10.0  # of a cell vector: beyond are Cartesian coordinates and slips
 SAME_PLACE = 1e-4  # of a cell vector: pymatgen takes sites this close for one
 SAME_ATOM = 0.1  # angstrom: images of a site this close are one atom
 
@@ -31,11 +34,18 @@ CELL_TAGS = [f"_cell_length_{axis}" for axis in "abc"] + ["_cell_angle_alpha", "
 FRACT_TAGS = [f"_atom_site_fract_{axis}" for axis in "xyz"]
 OPTIONAL_TAGS = ["_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag"]
 OPERATION_TAGS = ["_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz"]
+GROUP_TAGS = ["_symmetry_Int_Tables_number", "_space_group_IT_number"]
+GROUP_TAGS += ["_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt"]
 # Groups with two origins in International Tables: their name alone does not say which.
 TWO_ORIGINS = {48, 50, 59, 68, 70, 85, 86, 88, 125, 126, 129, 130, 133, 134, 137, 138, 141, 142, 201, 203, 222, 224}
 TWO_ORIGINS |= {227, 228}
 
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")  # 5.431(2): the uncertainty is dropped
+ATOM_TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d+|0)?")  # Fe, FE, Fe3+, Fe2.5+, Fe+3, Fe0, Fe0+
+ATOM_LABEL = re.compile(r"([A-Za-z]{1,2})(?![A-Za-z])[\w()'*+-]*")  # Fe, Fe1, Fe1A, Fe(1), O1', Fe3+
+OPERATION = re.compile(r"[-+xyz\d./*\s]+(?:,[-+xyz\d./*\s]+){2}", re.IGNORECASE)
+QUOTED = re.compile(r"""(?<!\S)(?:'.*?'|".*?")(?!\S)""")
+OPEN_QUOTE = re.compile(r"""(?<!\S)(?:['"]|(#))""")  # or a comment, whichever comes first
 
 Site = namedtuple("Site", "label symbol frac_coords occupancy")  # one row of the list of atoms
 
@@ -47,7 +57,10 @@ def crystal_from_cif(path, id):
     pymatgen does not read as it is written.
     """
     try:
-        _check_size(Path(path).stat().st_size)
+        about = Path(path).stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for, a device has no end
+            raise RejectedCrystal("cannot be read: a folder, pipe or device")
+        _check_size(about.st_size)
         return crystal_from_cif_bytes(Path(path).read_bytes(), id)
     except OSError as error:
         raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
@@ -85,7 +98,7 @@ def crystal_from_cif_bytes(data, id):
             f"{len(structure)} places, {n_places:g} if images within {SAME_ATOM:g} angstrom are one: "
             "a special position with too few digits?"
         )
-    _check_formula(structure, block.data.get("_chemical_formula_sum"))
+    _check_formula(structure, block.data.get("_chemical_formula_sum"), block.data.get("_cell_formula_units_Z"))
     # pymatgen's own matrix has cos(90 degree) = 6e-17.
     return replace(crystal_from_structure(structure, id), lattice=lattice)
 
@@ -99,6 +112,8 @@ def _text(data):
     """What is written in the file: ASCII, without blank lines."""
     _check_size(len(data))
     text = data.decode("utf-8-sig", errors="replace")
+    if "\0" in text:
+        raise RejectedCrystal("not a CIF: NUL bytes, as in binary files, UTF-16 and after a crash")
     # pymatgen drops what is not ASCII, a typographic minus before a coordinate with it: as "?" it makes no number.
     text = text.encode("ascii", errors="replace").decode("ascii")
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]  # pymatgen is quadratic in blank lines
@@ -106,7 +121,15 @@ def _text(data):
         raise RejectedCrystal("an empty file")
     if max(map(len, lines)) > MAX_LINE:
         raise RejectedCrystal(f"not a CIF: a line of more than {MAX_LINE} characters")
-    if sum(line.startswith(";") for line in lines) % 2:
+    in_text_field = False
+    for line in lines:
+        if line.startswith(";"):
+            in_text_field = not in_text_field
+        elif not in_text_field and ("'" in line or '"' in line):
+            opened = OPEN_QUOTE.search(QUOTED.sub("", line))
+            if opened and not opened[1]:
+                raise RejectedCrystal(f"a quote is never closed: {line.strip()[:60]}")
+    if in_text_field:
         raise RejectedCrystal("a text field opened by ; is never closed: truncated?")
     return "\n".join(lines)
 
@@ -171,8 +194,13 @@ def _sites(data):
     types, occupancies = columns.get("_atom_site_type_symbol"), columns.get("_atom_site_occupancy", ["1"] * len(labels))
     sites = []
     for i, label in enumerate(labels):
-        symbol = _symbol_of_label(label) if types is None else _symbol_of_type(types[i])
+        symbol = _symbol(label, ATOM_LABEL) if types is None else _symbol(types[i], ATOM_TYPE)
+        # The case of a label counts: "CA1" may be calcium or the carbon atom A1.
+        if types is None and not label.startswith(symbol):
+            raise RejectedCrystal(f"the element of {label!r} is not clear: add _atom_site_type_symbol")
         frac = [_number(columns[tag][i], f"{tag} of {label}") for tag in FRACT_TAGS]
+        if max(map(abs, frac)) > MAX_COORDINATE:
+            raise RejectedCrystal(f"the coordinates of {label} are no fractions of the cell vectors: {frac}")
         occupancy = _number(occupancies[i], f"_atom_site_occupancy of {label}")
         if not 0 < occupancy <= 1:
             raise RejectedCrystal(f"occupancy {occupancy:g} of {label} outside (0, 1]")
@@ -180,24 +208,16 @@ def _sites(data):
     return sites
 
 
-def _symbol_of_type(text):
-    """Element of a type symbol: "Fe", "FE", "Fe3+".  Raises RejectedCrystal, also for D and T."""
+def _symbol(text, pattern):
+    """Element of a type symbol or label.  Raises RejectedCrystal, also for D and T."""
     from pymatgen.core import Element
 
-    match = re.match("[A-Za-z]{1,2}(?![A-Za-z])", text)
-    symbol = match[0].title() if match else ""
+    match = pattern.fullmatch(text)
+    symbol = match[1].title() if match else ""
     if symbol in ("D", "T"):
         raise RejectedCrystal(f"isotope {symbol}: write H if its chemistry is meant")
     if not Element.is_valid_symbol(symbol):
         raise RejectedCrystal(f"{text!r} is no element")
-    return symbol
-
-
-def _symbol_of_label(label):
-    """Element of a label such as "Fe1".  Its case counts: "CA1" may be calcium or the carbon atom A1."""
-    symbol = _symbol_of_type(label)
-    if not label.startswith(symbol):
-        raise RejectedCrystal(f"the element of {label!r} is not clear: add _atom_site_type_symbol")
     return symbol
 
 
@@ -212,6 +232,9 @@ def _operations(parser, block, lattice):
     listed = [np.atleast_1d(block.data[tag]) for tag in OPERATION_TAGS if tag in block.data]
     if listed and len(listed[0]) > MAX_OPERATIONS:
         raise RejectedCrystal(f"{len(listed[0])} symmetry operations, more than {MAX_OPERATIONS}")
+    odd = [text for text in (listed[0] if listed else ()) if not OPERATION.fullmatch(text)]
+    if odd:
+        raise RejectedCrystal(f"{odd[0][:60]!r} is no symmetry operation")
     operations = _listen("pymatgen cannot read the symmetry", parser.get_symops, block)
     turns = np.array([operation.rotation_matrix for operation in operations])
     shifts = np.array([operation.translation_vector for operation in operations])
@@ -227,16 +250,35 @@ def _operations(parser, block, lattice):
     if np.abs(turns.transpose(0, 2, 1) @ metric @ turns - metric).max() > 0.02 * metric.max():
         raise RejectedCrystal("the symmetry operations do not fit the cell")
 
+    group = spglib.get_spacegroup_type_from_symmetry(np.rint(turns), shifts, lattice)
+    other = _stated_groups(block.data) - {group.number if group else None}
+    if group and other:
+        raise RejectedCrystal(
+            f"space group {min(other)} is stated, the symmetry operations are those of {group.number}"
+        )
     if not listed:
         # pymatgen falls back to P1, and takes a Hall symbol for a Hermann-Mauguin one.
         names = {str(value) for tag, value in block.data.items() if tag.startswith(("_symmetry_", "_space_group_"))}
         unknown = len(turns) == 1 and names - {"?", "."} and not names & {"P 1", "P1", "1"}
         if unknown or (len(turns) > 1 and any("name_hall" in warning.lower() for warning in parser.warnings)):
             raise RejectedCrystal(f"a space group that pymatgen does not know: {', '.join(sorted(names))[:100]}")
-        group = spglib.get_spacegroup_type_from_symmetry(np.rint(turns), shifts, lattice)
         if group is not None and group.number in TWO_ORIGINS:
             raise RejectedCrystal(f"{group.international_short} has two origins: list its symmetry operations")
     return turns, shifts
+
+
+def _stated_groups(data):
+    """Numbers of the space groups that the file names, as far as pymatgen knows the names."""
+    from pymatgen.symmetry.groups import SpaceGroup
+
+    values = [str(data[tag]) for tag in GROUP_TAGS if tag in data]
+    stated = {int(value) for value in values if value.isdigit()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in values:
+            with suppress(ValueError):
+                stated.add(SpaceGroup(name).int_number)
+    return stated
 
 
 def _places(sites):
@@ -277,7 +319,7 @@ def _check_sites(structure, sites):
             raise RejectedCrystal(f"occupancy {stated:g} of {site.label} is {found:g} after the symmetry operations")
 
 
-def _check_formula(structure, formula):
+def _check_formula(structure, formula, n_units):
     """The atoms have the composition of the formula in the file, where there is one, within its usual two decimals."""
     from pymatgen.core import Composition
 
@@ -290,5 +332,9 @@ def _check_formula(structure, formula):
     found = structure.composition.get_el_amt_dict()
     scale = sum(stated.values()) / sum(found.values())
     tolerance = {symbol: 0.02 + 0.005 * amount for symbol, amount in stated.items()}
-    if set(stated) != set(found) or any(abs(found[e] * scale - stated[e]) > tolerance[e] for e in stated):
+    differs = set(stated) != set(found) or any(abs(found[e] * scale - stated[e]) > tolerance[e] for e in stated)
+    if len(stated) == 1 and isinstance(n_units, str) and n_units.isdigit():
+        # Of an element only the number tells that an atom is missing.  pymatgen writes the formula of the whole cell.
+        differs |= min(abs(1 / scale - 1), abs(1 / scale - int(n_units))) > 0.02 * int(n_units)
+    if differs:
         raise RejectedCrystal(f"the formula is {formula}, the atoms give {structure.composition.formula}")
