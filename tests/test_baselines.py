@@ -1,0 +1,231 @@
+"""Baselines: published parameter counts and formulas, invariances, learning; and the floor below all networks."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from test_models import WIDTHS, inputs
+
+from xxlib import PROJECT
+from xxlib.inputs.compositions import mat2vec
+from xxlib.models import baselines
+from xxlib.models.baselines import FCNMLP
+from xxlib.models.config import ARCHITECTURES, ELEMENT_VECTORS, ModelConfig
+from xxlib.models.encoders import ELEMENT_FEATURES, MAX_Z
+from xxlib.models.xxact import build, count_parameters
+from xxlib.training.config import RunConfig
+from xxlib.training.losses import robust_l1, target_losses
+
+BASELINES = [name for name in ARCHITECTURES if name != "xxact"]
+
+
+def config(architecture, **changes):
+    sizes = {"d_model": 32, "n_layers": 1, "n_heads": 2, "composition_d_ff": 32, "dropout": 0.0}
+    return ModelConfig(architecture=architecture, modalities=ARCHITECTURES[architecture], **(sizes | changes))
+
+
+def published(architecture, **changes):
+    """The size of the publication, without memory for its weights."""
+    with torch.device("meta"):
+        return build(
+            ModelConfig(architecture=architecture, modalities=ARCHITECTURES[architecture], **changes), {"y": 1}
+        )
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def test_fcn_mlp_has_the_papers_parameters():
+    with torch.device("meta"):
+        original = FCNMLP(ModelConfig(architecture="fcn_mlp"), {"y": 1}, n_points=8192)
+    assert count_parameters(original) == 1_879_937  # as its authors' notebook prints
+    assert count_parameters(published("fcn_mlp")) == 1_879_937 - 65_536 == 1_814_401  # as arXiv 2507.01054 says
+
+
+def test_fcn_has_its_parameters():
+    convolutions = 1_574_160
+    assert count_parameters(published("fcn")) == convolutions + (3 * 512 * 64 + 64) + (64 + 1)
+
+
+def test_crabnet_has_its_parameters():
+    """11,987,206 as its code prints with mat2vec; learned vectors add 119 x 200."""
+    assert count_parameters(published("crabnet", element_vectors="mat2vec")) == 11_987_206
+    assert count_parameters(published("crabnet")) == 11_987_206 + 119 * 200
+
+
+def test_twelve_pools_leave_one_point_of_4250():
+    convolutions = baselines.Convolutions(0.0, 0.0)
+    assert convolutions(torch.rand(1, 17, 250)).shape == (1, 512, 1)
+    assert convolutions(torch.rand(1, 32, 256)).shape == (1, 512, 2)
+
+
+# ---------------------------------------------------------------- what they read and return
+
+
+@pytest.mark.parametrize("architecture", BASELINES)
+def test_a_baseline_answers_like_every_model(architecture):
+    model = build(config(architecture), WIDTHS).eval()
+    element_ids, fractions, tokens = inputs()
+    output = model(element_ids, fractions, tokens)
+    assert output.predictions["e_form"].shape == (3,) and output.predictions["crystal_system"].shape == (3, 7)
+    assert output.cls.ndim == 2 and len(output.cls) == 3
+    reads = ARCHITECTURES[architecture]
+    assert (output.composition_cls is not None, output.xrd_cls is not None) == ("composition" in reads, "xrd" in reads)
+    other_tokens = model(element_ids, fractions, tokens.flip(0)).predictions["e_form"]
+    other_elements = model(element_ids.flip(0), fractions.flip(0), tokens).predictions["e_form"]
+    assert torch.equal(other_tokens, output.predictions["e_form"]) == ("xrd" not in reads)
+    assert torch.equal(other_elements, output.predictions["e_form"]) == ("composition" not in reads)
+
+
+@pytest.mark.parametrize("architecture", ["fcn_mlp", "crabnet"])
+def test_order_of_elements_and_padding_do_not_matter(architecture):
+    model = build(config(architecture), WIDTHS).eval()
+    element_ids, fractions, tokens = inputs()
+    order = torch.tensor([2, 0, 3, 1])
+    padded = [torch.nn.functional.pad(x[:, order], (1, 4)) for x in (element_ids, fractions)]
+    expected, shuffled = model(element_ids, fractions, tokens), model(*padded, tokens)
+    for name in WIDTHS:
+        assert torch.allclose(shuffled.predictions[name], expected.predictions[name], atol=1e-5)
+    assert torch.allclose(shuffled.cls, expected.cls, atol=1e-5)
+
+
+def test_crabnet_is_the_mean_over_elements_of_its_residual_network():
+    """By hand for one crystal of two elements: the last formula of the published forward()."""
+    model = build(config("crabnet"), WIDTHS).eval()
+    element_ids, fractions, tokens = inputs()
+    output = model(element_ids, fractions, tokens)
+    element_vectors, pad = model.composition_encoder(element_ids, fractions)
+    assert pad[0].tolist() == [False, False, True, True]  # no CLS
+    says = []
+    for x in element_vectors[0, :2]:
+        for layer, shortcut in zip(model.residual_network.layers, model.residual_network.shortcuts):
+            y = layer(x)
+            x = torch.where(y > 0, y, 0.01 * y) + shortcut(x)
+        says.append(model.residual_network.out(x))
+    value, log_std, gate, *logits = ((says[0] + says[1]) / 2).tolist()
+    assert output.predictions["e_form"][0].item() == pytest.approx(value / (1 + math.exp(-gate)), abs=1e-5)
+    assert output.log_std["e_form"][0].item() == pytest.approx(log_std, abs=1e-5)
+    assert output.predictions["crystal_system"][0].tolist() == pytest.approx(logits, abs=1e-5)
+    assert "crystal_system" not in output.log_std
+
+
+def test_fractions_are_jittered_in_training_alone():
+    torch.manual_seed(0)
+    fractions = torch.tensor([[0.25, 0.75, 0.0]]).expand(20_000, 3)
+    moved = baselines.jittered(fractions)
+    assert torch.allclose(moved.sum(1), torch.ones(20_000)) and (moved[:, 2] == 0).all()
+    ratio = (moved[:, 0] / moved[:, 1]) / (0.25 / 0.75)
+    assert abs(ratio.mean().item() - 1) < 1e-3
+    assert ratio.std().item() == pytest.approx(0.02 * math.sqrt(2), rel=0.03)
+    model = build(config("crabnet"), WIDTHS)
+    batch = inputs()
+    assert not torch.equal(model(*batch).cls, model(*batch).cls)
+    model.eval()
+    assert torch.equal(model(*batch).cls, model(*batch).cls)
+
+
+# ---------------------------------------------------------------- losses
+
+
+def test_robust_l1_is_least_at_the_true_spread():
+    """Minimal over log_std where exp(log_std) is the standard deviation of a Laplace distribution: sqrt(2) |error|."""
+    value = robust_l1(torch.tensor([3.0]), torch.tensor([math.log(2)]), torch.tensor([1.0]))
+    assert value.item() == pytest.approx(math.sqrt(2) * 2 / 2 + math.log(2))
+    log_std = torch.linspace(-2, 2, 4001)
+    losses = robust_l1(torch.full((4001,), 3.0), log_std, torch.full((4001,), 2.0))
+    assert log_std[losses.argmin()].exp().item() == pytest.approx(math.sqrt(2), rel=1e-2)
+
+
+def test_an_uncertainty_makes_the_loss_robust_and_missing_labels_still_count_for_nothing():
+    prediction, log_std = torch.tensor([1.0, 5.0]), torch.tensor([0.5, 0.5], requires_grad=True)
+    targets = {"e_form": torch.tensor([0.0, math.nan])}
+    losses = target_losses({"e_form": prediction}, targets, log_std={"e_form": log_std})
+    assert losses["e_form"].item() == pytest.approx(math.sqrt(2) * math.exp(-0.5) + 0.5)
+    losses["e_form"].backward()
+    assert log_std.grad[0] != 0 and log_std.grad[1] == 0
+
+
+# ---------------------------------------------------------------- configuration, element vectors
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architecture": "resnet"}, "choose from xxact, fcn, fcn_mlp, crabnet"),
+        ({"architecture": "fcn"}, r"'fcn' reads \('xrd',\)"),
+        ({"architecture": "fcn_mlp", "modalities": ("xrd",)}, "'fcn_mlp' reads"),
+        ({"element_vectors": "word2vec"}, "choose from learned, mat2vec"),
+        ({"element_vectors": "mat2vec", "modalities": ("xrd",)}, "no composition encoder"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        ModelConfig(**changes)
+
+
+def test_runs_committed_before_there_were_baselines_still_load():
+    paths = sorted((PROJECT / "data" / "results" / "runs").glob("*/run.json"))
+    before = [path for path in paths if "architecture" not in json.loads(path.read_text())["model"]]
+    assert before
+    assert {(run.model.architecture, run.model.element_vectors) for run in map(RunConfig.load, before)} == {
+        ("xxact", "learned")
+    }
+
+
+def test_mat2vec_is_200_numbers_for_each_of_118_elements():
+    pytest.importorskip("elementembeddings", reason="pip install 'xxlib[mat2vec]'")
+    vectors = mat2vec()
+    assert vectors.shape == (MAX_Z + 1, ELEMENT_FEATURES) and vectors.dtype == np.float32
+    assert (vectors[0] == 0).all() and np.isfinite(vectors).all() and (np.abs(vectors[1:]).sum(1) > 1).all()
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+    assert (unit @ unit[26])[[27, 28]].min() > (unit @ unit[26])[[9, 54]].max(), (
+        "iron is like cobalt, not like fluorine"
+    )
+
+
+def test_mat2vec_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("xxlib.inputs.compositions.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'xxlib\[mat2vec\]'"):
+        mat2vec()
+
+
+def test_fixed_element_vectors_do_not_train_and_are_never_forgotten():
+    assert ELEMENT_VECTORS == ("learned", "mat2vec")
+    model = build(config("crabnet", element_vectors="mat2vec"), WIDTHS).eval()
+    batch = inputs()
+    assert model(*batch).predictions["e_form"].isnan().all(), "vectors that were not set must not pass for vectors"
+    vectors = torch.rand(MAX_Z + 1, ELEMENT_FEATURES)
+    model.composition_encoder.set_element_vectors(vectors)
+    model(*batch).predictions["e_form"].sum().backward()
+    weight = model.composition_encoder.element_vectors.weight
+    assert weight.grad is None and torch.equal(weight, vectors)
+    assert model.composition_encoder.embed.weight.grad.abs().sum() > 0
+
+
+# ---------------------------------------------------------------- learning
+
+
+@pytest.mark.parametrize("architecture", BASELINES)
+def test_a_baseline_learns_sixteen_crystals(architecture):
+    torch.manual_seed(0)
+    element_ids = torch.randint(1, 90, (16, 3))
+    fractions = torch.rand(16, 3) + 0.1
+    fractions = fractions / fractions.sum(1, keepdim=True)
+    tokens = torch.zeros(16, 17 * 250)
+    for row in tokens:
+        row[torch.randint(0, 4250, (40,))] = torch.rand(40) * 100
+    targets = {"e_form": torch.randn(16), "crystal_system": torch.arange(16) % 7}
+    model = build(config(architecture), WIDTHS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(60):
+        output = model(element_ids, fractions, tokens.view(16, 17, 250))
+        loss = sum(target_losses(output.predictions, targets, log_std=output.log_std).values())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        output = model.eval()(element_ids, fractions, tokens.view(16, 17, 250))
+    assert (output.predictions["e_form"] - targets["e_form"]).abs().mean() < 0.1
+    assert (output.predictions["crystal_system"].argmax(1) == targets["crystal_system"]).all()
