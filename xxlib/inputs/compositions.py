@@ -62,7 +62,7 @@ def mat2vec():
     """
     package = find_spec("elementembeddings")  # its file is read without importing it, and with it UMAP
     if package is None:
-        raise ModuleNotFoundError("mat2vec's element vectors need ElementEmbeddings: pip install 'xxlib[mat2vec]'")
+        raise ModuleNotFoundError("mat2vec's element vectors need ElementEmbeddings: pip install -e '.[mat2vec]'")
     path = Path(package.submodule_search_locations[0]) / "data" / "element_representations" / "mat2vec.csv"
     with open(path, newline="") as file:
         rows = list(csv.reader(file))[1:]  # H to Og, a symbol and 200 numbers each
