@@ -74,6 +74,7 @@ def power_law(n, errors, floor=False, seed=0):
 def crossing(first, second, largest=1e12):
     """Number of training crystals at which two PowerLaws are equal, and the ends of its 95 % interval.
 
+    Laws with a floor may be equal twice: the larger number counts.
     An end is inf where the points allow that the lines do not cross below `largest`, and 0 where they allow that they
     have crossed before one crystal.  Raises ValueError where the fitted lines themselves do not cross in between.
     """
