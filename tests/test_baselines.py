@@ -4,17 +4,24 @@ import json
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from test_datasets import rock_salt
 from test_models import WIDTHS, inputs
 
 from xxlib import PROJECT
+from xxlib.analysis.floor import composition_statistics, element_properties, floor
+from xxlib.analysis.tables import CRYSTAL_SYSTEM, results_table, summary_table
+from xxlib.datasets.sources import Source, parsed
+from xxlib.datasets.store import Dataset
 from xxlib.inputs.compositions import mat2vec
 from xxlib.models import baselines
 from xxlib.models.baselines import FCNMLP
 from xxlib.models.config import ARCHITECTURES, ELEMENT_VECTORS, ModelConfig
 from xxlib.models.encoders import ELEMENT_FEATURES, MAX_Z
 from xxlib.models.xxact import build, count_parameters
+from xxlib.prepare import prepare
 from xxlib.training.config import RunConfig
 from xxlib.training.losses import robust_l1, target_losses
 
@@ -229,3 +236,45 @@ def test_a_baseline_learns_sixteen_crystals(architecture):
         optimizer.step()
         optimizer.zero_grad()
     assert error < 0.1 and right.all()
+
+
+# ---------------------------------------------------------------- the floor
+
+
+def test_element_properties_are_those_of_the_elements():
+    table = element_properties()
+    assert table.shape == (119, 18) and np.isnan(table[0]).all() and np.isnan(table[104:]).all()
+    z, group, period, _, electronegativity, mass = table[26, :6]
+    assert (z, group, period) == (26, 8, 4) and electronegativity == 1.83 and mass == pytest.approx(55.845)
+    assert table[26, -7:].tolist() == [2, 3, 2, 0, 6, 0, 8]  # common oxidation states; 4s2 3d6
+    assert table[82, -5:].tolist() == [2, 2, 10, 14, 28]  # lead: 6s2 6p2 5d10 4f14
+    assert np.isnan(table[10, 4]), "neon has no electronegativity, which is not one of 0"
+
+
+def test_composition_statistics_are_weighted_by_fractions(tmp_path):
+    crystals = [parsed(rock_salt(5.6, 11, 17, "NaCl"), "here", split="train")]
+    prepare(Source({"name": "one"}, lambda: iter(crystals)), tmp_path / "one", progress=False)
+    (row,) = composition_statistics(Dataset(tmp_path / "one"))
+    assert row[:5].tolist() == [14, 3, 11, 17, 6]  # of Z: mean, standard deviation, least, greatest, range
+    assert row[-2:].tolist() == [2, 0.5]
+
+
+def test_the_floor_is_a_run_that_tables_read(tmp_path):
+    records = []
+    for i in range(60):
+        first, second = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3]
+        known = {"e_form": -0.1 * second, "split": ("train", "train", "val", "test")[i // 3 % 4]}
+        records.append(parsed(rock_salt(4.0 + 0.01 * i, first, second, f"rs-{i}"), "here", **known))
+    prepare(Source({"name": "rock salts"}, lambda: iter(records)), tmp_path / "data", progress=False)
+    about = {"commit": "127b533133", "hardware": "a CPU"}
+    result = floor(Dataset(tmp_path / "data"), "e_form", tmp_path / "runs" / "floor-e_form", **about)
+    floor(Dataset(tmp_path / "data"), "crystal_system", tmp_path / "runs" / "floor-crystal_system", **about)
+    assert result["test/e_form_mae"] < 0.05
+    predictions = pq.read_table(tmp_path / "runs" / "floor-e_form" / "predictions.parquet").to_pandas()
+    assert list(predictions.columns) == ["id", "formula", "split", "e_form", "e_form_predicted"]
+    mae = (predictions["e_form"] - predictions["e_form_predicted"])[predictions["split"] == "test"].abs().mean()
+    assert mae == pytest.approx(result["test/e_form_mae"], abs=1e-6)
+    table = summary_table(results_table(tmp_path / "runs")).set_index("targets")
+    assert table.loc["e_form", "test e_form mae (meV/atom)"] == pytest.approx(1000 * result["test/e_form_mae"])
+    assert table.loc["crystal_system", CRYSTAL_SYSTEM] == 100
+    assert set(table["model"]) == {"gradient boosting on element statistics, floor"}

@@ -5,6 +5,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm, PowerNorm
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
@@ -325,7 +326,7 @@ def latent(panels, title=""):
             labels = [f"PC {k + 1} ({100 * share:.0f} % of the variance)" for k, share in enumerate(shares)]
         ax.set(xlabel=labels[0], ylabel=labels[1], title=name)
         ax.locator_params(nbins=5)
-    dots = [Circle((0, 0), facecolor=colour, label=system) for system, colour in PALETTE.items()]
+    dots = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in PALETTE.items()]
     figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns), frameon=False)
     figure.suptitle(title)
     return figure
@@ -339,7 +340,7 @@ def scaling(panels, quantity, title=""):
     """
     if not panels:
         raise ValueError("no model: nothing to draw")
-    figure, axes = _subplots(size=(6.4, 4.4))
+    figure, axes = _subplots(size=(7.6, 4.2))
     ax = axes[0, 0]
     for k, (name, (n, errors, fit)) in enumerate(panels.items()):
         colour, marker = LINES[k % len(LINES)], "os^Dv"[k % 5]
@@ -356,7 +357,7 @@ def scaling(panels, quantity, title=""):
             n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
         )
     ax.set(xscale="log", yscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
-    for axis, form in ((ax.xaxis, "{:,.0f}"), (ax.yaxis, "{:g}")):
+    for axis, form in ((ax.xaxis, "{:,.0f}"), (ax.yaxis, "{:,g}")):
         axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
     ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else ""))
     ax.tick_params(axis="y", which="minor", labelsize=8)
