@@ -57,8 +57,8 @@ def test_principal_components_are_those_of_greatest_variance():
 
 def test_silhouettes_tell_systems_that_are_apart_from_a_mixture():
     vectors, systems = clusters()
-    apart, mixed = latent.silhouettes(vectors, systems), latent.silhouettes(vectors[::-1][:, ::-1] * 0 + 1, systems)
-    assert (apart["all dimensions"] > 0.95).all() and mixed.loc["mean", "all dimensions"] == 0
+    apart = latent.silhouettes(vectors, systems)
+    assert (apart["all dimensions"] > 0.95).all()
     shuffled = latent.silhouettes(vectors, np.random.default_rng(0).permutation(systems))
     assert shuffled.loc["mean", "all dimensions"] < 0
     assert list(apart.index) == [*CRYSTAL_SYSTEMS, "mean"] and apart.loc["mean", "crystals"] == 140
