@@ -25,7 +25,8 @@ def floor(dataset, target, folder, *, commit, hardware, seed=0):
 
     Boosting ends where `val` no longer improves.  The run folder gets run.json, results.json and predictions.parquet in
     the form of a training, for the tables: a step is a boosting iteration, a batch all training crystals; parameters
-    are not counted.  target: a name of TARGETS.  commit, hardware: as xxlib.train says them.
+    are not counted.  target: a name of TARGETS.  commit, hardware: as xxlib.train says them.  Raises ValueError where
+    the labels of `train` do not vary.
     """
     started, target, folder = time.monotonic(), TARGETS[target], Path(folder)
     rows = {split: dataset.indices(split) for split in ("train", "val", "test")}
@@ -35,6 +36,8 @@ def floor(dataset, target, folder, *, commit, hardware, seed=0):
     kind = HistGradientBoostingRegressor if target.kind == "regression" else HistGradientBoostingClassifier
     model = kind(**BOOSTING, random_state=seed)
     train, val = known["train"], known["val"]
+    if len(np.unique(labels[train])) < 2:
+        raise ValueError(f"{target.name} does not vary over the {len(train)} training crystals: nothing to learn from")
     model.fit(features[train], labels[train], X_val=features[val], y_val=labels[val])
 
     where = dataset.folder.relative_to(PROJECT) if dataset.folder.is_relative_to(PROJECT) else dataset.folder
