@@ -10,6 +10,7 @@ from matplotlib.patches import Circle, Rectangle
 
 from xxlib.analysis import plots
 from xxlib.analysis.metrics import regression_metrics
+from xxlib.analysis.scaling import power_law
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
 from xxlib.inputs.diffraction import sticks
 from xxlib.inputs.patterns import pattern
@@ -24,6 +25,9 @@ RNG = np.random.default_rng(0)
 TRUE = RNG.normal(size=50)
 SYSTEMS = RNG.integers(0, 7, 50).astype(float)
 PROBABILITIES = RNG.dirichlet(np.ones(7), 50)
+TWO, THREE_SYSTEMS = RNG.normal(size=(50, 2)), RNG.choice(["cubic", "trigonal", "triclinic"], 50)
+SIZES = np.array([500.0, 1000, 2000, 4000])
+FIT = power_law(SIZES, 5000 * SIZES**-0.5)
 COUNTS = np.bincount([8, 8, 8, 26], minlength=119)
 
 # function -> a call, and what must stand on the axes (x, y) of its panels
@@ -52,6 +56,14 @@ FIGURES = {
     plots.progress: (
         lambda: plots.progress(pd.DataFrame({"samples": [8, 16], "train/loss": [2, 1], "val/error": [None, 1]}), 80),
         [("samples seen (thousand)", name) for name in ("loss; error on val", "learning rate", "samples/s")],
+    ),
+    plots.latent: (
+        lambda: plots.latent({"m": (TWO, THREE_SYSTEMS, (0.4, 0.2)), "n": (TWO, THREE_SYSTEMS, None)}),
+        [("PC 1 (40 % of the variance)", "PC 2 (20 %"), ("dimension 1", "dimension 2")],
+    ),
+    plots.scaling: (
+        lambda: plots.scaling({"m": (SIZES, 5000 * SIZES**-0.5, FIT), "n": (SIZES, SIZES, None)}, "MAE (meV/atom)"),
+        [("training crystals", "MAE (meV/atom)")],
     ),
 }
 
@@ -169,6 +181,26 @@ def test_learning_curves_tell_twelve_runs_apart():
     assert list(lines[0].get_xdata()) == [1]
 
 
+def test_latent_panels_colour_each_crystal_by_its_system():
+    figure = plots.latent({str(k): (TWO, THREE_SYSTEMS, None) for k in range(6)})
+    figure.draw_without_rendering()
+    assert len({ax.get_position().y0 for ax in figure.axes}) == 2, "six panels are two rows"
+    drawn = figure.axes[5].collections[0]
+    colour = {tuple(point): to_hex(c) for point, c in zip(drawn.get_offsets().data.tolist(), drawn.get_facecolors())}
+    for point, system in zip(TWO.tolist(), THREE_SYSTEMS):
+        assert colour[tuple(point)] == plots.PALETTE[system].lower()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CRYSTAL_SYSTEMS)
+
+
+def test_scaling_is_logarithmic_and_says_the_exponent():
+    figure = plots.scaling({"m": (SIZES, 5000 * SIZES**-0.5, FIT)}, "MAE (meV/atom)")
+    ax = figure.axes[0]
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert "N^{-0.50}" in ax.get_legend().get_texts()[0].get_text()
+    x, y = ax.get_lines()[0].get_data()
+    assert np.allclose(y, 5000 * x**-0.5, rtol=1e-3) and x[0] < 500 and x[-1] > 4000
+
+
 @pytest.mark.parametrize(
     "empty",
     [
@@ -182,6 +214,8 @@ def test_learning_curves_tell_twelve_runs_apart():
         lambda: plots.learning_curves({}, "MAE (eV)"),
         lambda: plots.learning_curves({"m": ([], [])}, "MAE (eV)"),
         lambda: plots.progress(pd.DataFrame(), 80),
+        lambda: plots.latent({}),
+        lambda: plots.scaling({}, "MAE (eV)"),
     ],
 )
 def test_nothing_to_draw_is_said(empty):

@@ -28,6 +28,7 @@ from xxlib.datasets import splits
 from xxlib.datasets.batches import drawn_targets, make_batch, training_rows
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.inputs.compositions import mat2vec
 from xxlib.models.xxact import build, count_parameters
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
@@ -63,6 +64,8 @@ def train(config, folder):
 
     torch.manual_seed(config.seed)
     model = build(config.model, {target.name: target.width for target in targets}).to(device)
+    if config.model.element_vectors == "mat2vec":
+        model.composition_encoder.set_element_vectors(mat2vec())
     optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     about = {
         "config": dataclasses.asdict(config),
@@ -93,7 +96,8 @@ def train(config, folder):
             with _precision(config, device):
                 output = model(batch.element_ids, batch.fractions, batch.tokens)
             predictions = {name: values.float() for name, values in output.predictions.items()}
-            loss = sum(target_losses(predictions, batch.targets, drawn).values())
+            log_std = {name: values.float() for name, values in (output.log_std or {}).items()}
+            loss = sum(target_losses(predictions, batch.targets, drawn, log_std).values())
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

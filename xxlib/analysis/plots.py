@@ -5,6 +5,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LogNorm, PowerNorm
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
@@ -328,6 +329,73 @@ def _log_scale(ax):
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.tick_params(axis="y", which="minor", labelsize=8)
+
+
+# What a model has learned, and from how much
+
+
+def latent(panels, title=""):
+    """Crystals in two dimensions of a latent space, one panel a model, three panels a row, coloured by crystal system.
+
+    panels: name -> (points (n, 2), systems (n,) of CRYSTAL_SYSTEMS, share of the variance of each dimension (2,), or
+    None where the dimensions are not principal components).
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    n_columns = min(3, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = _subplots(n_rows, n_columns, size=(3.4 * n_columns + 0.2, 3.2 * n_rows + 0.6))
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (name, (points, systems, shares)) in zip(axes.flat, panels.items()):
+        # In a random order: drawn one after the other, the last system would hide the first.
+        order = np.random.default_rng(0).permutation(len(points))
+        colours = np.array([PALETTE[system] for system in systems])
+        ax.scatter(*np.asarray(points)[order].T, s=6, c=colours[order], alpha=0.7, linewidths=0, rasterized=True)
+        labels = ["dimension 1", "dimension 2"]
+        if shares is not None:
+            labels = [f"PC {k + 1} ({100 * share:.0f} % of the variance)" for k, share in enumerate(shares)]
+        ax.set(xlabel=labels[0], ylabel=labels[1], title=name)
+        ax.locator_params(nbins=5)
+    dots = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in PALETTE.items()]
+    figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns), frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def scaling(panels, quantity, title=""):
+    """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
+
+    panels: name -> (n (k,) training crystals, errors (k,), its scaling.PowerLaw or None).  quantity: name and unit,
+    "MAE on test (meV/atom)".  The legend gives each exponent with its interval.
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    figure, axes = _subplots(size=(7.6, 4.2))
+    ax = axes[0, 0]
+    for k, (name, (n, errors, fit)) in enumerate(panels.items()):
+        colour, marker = LINES[k % len(LINES)], "os^Dv"[k % 5]
+        label = name
+        if fit is not None:
+            grid = np.geomspace(min(n) / 1.3, max(n) * 1.3, 100)
+            low, high = fit.interval("b")
+            label = f"{name}\n$\\propto N^{{-{fit.b:.2f}}}$ ({low:.2f} to {high:.2f})"
+            if fit.c > 0:
+                label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
+            ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5)
+            ax.fill_between(grid, *fit.band(grid), color=colour, alpha=0.15, linewidth=0)
+        ax.scatter(
+            n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
+        )
+    ax.set(xscale="log", yscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
+    for axis, form in ((ax.xaxis, "{:,.0f}"), (ax.yaxis, "{:,g}")):
+        axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else ""))
+    ax.tick_params(axis="y", which="minor", labelsize=8)
+    ax.xaxis.set_minor_formatter("")
+    ax.grid(which="major", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelspacing=1)
+    return figure
 
 
 def _subplots(n_rows=1, n_columns=1, *, size, **options):

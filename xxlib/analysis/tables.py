@@ -12,10 +12,19 @@ SEARCH = "search-"  # how the names begin of runs that only chose a learning rat
 # What runs have in common that differ by their seed alone.
 WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
-ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE, "dataset", "labels", "split", "preset"]
+ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
+ABOUT += ["dataset", "labels", "split", "preset", "architecture"]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
 CRYSTAL_SYSTEM = "test crystal_system accuracy (%)"
 LABELS = {"data/demo": "CHGNet labels, not DFT", "data/mp36k": "DFT labels of the Materials Project"}
+
+ARCHITECTURES = {
+    "xxact": "XxaCT-NN",
+    "fcn": "PXRDPiAYN FCN",
+    "fcn_mlp": "PXRDPiAYN FCN+MLP",
+    "crabnet": "CrabNet",
+    "boosting": "gradient boosting on element statistics,",
+}
 
 # On the `test` of mp36k by formula, except ALIGNN, whose published predictions belong to a random split of the same
 # release with 60,000 crystals for training; ALIGNN is given the crystal structure, the others are not.
@@ -48,6 +57,7 @@ def _row(path):
         row |= {name: result[name] for name in ("best_step", "seconds", "hardware", "commit")}
         config = json.loads(path.with_name("run.json").read_text())
         row |= {name: config[name] for name in RECIPE}
+        row["architecture"] = config.get("model", {}).get("architecture", "xxact")  # the one there was at first
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the results of a run ({error}): remove it and train again") from error
     row["labels"] = LABELS.get(row["dataset"], "")
@@ -76,13 +86,13 @@ def summary_table(results, metrics=(E_FORM, BAND_GAP, CRYSTAL_SYSTEM)):
     Each metric is the mean over seeds; beside it "+-" is the standard deviation of one run (n - 1), empty for one seed.
     """
     rows = []
-    for about, runs in results.groupby(ABOUT, sort=False):
+    for about, runs in results.groupby(ABOUT, sort=False, dropna=False):
         row = dict(zip(ABOUT, about)) | {"seeds": len(runs)}
         for metric in metrics:
             values = runs[metric].dropna() if metric in runs else pd.Series(dtype=float)
             row |= {metric: values.mean(), f"+- {metric}": values.std()}
         words = {name: ", ".join(sorted(set(runs[name]))) for name in ("hardware", "commit")}
-        rows.append({"model": f"XxaCT-NN {row['preset']}"} | row | words)
+        rows.append({"model": f"{ARCHITECTURES[row['architecture']]} {row['preset']}"} | row | words)
     columns = [name for metric in metrics for name in (metric, f"+- {metric}")]
     return pd.DataFrame(rows, columns=["model", *ABOUT[:2], *columns, "seeds", *ABOUT[2:], "hardware", "commit"])
 

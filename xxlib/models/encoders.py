@@ -17,15 +17,19 @@ class CompositionEncoder(nn.Module):
     """CrabNet's encoder (Wang et al., npj Comput. Mater. 7, 77, 2021) with a CLS in front.
 
     An element is its vector plus two sinusoidal encodings of its fraction: linear in the first half of the width,
-    logarithmic in the second, each with a learned weight.  The CLS gets none.
+    logarithmic in the second, each with a learned weight.  The CLS gets none.  with_cls=False is CrabNet's own form:
+    no CLS, no projection, d_fused is d_model.  Vectors that are not learned come from a checkpoint or from
+    set_element_vectors; until then they are NaN, and so is everything computed from them.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, with_cls=True):
         super().__init__()
         D = config.d_model
         self.element_vectors = nn.Embedding(MAX_Z + 1, ELEMENT_FEATURES, padding_idx=0)
+        if config.element_vectors != "learned":
+            nn.init.constant_(self.element_vectors.weight, torch.nan).requires_grad_(False)
         self.embed = nn.Linear(ELEMENT_FEATURES, D)
-        self.cls = nn.Parameter(torch.randn(D))
+        self.cls = nn.Parameter(torch.randn(D)) if with_cls else None
         self.element_scaler = nn.Parameter(torch.ones(()))
         self.fraction_scaler = nn.Parameter(torch.ones(()))
         self.log_fraction_scaler = nn.Parameter(torch.ones(()))
@@ -33,7 +37,12 @@ class CompositionEncoder(nn.Module):
         self.layers = nn.ModuleList(
             EncoderLayer(D, config.n_heads, config.composition_d_ff, config.dropout) for _ in range(config.n_layers)
         )
-        self.project = nn.Linear(D, config.d_fused)
+        self.project = nn.Linear(D, config.d_fused) if with_cls else nn.Identity()
+
+    @torch.no_grad()
+    def set_element_vectors(self, vectors):
+        """vectors: (119, 200) by atomic number, row 0 zeros, as xxlib.inputs.compositions.mat2vec gives them."""
+        self.element_vectors.weight.copy_(torch.as_tensor(vectors))
 
     def forward(self, element_ids, fractions, cls_only=False):
         """element_ids, fractions: (B, E) -> (B, 1 + E, d_fused) with CLS first, pad (B, 1 + E), True = ignore.
@@ -45,8 +54,10 @@ class CompositionEncoder(nn.Module):
         logarithmic = torch.log2(fractions.clamp_min(1e-9)).square().mul(0.0025).clamp_max(1)
         logarithmic = self.encodings[_nearest(logarithmic)] * 2 ** ((1 - self.log_fraction_scaler) ** 2)
         x = x + torch.cat([linear, logarithmic], dim=-1)  # (B, E, D)
-        x = torch.cat([self.cls.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + E, D)
-        pad = F.pad(element_ids == 0, (1, 0), value=False)  # (B, 1 + E)
+        pad = element_ids == 0  # (B, E)
+        if self.cls is not None:
+            x = torch.cat([self.cls.expand(len(x), 1, -1), x], dim=1)  # (B, 1 + E, D)
+            pad = F.pad(pad, (1, 0), value=False)  # (B, 1 + E)
         *layers, last = self.layers
         for layer in layers:
             x = layer(x, pad)

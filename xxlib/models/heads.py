@@ -1,6 +1,18 @@
-"""Heads: from embeddings to what is predicted."""
+"""Heads: from embeddings to what is predicted; and what every model returns."""
 
-from torch import nn
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Output(NamedTuple):
+    """What a model says of a batch."""
+
+    predictions: dict[str, Tensor]  # name -> (B,) normalised value or (B, K) logits
+    cls: Tensor  # (B, D) the vector the heads read
+    composition_cls: Tensor | None = None  # (B, D) before fusion
+    xrd_cls: Tensor | None = None  # (B, D) before fusion
+    log_std: dict[str, Tensor] | None = None  # name -> (B,) of the regressions that come with an uncertainty
 
 
 class TargetHeads(nn.ModuleDict):

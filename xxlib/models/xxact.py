@@ -1,21 +1,11 @@
 """XxaCT-NN (arXiv 2507.01054): composition encoder, XRD encoder, cross-attention fusion, heads; its unimodal forms."""
 
-from typing import NamedTuple
+from torch import nn
 
-from torch import Tensor, nn
-
+from xxlib.models.baselines import FCN, FCNMLP, CrabNet
 from xxlib.models.encoders import CompositionEncoder, XRDEncoder
 from xxlib.models.fusion import CrossAttentionFusion
-from xxlib.models.heads import TargetHeads
-
-
-class Output(NamedTuple):
-    """What a model says of a batch."""
-
-    predictions: dict[str, Tensor]  # name -> (B,) normalised value or (B, K) logits
-    cls: Tensor  # (B, D) the vector the heads read
-    composition_cls: Tensor | None  # (B, D) before fusion
-    xrd_cls: Tensor | None  # (B, D) before fusion
+from xxlib.models.heads import Output, TargetHeads
 
 
 class XxaCTNN(nn.Module):
@@ -47,7 +37,8 @@ class XxaCTNN(nn.Module):
 
 def build(config, widths):
     """The model of a ModelConfig; widths: target name -> number of outputs (1 for a regression)."""
-    return XxaCTNN(config, widths)
+    architectures = {"xxact": XxaCTNN, "fcn": FCN, "fcn_mlp": FCNMLP, "crabnet": CrabNet}
+    return architectures[config.architecture](config, widths)
 
 
 def count_parameters(module):

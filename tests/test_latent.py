@@ -1,0 +1,127 @@
+"""Latent space: which vectors, which components, which scores, which neighbours."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from test_datasets import folder  # noqa: F401, a fixture
+from test_models import TINY, WIDTHS
+
+from xxlib.analysis import latent
+from xxlib.datasets.batches import make_batch
+from xxlib.datasets.store import Dataset
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.models.config import ModelConfig
+from xxlib.models.xxact import build
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):  # noqa: F811
+    return Dataset(folder)
+
+
+def test_embeddings_are_the_cls_of_the_rows_asked_for(dataset, monkeypatch):
+    monkeypatch.setattr(latent, "BATCH", 3)
+    model, rows = build(TINY, WIDTHS), np.array([7, 1, 5, 2, 9])
+    found = latent.embeddings(model, dataset, rows)
+    batch = make_batch(dataset, rows)
+    with torch.no_grad():
+        output = model.eval()(batch.element_ids, batch.fractions, batch.tokens)
+    for name, vectors in (("fused", output.cls), ("composition", output.composition_cls), ("xrd", output.xrd_cls)):
+        assert found[name].shape == (5, 12) and np.allclose(found[name], vectors, atol=1e-5)
+
+
+def test_a_unimodal_model_has_no_vectors_of_what_it_does_not_read(dataset):
+    model = build(ModelConfig(architecture="fcn", modalities=("xrd",)), WIDTHS)
+    found = latent.embeddings(model, dataset, np.arange(2))
+    assert set(found) == {"fused", "xrd"} and np.array_equal(found["fused"], found["xrd"])
+
+
+def clusters(n=20, spread=0.1, D=6):
+    """n crystals of each system around a corner of its own, and the corner of each."""
+    rng = np.random.default_rng(0)
+    systems = np.repeat(CRYSTAL_SYSTEMS, n)
+    corners = 10 * rng.normal(size=(7, D))
+    return np.repeat(corners, n, axis=0) + spread * rng.normal(size=(7 * n, D)), systems
+
+
+def test_principal_components_are_those_of_greatest_variance():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(500, 5)) * [1, 9, 1, 3, 1]
+    points, shares = latent.principal_components(vectors)
+    assert points.shape == (500, 2) and abs(np.corrcoef(points[:, 0], vectors[:, 1])[0, 1]) > 0.99
+    total = np.square(vectors - vectors.mean(0)).sum()
+    assert shares == pytest.approx(np.square(points).sum(0) / total)
+
+
+def test_silhouettes_tell_systems_that_are_apart_from_a_mixture():
+    vectors, systems = clusters()
+    apart = latent.silhouettes(vectors, systems)
+    assert (apart["all dimensions"] > 0.95).all()
+    shuffled = latent.silhouettes(vectors, np.random.default_rng(0).permutation(systems))
+    assert shuffled.loc["mean", "all dimensions"] < 0
+    assert list(apart.index) == [*CRYSTAL_SYSTEMS, "mean"] and apart.loc["mean", "crystals"] == 140
+
+
+def test_the_mean_silhouette_is_over_systems_not_crystals():
+    """Two tight systems far apart, of one of which most crystals sit with the other."""
+    corners = np.concatenate([np.zeros((90, 3)), np.ones((10, 3))])
+    vectors = corners + 1e-3 * np.random.default_rng(0).normal(size=(100, 3))
+    systems = np.array(["cubic"] * 80 + ["trigonal"] * 20)
+    table = latent.silhouettes(vectors, systems)
+    means = table["all dimensions"]
+    assert means["mean"] == pytest.approx((means["cubic"] + means["trigonal"]) / 2)
+    with pytest.raises(ValueError, match="here are cubic"):
+        latent.silhouettes(vectors[:80], systems[:80])
+
+
+def test_silhouettes_of_many_crystals_are_of_a_seeded_sample(monkeypatch):
+    monkeypatch.setattr(latent, "SILHOUETTE_CRYSTALS", 50)
+    vectors, systems = clusters(spread=20)
+    first, again, other = (latent.silhouettes(vectors, systems, seed) for seed in (0, 0, 1))
+    assert first.loc["mean", "crystals"] == 50
+    assert first.equals(again) and not first.equals(other)
+
+
+def test_silhouette_table_has_a_row_a_model():
+    vectors, systems = clusters()
+    table = latent.silhouette_table({"good": vectors, "flat": vectors[:, :2]}, systems)
+    assert list(table["model"]) == ["good", "flat"]
+    assert list(table.columns) == ["model", "mean, all dimensions", "mean, 2-D PCA", *CRYSTAL_SYSTEMS]
+    scores = latent.silhouettes(vectors, systems)
+    assert table.loc[0, "mean, 2-D PCA"] == scores.loc["mean", "2-D PCA"]
+    assert table.loc[0, "cubic"] == scores.loc["cubic", "all dimensions"]
+
+
+def test_neighbours_come_by_distance_with_their_labels(dataset):
+    rows = np.array([11, 4, 6, 2])
+    vectors = np.array([[0.0, 0], [3, 4], [0, 1], [0, 2]])
+    table = latent.neighbours(vectors, dataset, rows, row=4, n=2)
+    assert list(table["id"]) == ["rs-4", "rs-2", "rs-6"]  # from (3, 4): 0, sqrt(13), sqrt(18)
+    assert list(table["distance"]) == pytest.approx([0, 13**0.5, 18**0.5])
+    assert list(table["formula"]) == list(dataset.column("formula")[[4, 2, 6]])
+    assert list(table["crystal system"]) == ["cubic"] * 3
+    assert table["formation energy (eV/atom)"].tolist()[:2] == [-4, -2] and np.isnan(table.loc[2].iloc[3])
+    with pytest.raises(ValueError, match="row 5 is not among the 4 rows"):
+        latent.neighbours(vectors, dataset, rows, row=5)
+
+
+def test_twins_do_not_hide_the_material_itself(dataset):
+    table = latent.neighbours(np.zeros((6, 2)), dataset, np.arange(6), row=5, n=3)
+    assert table.loc[0, "id"] == "rs-5" and len(table) == 4 and table["id"].is_unique
+
+
+@pytest.mark.stress  # numba compiles for most of a minute
+def test_umap_keeps_neighbours_together():
+    pytest.importorskip("umap", reason="pip install -e '.[umap]'")
+    vectors, systems = clusters(n=8)
+    points = latent.umap(vectors)
+    assert points.shape == (56, 2)
+    assert latent.silhouettes(points, systems).loc["mean", "all dimensions"] > 0.5
+
+
+def test_umap_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '.\[umap\]'"):
+        latent.umap(np.zeros((5, 3)))

@@ -1,0 +1,116 @@
+"""The latent space: what a model's CLS vectors say of crystals, in two dimensions, in scores and in neighbours."""
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_samples
+from sklearn.neighbors import NearestNeighbors
+from tqdm import tqdm
+
+from xxlib.datasets.batches import make_batch
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+
+BATCH = 512
+SILHOUETTE_CRYSTALS = 5000  # the score takes the distance of every pair
+
+
+@torch.no_grad()
+def embeddings(model, dataset, rows):
+    """CLS vectors of some rows of a Dataset: name -> (n, D) float32.
+
+    "fused" is the vector the heads read; "composition" and "xrd" are those before fusion, of the modalities the model
+    has.  Of a unimodal model the one it has is also "fused".
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    collected = {"fused": [], "composition": [], "xrd": []}
+    for start in tqdm(range(0, len(rows), BATCH), desc="embeddings", unit="batch"):
+        batch = make_batch(dataset, rows[start : start + BATCH]).to(device)
+        output = model(batch.element_ids, batch.fractions, batch.tokens)
+        for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
+            if vectors is not None:
+                collected[name].append(vectors.float().cpu().numpy())
+    return {name: np.concatenate(pieces) for name, pieces in collected.items() if pieces}
+
+
+def principal_components(vectors):
+    """The first two principal components of vectors (n, D): (n, 2), and the share of the variance of each (2,)."""
+    pca = PCA(2, svd_solver="full").fit(vectors)
+    return pca.transform(vectors), pca.explained_variance_ratio_
+
+
+def umap(vectors, seed=0):
+    """Two dimensions that keep neighbours together (UMAP, McInnes et al. 2018) of vectors (n, D): (n, 2), unitless."""
+    try:
+        from umap import UMAP
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("UMAP needs umap-learn: pip install -e '.[umap]'") from error
+    return UMAP(random_state=seed, n_jobs=1).fit_transform(vectors)
+
+
+def silhouettes(vectors, systems, seed=0):
+    """How well the crystal systems are apart: silhouette scores (-1 to 1, euclidean), one row a system and their mean.
+
+    vectors: (n, D).  systems: (n,) of CRYSTAL_SYSTEMS.  The columns are the scores in all D dimensions, in the first
+    two principal components, and the number of crystals.  Of more than 5,000 crystals a seeded sample is taken; the
+    components are those of the sample.  Raises ValueError where fewer than two systems are there.
+    """
+    systems = np.asarray(systems)
+    if len(systems) > SILHOUETTE_CRYSTALS:
+        chosen = np.random.default_rng(seed).choice(len(systems), SILHOUETTE_CRYSTALS, replace=False)
+        vectors, systems = vectors[chosen], systems[chosen]
+    present = [system for system in CRYSTAL_SYSTEMS if (systems == system).any()]
+    if len(present) < 2:
+        raise ValueError(f"silhouette scores compare crystal systems; here are {', '.join(present) or 'none'}")
+    full = silhouette_samples(vectors, systems)
+    flat = silhouette_samples(principal_components(vectors)[0], systems)
+    rows = {
+        system: {"all dimensions": full[here].mean(), "2-D PCA": flat[here].mean(), "crystals": here.sum()}
+        for system in present
+        for here in [systems == system]
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.loc["mean"] = [table["all dimensions"].mean(), table["2-D PCA"].mean(), table["crystals"].sum()]
+    return table.astype({"crystals": int}).rename_axis("crystal system")
+
+
+def silhouette_table(embedded, systems, seed=0):
+    """One row a model: its mean silhouette scores over the crystal systems, then the score of each in all dimensions.
+
+    embedded: name -> vectors (n, D) of the same crystals.  systems: (n,) of CRYSTAL_SYSTEMS.
+    """
+    rows = []
+    for name, vectors in embedded.items():
+        scores = silhouettes(vectors, systems, seed)
+        means = {f"mean, {space}": scores.loc["mean", space] for space in ("all dimensions", "2-D PCA")}
+        rows.append({"model": name, **means, **scores["all dimensions"].drop("mean")})
+    return pd.DataFrame(rows)
+
+
+def neighbours(vectors, dataset, rows, row, n=10):
+    """The n crystals whose vectors are nearest to that of one material: a table, the material itself first.
+
+    vectors: (k, D) of the `rows` (k,) of a Dataset.  row: the material, one of `rows`.  Distances are euclidean, in
+    units of the embedding.  Raises ValueError where row is not among rows.
+    """
+    rows = np.asarray(rows)
+    place = np.flatnonzero(rows == row)
+    if not len(place):
+        raise ValueError(f"row {row} is not among the {len(rows)} rows that have an embedding")
+    search = NearestNeighbors(n_neighbors=min(n + 1, len(rows))).fit(vectors)
+    distances, found = (values[0] for values in search.kneighbors(vectors[place]))
+    others = found != place[0]
+    found = np.concatenate([place, found[others][:n]])
+    distances = np.concatenate([[0.0], distances[others][:n]])
+    found = rows[found]
+    return pd.DataFrame(
+        {
+            "id": dataset.column("id")[found],
+            "formula": dataset.column("formula")[found],
+            "crystal system": dataset.column("crystal_system")[found],
+            "formation energy (eV/atom)": dataset.labels["e_form"][found],
+            "band gap (eV)": dataset.labels["band_gap"][found],
+            "distance": distances,
+        }
+    )

@@ -1,0 +1,156 @@
+"""How the error falls with the number of training crystals, and how much sooner a pretrained model arrives.
+
+Intervals are 95 % and come from the covariance of the fit: parameters are drawn from the multivariate Student
+distribution around the best ones, with as many degrees of freedom as points less parameters, and every interval (of a
+parameter, of the curve, of a crossing) is taken from the same draws.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import least_squares
+from scipy.stats import multivariate_t
+
+DRAWS = 2000
+INTERVAL = (2.5, 97.5)  # percentiles
+
+
+@dataclass(frozen=True, eq=False)
+class PowerLaw:
+    """error = a N^-b + c, with its 95 % intervals; N in training crystals, a and c in the unit of the error."""
+
+    a: float
+    b: float
+    c: float
+    draws: np.ndarray  # (DRAWS, 3): a, b, c that the points allow
+
+    def error(self, n):
+        """The fitted error at n (k,) training crystals: (k,)."""
+        return self.a * np.asarray(n, float) ** -self.b + self.c
+
+    def band(self, n):
+        """Lower and upper end of the error at n (k,) training crystals: (k,) each."""
+        a, b, c = self.draws.T[..., None]
+        return np.percentile(a * np.asarray(n, float) ** -b + c, INTERVAL, axis=0)
+
+    def interval(self, name):
+        """Lower and upper end of the parameter "a", "b" or "c"."""
+        return tuple(np.percentile(self.draws[:, "abc".index(name)], INTERVAL).tolist())
+
+
+def power_law(n, errors, floor=False, seed=0):
+    """The PowerLaw through errors (k,) at n (k,) training crystals, one point a run: least squares of log(error).
+
+    floor: fit c >= 0 as well, the error that no number of crystals removes; 0 where left out.  Raises ValueError where
+    there are not more points than parameters, or fewer sizes than parameters.
+    """
+    n, errors = np.asarray(n, float), np.asarray(errors, float)
+    parameters = 3 if floor else 2
+    if len(n) <= parameters or len(np.unique(n)) < parameters:
+        raise ValueError(f"{len(n)} points at {len(np.unique(n))} sizes: a fit of {parameters} parameters needs more")
+    if not (n > 0).all() or not (errors > 0).all():
+        raise ValueError("sizes and errors must be positive: a power law is a line between their logarithms")
+
+    # The size is counted from its geometric mean, where a and b are least entangled; c in units of the smallest error.
+    centre, unit = np.exp(np.log(n).mean()), errors.min()
+
+    def residuals(x):
+        return np.log(np.exp(x[0]) * (n / centre) ** -x[1] + (x[2] * unit if floor else 0)) - np.log(errors)
+
+    slope, height = np.polyfit(np.log(n / centre), np.log(errors), 1)
+    start, low = [height, -slope, 0.1][:parameters], [-np.inf, -np.inf, 0.0][:parameters]
+    fit = least_squares(residuals, start, bounds=(low, np.inf), x_scale="jac", xtol=1e-12, ftol=1e-12)
+    freedom = len(n) - parameters
+    covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * np.square(fit.fun).sum() / freedom
+    drawn = multivariate_t(fit.x, covariance, df=freedom, allow_singular=True, seed=seed).rvs(DRAWS)  # (DRAWS, p)
+
+    def unscaled(x):
+        c = np.maximum(x[..., 2] * unit, 0) if floor else np.zeros(x.shape[:-1])
+        return np.stack([np.exp(x[..., 0]) * centre ** x[..., 1], x[..., 1], c], axis=-1)
+
+    return PowerLaw(*unscaled(fit.x).tolist(), unscaled(drawn))
+
+
+def crossing(first, second, largest=1e12):
+    """Number of training crystals at which two PowerLaws are equal, and the ends of its 95 % interval.
+
+    Laws with a floor may be equal twice: the larger number counts.
+    An end is inf where the points allow that the lines do not cross below `largest`, and 0 where they allow that they
+    have crossed before one crystal.  Raises ValueError where the fitted lines themselves do not cross in between.
+    """
+    grid = np.linspace(0, np.log(largest), 300)
+
+    def difference(parameters):
+        a, b, c = parameters.T[..., None]
+        return np.log(a * np.exp(-b * grid) + c)
+
+    def last_crossing(gap, before):
+        """gap: (k, 300) log ratio of the errors; before: its sign at one crystal.  log N (k,)."""
+        side = np.sign(gap) == before
+        last = side.shape[1] - 1 - side[:, ::-1].argmax(1)  # the last place on the side of before
+        i = np.minimum(last, len(grid) - 2)
+        rows = np.arange(len(gap))
+        y0, y1 = gap[rows, i], gap[rows, i + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            at = grid[i] + (grid[i + 1] - grid[i]) * y0 / (y0 - y1)
+        return np.where(side[:, -1], np.inf, np.where(side.any(1), at, -np.inf))
+
+    best = [np.array([[line.a, line.b, line.c]]) for line in (first, second)]
+    gap = difference(best[0]) - difference(best[1])
+    before = np.sign(gap[0, 0])
+    (at,) = last_crossing(gap, before)
+    if not np.isfinite(at):
+        raise ValueError(f"the fitted lines do not cross between 1 and {largest:g} training crystals")
+    # Shuffled, for two fits draw with the same seed and would otherwise vary in step.
+    shuffled = np.random.default_rng(0).permutation(second.draws)
+    drawn = last_crossing(difference(first.draws) - difference(shuffled), before)
+    ends = np.percentile(drawn, INTERVAL, method="nearest")  # no mean of a number and inf
+    return float(np.exp(at)), *np.exp(ends).tolist()
+
+
+def steps_to_reach(lines, metric, value, rising=False):
+    """The step at which a metric of metrics.jsonl first reaches a value, straight lines drawn between evaluations.
+
+    lines: dicts with "step", of which those without the metric are skipped.  The metric falls, as an error; rising: it
+    grows, as an accuracy.  A value that the first evaluation has reached already counts as reached there; inf: never.
+    Raises ValueError where no line has the metric.
+    """
+    steps, values = _curve(lines, metric)
+    missing = (value - values if rising else values - value) > 0
+    if missing.all():
+        return np.inf
+    i = int(np.argmin(missing))  # the first evaluation that has reached it
+    if i == 0:
+        return float(steps[0])
+    share = (values[i - 1] - value) / (values[i - 1] - values[i])
+    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
+
+
+def speed_up(scratch, pretrained, metric, rising=False, share=0.25):
+    """How many times fewer steps pretrained runs need for what scratch runs reach at 25 % of training.
+
+    scratch, pretrained: lists of the metrics.jsonl lines of runs, in the same order of seeds, so that each pretrained
+    run is compared with the scratch run of its seed.  Returns a dict: mean and standard deviation (n - 1, NaN for one
+    seed) of the ratio, and ratios (n,), 0 where a run never arrived.
+    """
+    if len(scratch) != len(pretrained) or not scratch:
+        raise ValueError(f"{len(scratch)} scratch and {len(pretrained)} pretrained runs: one of each for every seed")
+    ratios = []
+    for before, after in zip(scratch, pretrained):
+        steps, values = _curve(before, metric)
+        until = share * steps[-1]
+        if until < steps[0]:
+            raise ValueError(f"the first {metric} is at step {steps[0]:.0f}, after {share:.0%} of training")
+        value = np.interp(until, steps, values)
+        ratios.append(until / steps_to_reach(after, metric, value, rising))
+    ratios = np.array(ratios)
+    spread = float(ratios.std(ddof=1)) if len(ratios) > 1 else np.nan
+    return {"mean": float(ratios.mean()), "std": spread, "ratios": ratios}
+
+
+def _curve(lines, metric):
+    """Steps and values (n,) of the lines that have the metric."""
+    curve = [(line["step"], line[metric]) for line in lines if metric in line]
+    if not curve:
+        raise ValueError(f"no line has {metric!r}: name a metric that the run evaluates, such as 'val/e_form_mae'")
+    return np.array(curve, float).T
