@@ -1,6 +1,7 @@
 """Columns of text: angle, intensity and perhaps its error, in whatever dialect a program wrote them."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 
@@ -219,5 +220,5 @@ def _pieces(angle):
     falls = np.flatnonzero(np.diff(angle) < 0) + 1
     edges = [0, *falls.tolist(), len(angle)]
     if len(falls) and min(np.diff(edges)) >= 10:
-        return [slice(first, last) for first, last in zip(edges, edges[1:])]
+        return [slice(first, last) for first, last in pairwise(edges)]
     return [slice(None)]

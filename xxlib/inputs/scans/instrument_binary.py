@@ -51,7 +51,7 @@ def read_bruker_3(data):
     tube = source(anode, _positive(ka1), _positive(ka2), ratio if 0 <= ratio <= 1 else None)
     scans, at = [], 712
     for _ in range(n_scans):
-        header, n, theta, start = struct.unpack_from("<IIdd", data, at)
+        header, n, _theta, start = struct.unpack_from("<IIdd", data, at)
         (step,) = struct.unpack_from("<d", data, at + 176)
         (time,) = struct.unpack_from("<f", data, at + 192)
         (_varying, width, extra) = struct.unpack_from("<3I", data, at + 248)

@@ -91,7 +91,7 @@ def check_count(found, promised):
 
 
 def axis_warnings(axis):
-    """What is to be said of a scan along an axis, by its name in the file; raises ScanError where it is no powder scan."""
+    """Warnings about a scan along an axis, by its name in the file; raises ScanError where it is no powder scan."""
     name = re.sub(r"[^a-z0-9]", "", (axis or "").lower()).removesuffix("scan")
     if name in NOT_POWDER:
         raise ScanError(
@@ -105,7 +105,7 @@ def axis_warnings(axis):
 
 
 def checked(scan):
-    """The same Scan with increasing, distinct angles and finite intensities; raises ScanError where that is impossible."""
+    """The same Scan with increasing, distinct angles; raises ScanError where it is no usable pattern."""
     angle, intensity = (np.asarray(values, np.float64) for values in (scan.two_theta, scan.intensity))
     time, warnings = scan.time_per_step, [*scan.warnings, *axis_warnings(scan.scan_axis)]
     if len(angle) != len(intensity):
