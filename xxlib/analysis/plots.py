@@ -126,6 +126,35 @@ def tokens(pattern, title=""):
     return figure
 
 
+def conditioning(conditioned, title=""):
+    """Every step from a measured scan to its pattern (a Conditioned): as measured, on the grid, without background."""
+    figure, (top, middle, bottom) = _subplots(3, 1, size=(8.5, 7))
+    n = len(conditioned.two_theta)
+    measured = f"as measured: {n:,} points, {conditioned.wavelength:.4f} angstrom"
+    top[0].plot(conditioned.two_theta, conditioned.intensity, color=LINES[0], linewidth=0.8, label=measured)
+    top[0].set(
+        xlabel=f"2θ at {conditioned.wavelength:.4f} angstrom (degree)", ylabel="intensity (as recorded)", title=title
+    )
+
+    middle[0].plot(TWO_THETA, conditioned.resampled, color=LINES[0], linewidth=0.8, label="on the grid, as of Cu Kα")
+    middle[0].plot(TWO_THETA, conditioned.background, color=LINES[1], linewidth=1.5, label="background")
+    middle[0].set(xlabel="2θ at Cu Kα (degree)", ylabel="intensity (scaled)")
+
+    bottom[0].plot(TWO_THETA, conditioned.pattern, color=LINES[0], linewidth=0.8, label="pattern for the models")
+    bottom[0].set(xlabel="2θ at Cu Kα (degree)", ylabel=INTENSITY)
+    first, last = conditioned.covered
+    ends = [(TWO_THETA[0], first), (last, TWO_THETA[-1])]
+    gaps = [(left, right) for left, right in ends if right - left > STEP]
+    for ax in (middle[0], bottom[0]):
+        for k, (left, right) in enumerate(gaps):
+            ax.axvspan(left, right, color="0.9", zorder=0, label="not measured" if k == 0 else None)
+        ax.set_xlim(TWO_THETA[0], TWO_THETA[-1])
+    for ax in (top[0], middle[0], bottom[0]):
+        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
+        ax.legend(loc="upper right", frameon=False, fontsize=9)
+    return figure
+
+
 # What a dataset holds
 
 

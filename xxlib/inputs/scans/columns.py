@@ -32,45 +32,31 @@ def read_columns(text):
     if not any(line.strip() for line in lines):
         raise ScanError("the file is empty. Export or copy it again")
     separator = _separator(lines)
-    numbers, rows, head, interrupted = [], [], [], None
+    numbers, rows, head, others = [], [], [], []
     for i, line in enumerate(lines, 1):
         line = line.strip()
         words = _words(line, separator)
         if len(words) >= 2 and all(LIKE_A_NUMBER.fullmatch(word) for word in words):
-            if interrupted:
-                raise ScanError(
-                    f"line {interrupted[0]} ({interrupted[1][:40]!r}) between the points is not one of them. Repair it"
-                )
             numbers.append(i)
             rows.append(words)
-        elif not line or (rows and line.startswith(COMMENTS)):
-            continue
-        elif rows and len(rows) > 2 and _is_header(line):
+        elif line and not rows:
             head.append(line)
-        elif rows:
-            interrupted = interrupted or (i, line)
-        else:
-            head.append(line)
-    if len(rows) < 2:
-        single = sum(bool(LIKE_A_NUMBER.fullmatch(line.strip())) for line in lines)
-        if single > 2:
-            raise ScanError(
-                "there is one number a line: the angles are missing. Export angle and intensity, two columns"
-            )
-        if not rows:
-            raise ScanError(
-                "this text holds no columns of numbers. Export the scan as two columns, 2θ and intensity (.xy)"
-            )
-    if interrupted and any(character.isdigit() for character in interrupted[1][:1]):
-        raise ScanError(
-            f"line {interrupted[0]} ({interrupted[1][:40]!r}) cannot be read as numbers. Repair or remove it"
-        )
+        elif line and not line.startswith(COMMENTS):
+            others.append((len(rows), i, line))
+    if not rows:
+        if sum(bool(LIKE_A_NUMBER.fullmatch(line.strip())) for line in lines) > 2:
+            raise ScanError("there is one number a line: the angles are missing. Export two columns, 2θ and intensity")
+        raise ScanError("this text holds no columns of numbers. Export the scan as two columns, 2θ and intensity (.xy)")
     width = _width(rows, numbers)
     columns = [[row[k] for row in rows] for k in range(width)]
     names = _names(head, separator, width)
     at = _choose(names, width)
     decimal = _decimal_mark(columns, separator)
     angle, intensity = (_to_numbers(columns[k], decimal, numbers) for k in at)
+    for k, i, line in others:
+        # Words stand above a further scan, which begins at lower angles, and below the last one.
+        if (k < len(angle) and angle[k] > angle[k - 1]) or (k == len(angle) and line[0].isdigit()):
+            raise ScanError(f"line {i} ({line[:40]!r}) cannot be read as numbers. Repair or remove it")
     fields, warnings = _about(head, names[at[0]] if names else (head[-1] if head else ""), width, at)
     if fields.pop("radian", False):
         angle = np.degrees(angle)
@@ -82,7 +68,8 @@ def read_columns(text):
 
 def _separator(lines):
     """What stands between the numbers: ";", ",", a tab or None for any white space."""
-    like = [line.strip() for line in lines if re.fullmatch(r"\s*[+-]?[\d.][\d\s.,;+\-eEdDnaNifI'\u00a0\u202f]*", line)]
+    pattern = re.compile(r"\s*[+-]?[\d.][\d\s.,;+\-eEdDnaNifI'\u00a0\u202f]*")
+    like = [line.strip() for line in lines if pattern.fullmatch(line)][:500]
     if not like:
         return None
     share = {mark: sum(mark in line for line in like) / len(like) for mark in ";\t"}
@@ -103,11 +90,6 @@ def _words(line, separator):
     return [word.strip() for word in line.split(separator) if word.strip()]
 
 
-def _is_header(line):
-    """A line of words, as it stands above a further scan."""
-    return not line[0].isdigit() and not LIKE_A_NUMBER.fullmatch(line.split()[0])
-
-
 def _width(rows, numbers):
     widths = np.array([len(row) for row in rows])
     width = int(np.bincount(widths).argmax())
@@ -122,8 +104,8 @@ def _width(rows, numbers):
 def _names(head, separator, width):
     """Names of the columns from the last line of the header that has one for each, or None."""
     for line in reversed(head):
-        for names in (line.split(separator), line.split(), re.split(r"\s{2,}|\t", line)):
-            names = [name.strip() for name in names if name.strip(" #!;%*")]
+        for names in (line.split(separator), line.strip("#!;%* ").split(), re.split(r"\s{2,}|\t", line)):
+            names = [name.strip(" #!;%*") for name in names]
             if len(names) == width and any(ANGLE.search(name) or INTENSITY.search(name) for name in names):
                 return names
     return None
