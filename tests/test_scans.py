@@ -206,6 +206,11 @@ def test_what_is_odd_is_read_and_said(tmp_path, name):
     assert np.array_equal(scan.intensity, COUNTS - 50 if name == "negative" else COUNTS)
 
 
+def test_intensities_of_a_repeated_angle_are_averaged(tmp_path):
+    scan = read(tmp_path, rows() + "26.00 60\n")
+    assert scan.intensity[-1] == 50 and np.array_equal(scan.intensity[:-1], COUNTS[:-1])
+
+
 def zipped(**members):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
