@@ -247,6 +247,18 @@ def test_a_short_scan_says_what_it_covers():
     assert np.isnan(conditioned.resampled[~inside]).all() and np.isnan(conditioned.background[~inside]).all()
 
 
+def test_a_gap_between_two_ranges_is_not_filled():
+    scan = measured(background=20.0)
+    seen = (scan.two_theta < 29.995) | (scan.two_theta > 61.995)
+    two_theta, intensity = scan.two_theta[seen], scan.intensity[seen]
+    conditioned = condition(Scan(two_theta=two_theta, intensity=intensity, wavelength=CU_KA))
+    (said,) = conditioned.warnings
+    assert said == "Between 29.98 and 62 degree (Cu Kα) nothing was measured: the pattern is zero."
+    assert np.flatnonzero(conditioned.tokens_outside).tolist() == list(range(5, 11))
+    gap = (TWO_THETA > 29.99) & (TWO_THETA < 61.99)
+    assert not conditioned.pattern[gap].any() and np.isnan(conditioned.resampled[gap]).all()
+
+
 def test_restrict_in_training():
     full = np.stack(
         [pattern(LINES), pattern(Sticks(np.array([30.0, 70.0]), np.array([10.0, 100.0]), np.zeros((2, 3))))]
@@ -273,6 +285,7 @@ def test_restrict_in_training():
         (measured(100, 140), {}, "covers 0 of the 85 degree"),
         (measured(5, 60), {"wavelength": 15.4}, "wavelength of 15.4 angstrom"),
         (measured(5, 60), {"wavelength": "Ku"}, "Give one of Ag, Mo, Cu"),
+        (Scan(two_theta=measured().two_theta, intensity=-1 + measured().intensity * 0), {}, "above the background"),
         (measured(5, 60, radiation="neutron"), {}, "neutron pattern"),
     ],
 )

@@ -130,7 +130,7 @@ DIALECTS = {
     "scientific": rows(count="{:.3e}"),
     "Fortran exponents": rows(count="{:.4e}").replace("e", "D"),
     "descending": rows(angles=ANGLES[::-1], counts=COUNTS[::-1]),
-    "control-Z at the end": rows() + "\x1a",
+    "control-Z at the end": rows().strip() + "\x1a",
     "end of a PANalytical csv": "[Measurement conditions]\nScan axis,Gonio\nAnode material,Cu\n"
     "K-Alpha1 wavelength,1.540598\n[Scan points]\nAngle,Intensity\n" + rows(","),
 }  # fmt: skip
@@ -301,6 +301,8 @@ BAD = {
     "XML cut off": (xrdml()[:-40], "damaged"),
     "XRDML rocking curve": (xrdml("<commonPosition>20</commonPosition>", "Omega"), "2θ did not move"),
     "XRDML with few angles": (xrdml("<listPositions>1 2 3</listPositions>"), "3 angles but 301"),
+    "counting time of zero": (xrdml(extra=f"<countingTimes>{'0 ' * 301}</countingTimes>"), "counting times"),
+    "too few counting times": (xrdml(extra="<countingTimes>1 1</countingTimes>"), "counting times"),
     "UXD rocking curve": ("_DRIVE='THETA'\n_STEPSIZE=0.02\n_START=20\n_COUNTS\n" + "5 6 7\n" * 99, "scan of THETA"),
     "UXD with letters": ("_DRIVE='COUPLED'\n_STEPSIZE=0.02\n_START=20\n_COUNTS\n5 6 x\n", "something else"),
     "RAS rocking curve": ('*RAS_DATA_START\n*RAS_HEADER_START\n*MEAS_SCAN_AXIS_X "Omega"\n*RAS_HEADER_END\n'

@@ -23,6 +23,7 @@ from xxlib.inputs.scans.scan import ANODES, KA2_RATIO, ScanError, source
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
 COARSE_STEP = 0.1  # degree: sigma of the simulated peaks
 SAME_WAVELENGTH = 0.005  # relative: K-alpha1 and the mean of the doublet differ by 0.001
+GAP = 1.0  # degree on the grid: points farther apart than this are the ends of two measured ranges
 BACKGROUND_STIFFNESS = 1e6  # lambda of the Whittaker smoother on the grid, step 0.02 degree
 
 
@@ -86,6 +87,9 @@ def condition(
             "Measure a wider range, or check the wavelength"
         )
     covered = float(TWO_THETA[measured[0]]), float(TWO_THETA[measured[-1]])
+    for k in np.flatnonzero(np.diff(measured) > 1):
+        left, right = TWO_THETA[measured[[k, k + 1]]]
+        warnings.append(f"Between {left:.4g} and {right:.4g} degree (Cu Kα) nothing was measured: the pattern is zero.")
 
     below = np.where(np.isfinite(resampled), 0.0, np.nan)
     if background:
@@ -94,7 +98,12 @@ def condition(
     _say_if_featureless(net[measured], warnings)
     if strip_ka2:
         net = without_ka2(net, ka1, ka2, ratio)
-    pattern, outside = restrict(np.maximum(net, 0).astype(np.float32), *covered)
+    if not (net > 0).any():
+        raise ScanError(
+            "nothing stands above the background between 5 and 90 degree (Cu Kα). Was the right scan taken?"
+        )
+    pattern, _ = restrict(np.maximum(net, 0).astype(np.float32), *covered)
+    outside = ~patchify(np.isfinite(resampled)).any(-1)
     return Conditioned(
         pattern=pattern, covered=covered, tokens_outside=outside, wavelength=taken, two_theta=two_theta,
         intensity=intensity, unit=unit, resampled=resampled, background=below, warnings=tuple(warnings),
@@ -136,13 +145,15 @@ def resample(two_theta, intensity):
     """Intensities (4250,) on the grid, NaN where nothing was measured.
 
     Each is the mean of the line through the points over the grid interval: finer steps are averaged, coarser ones
-    interpolated, and the area of a peak stays.
+    interpolated (not across gaps), and the area of a peak stays.
     """
     out = np.full(N_POINTS, np.nan)
     if len(two_theta) < 2:
         return out
     inside = (two_theta[0] - 1e-9 <= TWO_THETA) & (two_theta[-1] + 1e-9 >= TWO_THETA)
     steps = np.diff(two_theta)
+    for k in np.flatnonzero(steps > GAP):
+        inside &= (two_theta[k] + 1e-9 >= TWO_THETA) | (two_theta[k + 1] - 1e-9 <= TWO_THETA)
     areas = np.append(0, np.cumsum(steps * (intensity[1:] + intensity[:-1]) / 2))
 
     def area_up_to(angle):

@@ -118,6 +118,8 @@ def checked(scan):
         if not np.isfinite(values).all():
             at = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ScanError(f"the {name} of point {at + 1} is no finite number. Remove or repair this point")
+    if isinstance(time, np.ndarray) and (len(time) != len(angle) or not (time > 0).all()):
+        raise ScanError(f"the counting times are not {len(angle)} numbers above zero. {DAMAGED}")
     _check_angles(angle)
 
     if (np.diff(angle) <= 0).any():
