@@ -95,6 +95,13 @@ def test_a_file_that_was_cut_off_is_refused(shared_data, tmp_path, name, share):
         assert "promises" in str(refusal.value)
 
 
+def test_a_powder_cif_that_was_cut_off_between_two_rows_is_refused(shared_data, tmp_path):
+    text = (shared_data / "formats" / "alumina_pd.cif").read_text()
+    end = text.index("\n", text.index("_pd_calc_intensity_total") + 50_000)
+    with pytest.raises(ScanError, match="promises 3300 points"):
+        read(tmp_path, text[:end] + "\n", "scan.cif")
+
+
 COMMAS = rows(";").replace(".", ",")
 # name -> text or bytes of the scan (ANGLES, COUNTS)
 DIALECTS = {

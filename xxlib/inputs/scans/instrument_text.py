@@ -217,11 +217,13 @@ def _pdcif_scan(block):
             continue
         n = len(found)
         every = block.get("_pd_meas_2theta_scan" if stage == "meas" else "_pd_proc_2theta_corrected")
-        first, step = (block.get(f"_pd_{stage}_2theta_range_{end}") for end in ("min", "inc"))
+        first, last, step = (block.get(f"_pd_{stage}_2theta_range_{end}") for end in ("min", "max", "inc"))
         if isinstance(every, list):
             angle = _floats(every)
         elif first and step:
             angle = even_steps(*_floats([first, step]), n)
+            if last:
+                check_count(n, round(np.ptp(_floats([first, last])) / _floats([step])[0]) + 1)
         else:
             continue
         wavelength = block.get("_diffrn_radiation_wavelength", "?")
