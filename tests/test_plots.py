@@ -11,9 +11,11 @@ from matplotlib.patches import Circle, Rectangle
 from xxlib.analysis import plots
 from xxlib.analysis.metrics import regression_metrics
 from xxlib.analysis.scaling import power_law
+from xxlib.inputs.conditioning import condition
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
 from xxlib.inputs.diffraction import sticks
-from xxlib.inputs.patterns import pattern
+from xxlib.inputs.patterns import TWO_THETA, pattern
+from xxlib.inputs.scans.scan import Scan
 
 CSCL = Crystal(
     "CsCl", lattice_from_cell(4.12, 4.12, 4.12, 90, 90, 90), np.array([55, 17]),
@@ -21,6 +23,7 @@ CSCL = Crystal(
 )  # fmt: skip
 LINES = sticks(CSCL)
 PATTERN = pattern(LINES)
+SCAN = Scan(two_theta=TWO_THETA[500:3000], intensity=PATTERN[500:3000] + 10.0)
 RNG = np.random.default_rng(0)
 TRUE = RNG.normal(size=50)
 SYSTEMS = RNG.integers(0, 7, 50).astype(float)
@@ -35,6 +38,10 @@ FIGURES = {
     plots.cell: (lambda: plots.cell(CSCL), [("angstrom", "angstrom")]),
     plots.diffraction: (lambda: plots.diffraction(LINES, PATTERN), [("", "0-100"), ("2θ (degree)", "0-100")]),
     plots.tokens: (lambda: plots.tokens(PATTERN), [("2θ (degree)", "0-100"), ("(degree)", "token")]),
+    plots.conditioning: (
+        lambda: plots.conditioning(condition(SCAN)),
+        [("at 1.5418 angstrom (degree)", "(counts)"), ("Cu Kα (degree)", "(counts, scaled)"), ("(degree)", "0-100")],
+    ),
     plots.patterns_by_system: (
         lambda: plots.patterns_by_system([PATTERN, PATTERN], ["cubic", "trigonal"], ["a", "b"]),
         [("2θ (degree)", "0-100")],
@@ -121,6 +128,15 @@ def test_colours_differ_for_every_reader(colours, sight):
 def test_atoms_on_the_border_of_the_cell_are_at_every_corner():
     circles = [patch for patch in plots.cell(CSCL).axes[0].patches if isinstance(patch, Circle)]
     assert len(circles) == 8 + 1
+
+
+def test_conditioning_shades_what_was_not_measured():
+    conditioned = condition(SCAN)
+    _, middle, bottom = plots.conditioning(conditioned).axes
+    for ax in (middle, bottom):
+        spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in ax.patches]
+        assert np.allclose(spans, [(5, 15), (64.98, 89.98)])
+    assert np.array_equal(bottom.get_lines()[0].get_ydata(), conditioned.pattern[500:3000])
 
 
 def test_the_strongest_sticks_have_their_hkl():
