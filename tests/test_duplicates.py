@@ -14,14 +14,14 @@ from xxlib.prepare import prepare
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Of NaCl in train, val holds a copy, test one 0.02 angstrom larger and one 0.3 angstrom larger; LiF is in val."""
+    """Of NaCl in train, val holds a copy, test one 0.01 angstrom larger and one 0.02 angstrom larger; LiF is in val."""
     folder = tmp_path_factory.mktemp("data") / "planted"
     records = [
         parsed(rock_salt(5.60, 11, 17, "NaCl"), "", split="train"),
         parsed(rock_salt(4.03, 3, 9, "LiF"), "", split="val"),
         parsed(rock_salt(5.60, 11, 17, "copy"), "", split="val"),
         parsed(rock_salt(5.61, 11, 17, "near"), "", split="test"),
-        parsed(rock_salt(5.90, 11, 17, "far"), "", split="test"),
+        parsed(rock_salt(5.62, 11, 17, "far"), "", split="test"),
         parsed(rock_salt(4.03, 3, 9, "LiF"), "", split="experimental"),
     ]
     prepare(listed(*records), folder, n_workers=1, progress=False)

@@ -205,13 +205,13 @@ CATIONS, ANIONS = (3, 11, 19, 37, 55, 12, 20, 38, 56, 29, 47), (9, 17, 35, 53, 8
 
 
 def salts(enough=None, **about):
-    """Source of rock salts; after each third one it comes again, and every fifth is refused."""
-    records = []
-    for i, (cation, anion) in enumerate((cation, anion) for cation in CATIONS for anion in ANIONS):
-        salt, again = (rock_salt(5.0, cation, anion, f"{name}-{i}") for name in ("salt", "again"))
-        records.append(refused(salt.id, "there", "no atoms") if i % 5 == 4 else parsed(salt, "here", split="train"))
-        if i % 3 == 2:
-            records.append(parsed(again, "here", split="train"))
+    """Source of rock salts; every fifth is refused, and every third comes again 30 later."""
+    pairs, records = [(cation, anion) for cation in CATIONS for anion in ANIONS], []
+    for i, pair in enumerate(pairs):
+        salt = parsed(rock_salt(5.0, *pair, f"salt-{i}"), "here", split="train")
+        records.append(refused(salt.id, "there", "no atoms") if i % 5 == 4 else salt)
+        if i >= 30 and i % 3 == 2:
+            records.append(parsed(rock_salt(5.0, *pairs[i - 30], f"again-{i - 30}"), "here", split="train"))
     return Source({"name": "salts", **about}, lambda: iter(records), len(records), enough=enough, distinct=Repeats)
 
 
@@ -255,7 +255,7 @@ def test_what_is_taken_up_must_be_what_was_begun(tmp_path, monkeypatch):
         (
             dataclasses.replace(salts(), records=lambda: islice(salts().records(), 1, None)),
             {},
-            r"another source: the last record of shard-00000\.arrow was again-29, now it is salt-30",
+            r"another source: the last record of shard-00000\.arrow was salt-37, now it is salt-38",
         ),
     ):
         with pytest.raises(DatasetError, match=words) as error:

@@ -1,6 +1,5 @@
 """Preparation when things go wrong: crystals that hang or crash, workers that are killed, disks that are full."""
 
-import ctypes
 import dataclasses
 import os
 import resource
@@ -10,12 +9,11 @@ import sys
 import tempfile
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from test_datasets import rock_salt
+from hostile import DEEDS, hostile
 from test_prepare import (  # noqa: F401
     COMMAND,
     children,
@@ -32,41 +30,10 @@ from test_prepare import (  # noqa: F401
 from xxlib import prepare
 from xxlib.datasets import workers
 from xxlib.datasets.rows import MAX_REFLECTIONS_X_ATOMS, check_work
-from xxlib.datasets.sources import Record, Source
 from xxlib.datasets.sources.files import cif_folder
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.inputs import crystals as limits
 from xxlib.inputs.crystals import Crystal, RejectedCrystal, check
-
-# What reading a record may do.  Neither the sleep nor the loop lets a signal handler of Python's run.
-DEEDS = {
-    "hangs": lambda: ctypes.CDLL(None).sleep(600),
-    "crashes": lambda: ctypes.string_at(0),
-    "is killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "exits": lambda: os._exit(3),
-    "stumbles": lambda: {}["missing"],
-    "asks too much": lambda: np.empty(1 << 45),
-}
-
-
-def read(id, content):
-    """Do a deed, every time or only where its file is not there yet, then be rock salt."""
-    deed, once = content
-    if deed and not (once and Path(once).exists()):
-        if once:
-            Path(once).touch()
-        DEEDS[deed]()
-    return rock_salt(5.64, 11, 17, id)
-
-
-def hostile(deeds, once=None):
-    """Source of a crystal for each deed, each between two harmless ones."""
-    records = []
-    for i, deed in enumerate(deeds):
-        records += [Record(f"before-{i}", "here", (None, None), read)]
-        records += [Record(deed, f"line {i}", (deed, once and f"{once}-{i}"), read)]
-    records.append(Record("after", "here", (None, None), read))
-    return Source({"name": "hostile"}, lambda: iter(records), len(records))
 
 
 def test_a_crystal_costs_only_itself(tmp_path):
@@ -131,7 +98,7 @@ def test_workers_that_cannot_start_are_one_clear_line(tmp_path, monkeypatch):
 def test_a_reader_that_workers_cannot_import_is_one_clear_line(tmp_path, monkeypatch):
     source = hostile(["stumbles"])
     monkeypatch.setattr(sys, "path", [path for path in sys.path if not path.endswith("tests")])
-    with pytest.raises(workers.WorkersFailed, match="cannot take over a chunk: No module named 'test_prepare_faults'"):
+    with pytest.raises(workers.WorkersFailed, match="cannot take over a chunk: No module named 'hostile'"):
         prepare.prepare(source, tmp_path / "d", progress=False)
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from itertools import cycle, islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 from xxlib import PROJECT, prepare
@@ -24,11 +24,11 @@ N_CRYSTALS = 2000
 
 
 def many(path, n):
-    """Source of n records: those of the file, again and again, and when the first chunk was asked for."""
+    """Source of n records: those of the file, again and again."""
     source = parquet(path)
 
     def records():
-        for i, record in enumerate(islice(cycle(source.records()), n)):
+        for i, record in enumerate(islice(chain.from_iterable(source.records() for _ in count()), n)):
             yield dataclasses.replace(record, id=str(i))
 
     return dataclasses.replace(source, records=records, n_records=n)
@@ -44,7 +44,7 @@ def peak_mb(pid):
 
 
 def measure(path, n, n_workers):
-    """Seconds from the first shard row on, bytes a crystal, and peak MB of parent and of one worker."""
+    """Crystals per second from the first chunk on, bytes a crystal, and peak MB of parent and of one worker."""
     parent, peaks, first, stop = os.getpid(), {"worker": 0.0}, [], threading.Event()
 
     def watch():
