@@ -55,6 +55,7 @@ class Site:
 
 def head(handler, status, **headers):
     handler.send_response(status)
+    handler.send_header("Connection", "close")
     for name, value in headers.items():
         handler.send_header(name.replace("_", "-"), str(value))
     handler.end_headers()
