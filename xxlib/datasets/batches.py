@@ -1,5 +1,6 @@
 """Batches: what one step of training sees, rendered from sticks at the moment it is needed."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,13 +34,6 @@ def make_batch(dataset, rows, targets=(), normalisers=None):
 
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     """
-    labels = {}
-    for target in targets:
-        values = dataset.labels[target.name][rows]
-        if target.kind == "regression":
-            labels[target.name] = torch.from_numpy(normalisers[target.name].normalise(values).astype(np.float32))
-        else:
-            labels[target.name] = torch.from_numpy(np.where(np.isfinite(values), values, -1).astype(np.int64))
     element_ids, fractions = padded_compositions(dataset, rows)
     two_theta, offsets = dataset.take("two_theta", rows)
     intensity, _ = dataset.take("intensity", rows)
@@ -48,8 +42,20 @@ def make_batch(dataset, rows, targets=(), normalisers=None):
         element_ids=torch.from_numpy(element_ids),
         fractions=torch.from_numpy(fractions),
         tokens=torch.from_numpy(tokens),
-        targets=labels,
+        targets=make_targets(dataset, rows, targets, normalisers),
     )
+
+
+def make_targets(dataset, rows, targets, normalisers):
+    """The labels of some rows as Batch.targets has them."""
+    labels = {}
+    for target in targets:
+        values = dataset.labels[target.name][rows]
+        if target.kind == "regression":
+            labels[target.name] = torch.from_numpy(normalisers[target.name].normalise(values).astype(np.float32))
+        else:
+            labels[target.name] = torch.from_numpy(np.where(np.isfinite(values), values, -1).astype(np.int64))
+    return labels
 
 
 def padded_compositions(dataset, rows):
@@ -72,10 +78,14 @@ def training_rows(rows, step, batch_size, seed):
     epochs = position // len(rows)
     out = np.empty(batch_size, np.int64)
     for epoch in np.unique(epochs):
-        order = np.random.default_rng((seed, int(epoch))).permutation(len(rows))
         here = epochs == epoch
-        out[here] = rows[order[position[here] % len(rows)]]
+        out[here] = rows[_order(len(rows), int(epoch), seed)[position[here] % len(rows)]]
     return out
+
+
+@functools.lru_cache(maxsize=2)  # of the epoch at hand and the next; shuffling millions takes longer than a step
+def _order(n, epoch, seed):
+    return np.random.default_rng((seed, epoch)).permutation(n)
 
 
 def drawn_targets(n_targets, step, batch_size, seed):

@@ -1,6 +1,10 @@
 """Heads: from embeddings to what is predicted."""
 
+import torch
+import torch.nn.functional as F
 from torch import nn
+
+from xxlib.models.encoders import INTENSITY_SCALE, POINTS_PER_TOKEN
 
 
 class TargetHeads(nn.ModuleDict):
@@ -14,3 +18,20 @@ class TargetHeads(nn.ModuleDict):
         """cls: (B, D) -> name -> (B,) normalised value of a regression, or (B, K) logits of a classification."""
         outputs = {name: head(cls) for name, head in self.items()}
         return {name: out.squeeze(-1) if out.shape[-1] == 1 else out for name, out in outputs.items()}
+
+
+class MaskedXRDHead(nn.Module):
+    """Masked XRD modelling: [MASK], which stands where a token is hidden, and the reconstruction of tokens."""
+
+    def __init__(self, d_fused):
+        super().__init__()
+        self.mask = nn.Parameter(torch.randn(POINTS_PER_TOKEN))  # intensity 0-100, as a token
+        self.reconstruct = nn.Linear(d_fused, POINTS_PER_TOKEN)
+
+    def hide(self, tokens, masked):
+        """tokens (B, L, P) with [MASK] where masked (B, L) is True."""
+        return torch.where(masked[..., None], self.mask, tokens)
+
+    def forward(self, x):
+        """x: (B, L, D) -> tokens (B, L, P), intensity 0-100 and never below 0."""
+        return F.relu(self.reconstruct(x)) * INTENSITY_SCALE
