@@ -24,26 +24,32 @@ from xxlib.training.config import ConfigError, RunConfig
 
 TINY = ModelConfig(
     d_model=32, n_layers=2, n_heads=2, composition_d_ff=32, xrd_d_ff=32, d_fused=32, fusion_layers=2, fusion_heads=2,
-    fusion_d_ff=32, dropout=0.1,
+    fusion_d_ff=32,
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def rock_salt_dataset(folder, unlabelled_every=None):
     """48 rock salts whose energy follows the cell and the anion."""
-    folder = tmp_path_factory.mktemp("trainings") / "rock-salts"
     records = []
     for i in range(48):
         first, second, a = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3], 4.0 + 0.05 * i
         known = {"e_form": -0.1 * second + 0.8 * (a - 5), "split": ("train", "val", "test")[max(0, i % 6 - 3)]}
+        if unlabelled_every and i % unlabelled_every == 0:
+            del known["e_form"]
         records.append(parsed(rock_salt(a, first, second, f"rs-{i}"), "here", **known))
     prepare(Source({"name": "rock salts"}, lambda: iter(records)), folder, progress=False)
     return folder
 
 
-def config(dataset, name="tiny", **changes):
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return rock_salt_dataset(tmp_path_factory.mktemp("trainings") / "rock-salts")
+
+
+def config(dataset, name="tiny", modalities=("composition", "xrd"), dropout=0.1, **changes):
+    model = dataclasses.replace(TINY, modalities=modalities, dropout=dropout)
     values = {"name": name, "preset": "tiny", "dataset": str(dataset), "batch_size": 8, "n_steps": 40,
-              "learning_rate": 1e-3, "n_threads": 1, "model": TINY}  # fmt: skip
+              "learning_rate": 1e-3, "n_threads": 1, "model": model}  # fmt: skip
     return RunConfig(**(values | changes))
 
 
@@ -63,8 +69,7 @@ def start(folder, **options):
 
 def test_it_learns_sixteen_crystals(dataset, tmp_path):
     """Both modalities are needed: the anion is in the composition, the cell in the pattern."""
-    model = dataclasses.replace(TINY, dropout=0.0)
-    run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3, model=model)
+    run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3, dropout=0.0)
     folder = run_folder(tmp_path, run)
     train.train(run, folder)
     losses = [line["train/loss"] for line in runs.metrics(folder)]
