@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from xxlib.analysis.metrics import classification_metrics, regression_metrics
+from xxlib.datasets import splits
 from xxlib.models.config import ModelConfig
 from xxlib.models.layers import recompute_layers
 from xxlib.models.xxact import build, count_parameters
@@ -162,6 +163,35 @@ def test_recomputed_layers_give_the_same_gradient():
     assert calls == [1, 2]
     for (name, one), (_, two) in zip(*(model.named_parameters() for model in models)):
         assert torch.equal(one.grad, two.grad), name
+
+
+# ---------------------------------------------------------------- zero-shot families
+
+
+@pytest.mark.parametrize(
+    ("formula", "families"),
+    [
+        ({30: 1, 16: 1}, {"chalcogenides"}),
+        ({38: 1, 22: 1, 8: 3}, {"perovskites"}),  # SrTiO3
+        ({56: 1, 40: 1, 16: 3}, {"chalcogenides", "perovskites"}),  # BaZrS3
+        ({20: 1, 6: 1, 8: 3}, set()),  # CaCO3: carbon is no metal
+        ({38: 2, 22: 1, 8: 4}, set()),
+        ({13: 1, 28: 3}, {"intermetallics"}),
+        ({14: 1, 28: 3}, set()),  # silicon is no metal
+        ({29: 1}, set()),  # an element
+        ({11: 1, 17: 1}, set()),
+    ],
+)
+def test_families(formula, families):
+    fractions = np.array(list(formula.values()), np.float32) / sum(formula.values())
+    found = {name for name, is_member in splits.FAMILIES.items() if is_member(list(formula), fractions)}
+    assert found == families
+
+
+def test_a_family_left_out_is_test_and_nothing_else():
+    before = ["train", "train", "val", "val", "test", "test", "experimental", "experimental"]
+    assigned = splits.by_family(before, [True, False] * 4)
+    assert assigned.tolist() == ["test", "train", "test", "val", "test", "", "experimental", "experimental"]
 
 
 # ---------------------------------------------------------------- schedule
