@@ -32,7 +32,7 @@ from xxlib.datasets.store import DatasetError
 from xxlib.models.layers import recompute_layers
 from xxlib.models.xxact import build, count_parameters, encoder_names
 from xxlib.training import parallel, runs
-from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training.config import ConfigError, RunConfig, from_dict
 from xxlib.training.divergence import explain, first_bad_step
 from xxlib.training.examples import Examples, examples_of
 from xxlib.training.schedule import learning_rate
@@ -123,18 +123,18 @@ def _start_from(model, config):
     """Give a model the encoders and the fusion of an earlier run; its heads are new."""
     folder = PROJECT / config.initial
     tensors, about = runs.load_model(folder)
-    earlier = about["config"]
+    earlier = from_dict(about["config"])
     judged = ("split", "left_out") + (("seed",) if config.split == "random" else ())
-    for name in judged if earlier["dataset"] == config.dataset else ():
-        if earlier[name] != getattr(config, name):
+    for name in judged if earlier.dataset == config.dataset else ():
+        there, here = getattr(earlier, name), getattr(config, name)
+        if there != here:
             raise ConfigError(
-                f"{config.initial} has seen crystals that judge this run: its {name} is {earlier[name]!r}, here it is "
-                f"{getattr(config, name)!r}"
+                f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is {here!r}"
             )
     state, names = model.state_dict(), encoder_names(model)
     missing = [name for name in names if name not in tensors]
     if missing:
-        raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier['model']}")
+        raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
     runs.load_weights(model, state | {name: tensors[name] for name in names}, folder / "model.safetensors")
 
 
@@ -182,7 +182,7 @@ def _loop(run, terminated):
             if line_due:
                 rate = (run.step - measured_step) * config.batch_size / (now - measured)
                 line = _line(run, rate) | (_evaluate_val(run) if evaluation_due else {})
-                _record(run, line)
+                _write_line(run, line)
                 shown = {name: line[name] for name in ("train/loss", "val/error") if name in line}
                 bar.set_postfix(shown, refresh=False)
                 measured, measured_step = time.monotonic(), run.step
@@ -245,7 +245,7 @@ def _evaluate_val(run):
     return {f"val/{name}": value for name, value in values.items()}
 
 
-def _record(run, line):
+def _write_line(run, line):
     """Write a line of metrics.jsonl, and the weights where they are the best so far on `val`."""
     if parallel.rank() == 0:
         with open(run.folder / "metrics.jsonl", "a") as file:

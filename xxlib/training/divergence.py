@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from xxlib.datasets.batches import make_batch
-from xxlib.training import runs
+from xxlib.training import parallel, runs
 from xxlib.training.steps import rows_of_step
 
 NAMED = 5  # samples in the message; diverged.json has all
@@ -29,7 +29,8 @@ def explain(folder, examples, config, step):
     ids = examples.dataset.column("id")[rows]
     batch = make_batch(examples.dataset, rows)
     damaged = ids[~(batch.tokens.flatten(1).isfinite().all(1) & batch.fractions.isfinite().all(1)).numpy()]
-    runs.write_json(folder / "diverged.json", {"step": step, "damaged": damaged.tolist(), "samples": ids.tolist()})
+    if parallel.rank() == 0:
+        runs.write_json(folder / "diverged.json", {"step": step, "damaged": damaged.tolist(), "samples": ids.tolist()})
     named = damaged if len(damaged) else np.unique(ids)
     samples = ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
     if len(damaged):
