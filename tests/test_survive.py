@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -63,10 +64,17 @@ def trained(folder, k, environment, file_size, each_step):
 
 
 def end(processes, folder):
-    """Wait for processes; their exit codes, and the last line that each said."""
+    """Wait for processes; their exit codes, and the last line that each said.
+
+    As torchrun does, the others are ended where one was killed: they would wait for it.
+    """
+    wait([process.sentinel for process in processes])
     for process in processes:
-        process.join(300)
-    logs = [folder.with_name(f"{folder.name}-{k}.log").read_text() for k in range(len(processes))]
+        process.join(300 if all(other.exitcode in (None, 0, train.STOPPED) for other in processes) else 3)
+        process.kill()
+        process.join()
+    paths = [folder.with_name(f"{folder.name}-{k}.log") for k in range(len(processes))]
+    logs = [path.read_text() if path.exists() else "" for path in paths]
     return [process.exitcode for process in processes], [(log.splitlines() or [""])[-1] for log in logs]
 
 
@@ -315,7 +323,7 @@ def test_a_damaged_sample_is_named(dataset, tmp_path):
     shard = folder / "shard-00000.arrow"
     table = pa.ipc.open_file(pa.memory_map(str(shard))).read_all()
     peaks = table["intensity"].to_pylist()
-    peaks[7][0] = float("nan")
+    peaks[7][0] = float("inf")
     column = table.schema.get_field_index("intensity")
     table = table.set_column(column, table.schema.field(column), pa.array(peaks, table.schema.field(column).type))
     shard.unlink()

@@ -217,17 +217,26 @@ def test_pretraining_leaves_losses_and_no_predictions(pretrained):
 
 
 @pytest.mark.parametrize("modalities", [("composition", "xrd"), ("xrd",)])
-def test_masked_modelling_learns_sixteen_crystals(dataset, tmp_path, modalities):
-    run = config(dataset, n_steps=200, batch_size=16, n_train=16, learning_rate=3e-3, modalities=modalities,
-                 dropout=0.0, targets=(), objectives=("mxm",))  # fmt: skip
+def test_masked_modelling_learns_sixteen_crystals(dataset, tmp_path):
+    """The same hidden tokens of the same crystals, before and after."""
+    run = config(dataset, n_steps=60, batch_size=16, n_train=16, learning_rate=3e-3, dropout=0.0, targets=(),
+                 objectives=("mxm",))  # fmt: skip
+    run = train._prepare(run, tmp_path, CPU)
+    run.examples.rows["val"] = run.examples.rows["train"]
+    before = train._evaluate_val(run)["val/mxm"]
+    while run.step < run.config.n_steps:
+        train._step(run)
+    assert train._evaluate_val(run)["val/mxm"] < 0.8 * before
+
+
+def test_masked_modelling_needs_no_composition(dataset, tmp_path):
+    run = config(dataset, n_steps=1, modalities=("xrd",), targets=(), objectives=("mxm",))
     folder = run_folder(tmp_path, run)
-    train.train(run, folder)
-    losses = [line["train/mxm"] for line in runs.metrics(folder)]
-    assert np.mean(losses[-10:]) < 0.6 < 0.9 < losses[0], losses
+    assert train.train(run, folder)["val/mxm"] > 0
 
 
 def test_contrastive_learning_tells_sixteen_crystals_apart(dataset, tmp_path):
-    run = config(dataset, n_steps=200, batch_size=16, n_train=16, learning_rate=3e-3, dropout=0.0, targets=(),
+    run = config(dataset, n_steps=100, batch_size=16, n_train=16, learning_rate=3e-3, dropout=0.0, targets=(),
                  objectives=("contrastive",))  # fmt: skip
     folder = run_folder(tmp_path, run)
     train.train(run, folder)
@@ -283,12 +292,12 @@ def test_an_initial_run_that_does_not_fit_is_refused(dataset, pretrained, change
 
 def test_unlabelled_crystals_join_without_what_is_judged(dataset, tmp_path):
     """The second dataset holds every composition; those of val and test stay out, by composition, not by name."""
-    records = [parsed(rock_salt(4.4, 3, 9, "u-0"), "here", formula="FLi", split="test"),
+    records = [parsed(rock_salt(4.4, 3, 17, "u-0"), "here", formula="ClLi", split="test"),
                *(parsed(rock_salt(5.0, z, 16, f"u-{z}"), "here", split="val") for z in (12, 20))]  # fmt: skip
     prepare(Source({"name": "unlabelled"}, lambda: iter(records)), tmp_path / "more", progress=False)
     alone = examples_of(config(dataset, **PRETRAINING))
     judged = alone.dataset.column("formula")[np.concatenate([alone.rows["val"], alone.rows["test"]])]
-    assert "LiF" in judged
+    assert "LiCl" in judged
     both = examples_of(config(dataset, unlabelled=str(tmp_path / "more"), **PRETRAINING))
     added = both.rows["train"][len(alone.rows["train"]) :]
     assert set(both.dataset.column("id")[added]) == {"u-12", "u-20"}
