@@ -216,7 +216,6 @@ def test_pretraining_leaves_losses_and_no_predictions(pretrained):
         assert line["val/error"] == pytest.approx(line["val/contrastive"] + line["val/mxm"])
 
 
-@pytest.mark.parametrize("modalities", [("composition", "xrd"), ("xrd",)])
 def test_masked_modelling_learns_sixteen_crystals(dataset, tmp_path):
     """The same hidden tokens of the same crystals, before and after."""
     run = config(dataset, n_steps=60, batch_size=16, n_train=16, learning_rate=3e-3, dropout=0.0, targets=(),
