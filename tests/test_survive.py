@@ -13,7 +13,6 @@ import sys
 import time
 from multiprocessing.connection import wait
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,9 +20,11 @@ from safetensors.torch import load_file
 from test_train import config, rock_salt_dataset, run_folder
 
 from xxlib import train
-from xxlib.datasets.store import sha256
-from xxlib.training import runs
+from xxlib.datasets.batches import make_batch
+from xxlib.training import divergence, runs
 from xxlib.training.divergence import first_bad_step
+from xxlib.training.examples import examples_of
+from xxlib.training.steps import rows_of_step
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a clean process each, without importing torch each time
 PROCESSES.set_forkserver_preload(["xxlib.train", "torch._dynamo"])
@@ -314,27 +315,20 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(dataset, tmp_pa
         train.main([str(folder / "run.json")])
 
 
-def test_a_damaged_sample_is_named(dataset, tmp_path):
-    """One crystal of the dataset gets a peak that is not finite."""
-    folder = tmp_path / "dataset"
-    folder.mkdir()
-    for path in dataset.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    shard = folder / "shard-00000.arrow"
-    table = pa.ipc.open_file(pa.memory_map(str(shard))).read_all()
-    peaks = table["intensity"].to_pylist()
-    peaks[7][0] = float("inf")
-    column = table.schema.get_field_index("intensity")
-    table = table.set_column(column, table.schema.field(column), pa.array(peaks, table.schema.field(column).type))
-    shard.unlink()
-    with pa.OSFile(str(shard), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks())
-    meta = json.loads((folder / "dataset.json").read_text())
-    meta["shards"][0]["sha256"] = sha256(shard)
-    (folder / "dataset.json").write_text(json.dumps(meta))
-    run = config(folder, n_steps=10)
-    with pytest.raises(FloatingPointError, match="the pattern or composition of rs-7 is not finite"):
-        train.train(run, run_folder(tmp_path, run))
+def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch):
+    run = config(dataset)
+    examples = examples_of(run)
+    rows = rows_of_step(examples, run, 5)
+
+    def damaged(*arguments):
+        batch = make_batch(*arguments)
+        batch.tokens[3, 4, 100] = math.nan
+        return batch
+
+    monkeypatch.setattr(divergence, "make_batch", damaged)
+    message = divergence.explain(tmp_path, examples, run, 5)
+    assert f"step 5: the pattern or composition of rs-{rows[3]} is not finite" in message
+    assert json.loads((tmp_path / "diverged.json").read_text())["damaged"] == [f"rs-{rows[3]}"]
 
 
 def test_the_first_bad_step_is_kept():

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xxlib.models.encoders import INTENSITY_SCALE, POINTS_PER_TOKEN
+from xxlib.models.encoders import POINTS_PER_TOKEN
 
 
 class TargetHeads(nn.ModuleDict):
@@ -34,4 +34,4 @@ class MaskedXRDHead(nn.Module):
 
     def forward(self, x):
         """x: (B, L, D) -> tokens (B, L, P), intensity 0-100 and never below 0."""
-        return F.relu(self.reconstruct(x)) * INTENSITY_SCALE
+        return F.relu(self.reconstruct(x))
