@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -12,38 +11,49 @@ import time
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.torch import load_file
 from test_datasets import rock_salt
 
 from xxlib import PROJECT, launch, train
+from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
+from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.models.config import ModelConfig
 from xxlib.prepare import prepare
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training.examples import examples_of
 
+CPU = torch.device("cpu")
 TINY = ModelConfig(
     d_model=32, n_layers=2, n_heads=2, composition_d_ff=32, xrd_d_ff=32, d_fused=32, fusion_layers=2, fusion_heads=2,
-    fusion_d_ff=32, dropout=0.1,
+    fusion_d_ff=32,
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def rock_salt_dataset(folder, unlabelled_every=None):
     """48 rock salts whose energy follows the cell and the anion."""
-    folder = tmp_path_factory.mktemp("trainings") / "rock-salts"
     records = []
     for i in range(48):
         first, second, a = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3], 4.0 + 0.05 * i
         known = {"e_form": -0.1 * second + 0.8 * (a - 5), "split": ("train", "val", "test")[max(0, i % 6 - 3)]}
+        if unlabelled_every and i % unlabelled_every == 0:
+            del known["e_form"]
         records.append(parsed(rock_salt(a, first, second, f"rs-{i}"), "here", **known))
     prepare(Source({"name": "rock salts"}, lambda: iter(records)), folder, progress=False)
     return folder
 
 
-def config(dataset, name="tiny", **changes):
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return rock_salt_dataset(tmp_path_factory.mktemp("trainings") / "rock-salts")
+
+
+def config(dataset, name="tiny", modalities=("composition", "xrd"), dropout=0.1, **changes):
+    model = dataclasses.replace(TINY, modalities=modalities, dropout=dropout)
     values = {"name": name, "preset": "tiny", "dataset": str(dataset), "batch_size": 8, "n_steps": 40,
-              "learning_rate": 1e-3, "n_threads": 1, "model": TINY}  # fmt: skip
+              "learning_rate": 1e-3, "n_threads": 1, "model": model}  # fmt: skip
     return RunConfig(**(values | changes))
 
 
@@ -63,8 +73,7 @@ def start(folder, **options):
 
 def test_it_learns_sixteen_crystals(dataset, tmp_path):
     """Both modalities are needed: the anion is in the composition, the cell in the pattern."""
-    model = dataclasses.replace(TINY, dropout=0.0)
-    run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3, model=model)
+    run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3, dropout=0.0)
     folder = run_folder(tmp_path, run)
     train.train(run, folder)
     losses = [line["train/loss"] for line in runs.metrics(folder)]
@@ -83,8 +92,13 @@ def test_a_finished_run_leaves_what_the_readme_promises(dataset, tmp_path):
                      "predictions.parquet", "results.json"}  # fmt: skip
     result = runs.results(folder)
     lines = runs.metrics(folder)
-    assert len(lines) == train.EVALUATIONS and lines[-1]["samples"] == 40 * 8 == result["samples"]
-    best = min(lines, key=lambda line: line["val/error"])
+    evaluations = [line for line in lines if "val/error" in line]
+    assert len(lines) == 40 and [line["step"] for line in evaluations] == list(range(2, 41, 2))
+    assert lines[-1]["samples"] == 40 * 8 == result["samples"]
+    for line in lines:
+        assert line["train/loss"] == pytest.approx(line["train/e_form"] + line["train/crystal_system"])
+        assert line["samples_per_s"] > 0 and line["seconds"] > 0
+    best = min(evaluations, key=lambda line: line["val/error"])
     assert result["best_step"] == best["step"] and result["val/e_form_mae"] == pytest.approx(best["val/e_form_mae"])
     table = pq.read_table(folder / "predictions.parquet").to_pandas()
     test = table[table.split == "test"]
@@ -106,7 +120,7 @@ def test_normalisers_know_train_only(dataset, tmp_path):
     folder = run_folder(tmp_path, run)
     train.train(run, folder)
     _, about = runs.load_model(folder)
-    values = train.Dataset(dataset).labels["e_form"][train.Dataset(dataset).indices("train")]
+    values = Dataset(dataset).labels["e_form"][Dataset(dataset).indices("train")]
     assert about["normalisers"]["e_form"] == {"mean": pytest.approx(values.mean()), "std": pytest.approx(values.std())}
 
 
@@ -120,29 +134,6 @@ def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path)
     same = [bool((weights["one"][name] == weights["two"][name]).all()) for name in weights["one"]]
     other = [bool((weights["one"][name] == weights["other"][name]).all()) for name in weights["one"]]
     assert all(same) and not all(other)
-
-
-def test_a_killed_run_goes_on_to_the_same_bits(dataset, tmp_path):
-    """kill -9 in the middle, start again: weights, metrics and predictions of an uninterrupted run."""
-    whole, broken = (config(dataset, name=name, n_steps=200) for name in ("whole", "broken"))
-    folders = [run_folder(tmp_path, run) for run in (whole, broken)]
-    _, errors = start(folders[0]).communicate(timeout=300)
-    process = start(folders[1])
-    while len(runs.metrics(folders[1])) < 7:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert runs.results(folders[1]) is None and (folders[1] / "state.pt").exists()
-    again = start(folders[1])
-    _, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors
-    states = [load_file(folder / "model.safetensors") for folder in folders]
-    assert all((states[0][name] == states[1][name]).all() for name in states[0])
-    tables = [pq.read_table(folder / "predictions.parquet") for folder in folders]
-    assert tables[0].equals(tables[1])
-    lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in runs.metrics(folder)] for folder in folders]
-    assert lines[0] == lines[1]
 
 
 def test_a_damaged_state_is_refused_in_one_line(dataset, tmp_path):
@@ -198,3 +189,121 @@ def test_launch_trains_once_and_tells_why_it_failed(dataset, tmp_path, monkeypat
     with pytest.raises(launch.TrainingFailed, match=r"lost failed \(exit status 1\):\n.*dataset\.json is missing"):
         launch.train(config(tmp_path / "nowhere", name="lost"))
     assert str(PROJECT) not in (tmp_path / "tiny" / "results.json").read_text()
+
+
+# ---------------------------------------------------------------- pretraining and what follows it
+
+
+PRETRAINING = {"targets": (), "objectives": ("contrastive", "mxm")}
+
+
+@pytest.fixture(scope="module")
+def pretrained(dataset, tmp_path_factory):
+    """Folder of a run that pretrained with both objectives."""
+    run = config(dataset, name="pretrained", n_steps=20, **PRETRAINING)
+    folder = run_folder(tmp_path_factory.mktemp("pretrained"), run)
+    train.train(run, folder)
+    return folder
+
+
+def test_pretraining_leaves_losses_and_no_predictions(pretrained):
+    result, lines = runs.results(pretrained), runs.metrics(pretrained)
+    assert result["objectives"] == ["contrastive", "mxm"] and result["targets"] == []
+    assert not (pretrained / "predictions.parquet").exists()
+    assert {"train/contrastive", "train/mxm", "val/contrastive", "val/mxm", "val/retrieval_accuracy"} <= set(lines[-1])
+    assert not any(name.startswith("test/") for name in result)
+    for line in lines:
+        assert line["val/error"] == pytest.approx(line["val/contrastive"] + line["val/mxm"])
+
+
+@pytest.mark.parametrize("modalities", [("composition", "xrd"), ("xrd",)])
+def test_masked_modelling_learns_sixteen_crystals(dataset, tmp_path, modalities):
+    """The same hidden tokens of the same crystals, before and after."""
+    run = config(dataset, n_steps=120, batch_size=16, n_train=16, learning_rate=5e-3, hidden_rate=0.3, dropout=0.0,
+                 modalities=modalities, targets=(), objectives=("mxm",))  # fmt: skip
+    run = train._prepare(run, tmp_path, CPU)
+    run.examples.rows["val"] = run.examples.rows["train"]
+    before = train._evaluate_val(run)["val/mxm"]
+    while run.step < run.config.n_steps:
+        train._step(run)
+    assert train._evaluate_val(run)["val/mxm"] < 0.9 * before
+
+
+def test_contrastive_learning_tells_sixteen_crystals_apart(dataset, tmp_path):
+    run = config(dataset, n_steps=100, batch_size=16, n_train=16, learning_rate=3e-3, dropout=0.0, targets=(),
+                 objectives=("contrastive",))  # fmt: skip
+    folder = run_folder(tmp_path, run)
+    train.train(run, folder)
+    losses = [line["train/contrastive"] for line in runs.metrics(folder)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_fine_tuning_starts_from_the_encoders_and_a_new_head(dataset, pretrained):
+    before, _ = runs.load_model(pretrained)
+    run = train._prepare(config(dataset, initial=str(pretrained)), pretrained, CPU)
+    after = run.model.state_dict()
+    shared = [name for name in after if not name.startswith("heads.")]
+    assert shared and all((after[name] == before[name]).all() for name in shared)
+    assert set(before) - set(after) == {"logit_scale", "masked_xrd.mask", "masked_xrd.reconstruct.weight",
+                                        "masked_xrd.reconstruct.bias"}  # fmt: skip
+    scratch = train._prepare(config(dataset), pretrained, CPU)
+    assert sum(len(group["params"]) for group in run.optimizer.param_groups) == len(list(run.model.parameters()))
+    assert any((after[name] != tensor).any() for name, tensor in scratch.model.state_dict().items())
+
+
+def test_transfer_trains_the_head_alone(dataset, pretrained, tmp_path):
+    run = config(dataset, initial=str(pretrained), frozen=True, n_steps=10)
+    folder = run_folder(tmp_path, run)
+    result = train.train(run, folder)
+    before, (after, _) = runs.load_model(pretrained)[0], runs.load_model(folder)
+    assert all((after[name] == before[name]).all() for name in after if not name.startswith("heads."))
+    assert result["frozen"] and result["initial"] == str(pretrained)
+    losses = [line["train/loss"] for line in runs.metrics(folder)]
+    assert losses[-1] != losses[0]
+
+
+def test_frozen_encoders_have_no_dropout(dataset, pretrained):
+    run = train._prepare(config(dataset, initial=str(pretrained), frozen=True, dropout=0.5), pretrained, CPU)
+    train._step(run)
+    assert not run.model.training
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": dataclasses.replace(TINY, d_model=64)}, "is of another model"),
+        ({"split": "random"}, "has seen crystals that judge this run"),
+        ({"left_out": "chalcogenides"}, "has seen crystals that judge this run"),
+        ({"model": dataclasses.replace(TINY, fusion_layers=3)}, "lacks fusion.layers.2"),
+    ],
+)
+def test_an_initial_run_that_does_not_fit_is_refused(dataset, pretrained, changes, words):
+    run = dataclasses.replace(config(dataset, initial=str(pretrained)), **changes)
+    with pytest.raises((ConfigError, runs.CheckpointError), match=words) as error:
+        train._start_from(train.build(run.model, {"e_form": 1}), run)
+    assert "\n" not in str(error.value)
+
+
+def test_unlabelled_crystals_join_without_what_is_judged(dataset, tmp_path):
+    """The second dataset holds every composition; those of val and test stay out, by composition, not by name."""
+    records = [parsed(rock_salt(4.4, 3, 17, "u-0"), "here", formula="ClLi", split="test"),
+               *(parsed(rock_salt(5.0, z, 16, f"u-{z}"), "here", split="val") for z in (12, 20))]  # fmt: skip
+    prepare(Source({"name": "unlabelled"}, lambda: iter(records)), tmp_path / "more", progress=False)
+    alone = examples_of(config(dataset, **PRETRAINING))
+    judged = alone.dataset.column("formula")[np.concatenate([alone.rows["val"], alone.rows["test"]])]
+    assert "LiCl" in judged
+    both = examples_of(config(dataset, unlabelled=str(tmp_path / "more"), **PRETRAINING))
+    added = both.rows["train"][len(alone.rows["train"]) :]
+    assert set(both.dataset.column("id")[added]) == {"u-12", "u-20"}
+    assert np.array_equal(both.rows["val"], alone.rows["val"])
+    batch = make_batch(both.dataset, added)
+    assert batch.element_ids.tolist() == [[12, 16], [16, 20]]
+
+
+def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):
+    rows = {n: examples_of(config(dataset, n_train=n)).rows["train"] for n in (8, 16, 32)}
+    assert np.array_equal(rows[8], rows[16][:8]) and np.array_equal(rows[16], rows[32][:16])
+    assert len(set(rows[32])) == 32 and set(rows[32]) <= set(examples_of(config(dataset)).rows["train"])
+    assert not np.array_equal(rows[8], examples_of(config(dataset, n_train=8, seed=1)).rows["train"])
+    with pytest.raises(DatasetError, match="n_train asks for 4000"):
+        examples_of(config(dataset, n_train=4000))

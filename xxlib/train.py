@@ -1,134 +1,274 @@
 """run.json -> checkpoint and metrics: python -m xxlib.train data/runs/<name>/run.json
 
-A run that was killed goes on from its last evaluation when it is started again; on a CPU with the same number of
-threads its weights are then bitwise those of an uninterrupted run.
+In several processes: torchrun --standalone --nproc-per-node=N -m xxlib.train data/runs/<name>/run.json
+
+A run that was stopped, by whatever, goes on from its last checkpoint when it is started again; on a CPU with the same
+numbers of processes and threads its weights are then bitwise those of an uninterrupted run.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.distributed.elastic.multiprocessing.errors import record
 from tqdm import tqdm
 
 from xxlib import PROJECT
-from xxlib.analysis.metrics import classification_metrics, regression_metrics
-from xxlib.datasets import splits
-from xxlib.datasets.batches import drawn_targets, make_batch, training_rows
-from xxlib.datasets.store import Dataset, DatasetError
-from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.analysis.evaluation import evaluate, evaluate_pretraining, predictions_table
+from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
-from xxlib.models.xxact import build, count_parameters
-from xxlib.training import runs
-from xxlib.training.config import ConfigError, RunConfig
-from xxlib.training.losses import target_losses
+from xxlib.models.layers import recompute_layers
+from xxlib.models.xxact import build, count_parameters, encoder_names
+from xxlib.training import parallel, runs
+from xxlib.training.config import ConfigError, RunConfig, from_dict
+from xxlib.training.divergence import explain, first_bad_step
+from xxlib.training.examples import Examples, examples_of
 from xxlib.training.schedule import learning_rate
+from xxlib.training.steps import step_gradients
 
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # the paper's
-EVALUATIONS = 20  # of `val` during a run, so that every 5 % of training has a line in metrics.jsonl
-EVALUATION_BATCH = 512
+LINES, EVALUATIONS = 100, 20  # of metrics.jsonl: one each 1 % of the run, each 5 % with metrics on `val`
+CHECKPOINT_SECONDS = 600  # at most, between two checkpoints
+STOPPED = 75  # exit status of a run that was asked to stop: start it again and it goes on
+
+
+class Stopped(Exception):
+    """The run was asked to stop, and has left a checkpoint from which it goes on."""
+
+
+@dataclass
+class Run:
+    """A training under way."""
+
+    config: RunConfig
+    folder: Path
+    device: torch.device
+    examples: Examples
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    about: dict  # what model.safetensors says of itself
+    parameters: int
+    first_bad: torch.Tensor  # the first step whose loss or gradient was not finite, -1 = none so far
+    step: int = 0  # how many are done
+    best: dict | None = None  # line of metrics.jsonl whose weights model.safetensors holds
+    seconds: float = 0.0  # of training, in all the processes that took their turn
+    sums: dict = field(default_factory=dict)  # of each loss since the last line of metrics.jsonl
+    n_summed: int = 0
 
 
 def train(config, folder):
     """Train what a RunConfig says into a run folder, or go on where it was left; returns results.json as a dict.
 
-    Raises DatasetError, ConfigError or CheckpointError where something does not fit.
+    Raises DatasetError, ConfigError or CheckpointError where something does not fit, FloatingPointError where the
+    training diverges, Stopped after SIGTERM.
     """
     folder = Path(folder)
     done = runs.results(folder)
     if done is not None:
         return done
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(config.n_threads)
-    dataset = Dataset(PROJECT / config.dataset)
-    targets = [TARGETS[name] for name in config.targets]
-    assigned = dataset.column("split")
-    if config.split == "random":
-        assigned = splits.by_random(assigned, config.seed)
-    rows = {split: dataset.indices(split, assigned) for split in splits.SHUFFLED}
-    if min(map(len, rows.values())) == 0:
-        raise DatasetError(f"{dataset.folder} needs crystals in train, val and test; it has {dataset.meta['counts']}")
-    regressions = [target.name for target in targets if target.kind == "regression"]
-    normalisers = {name: Normaliser.fit(dataset.labels[name][rows["train"]]) for name in regressions}
+    with parallel.processes() as device, _termination() as terminated:
+        torch.set_num_threads(config.n_threads)
+        run = _prepare(config, folder, device)
+        _resume(run)
+        _loop(run, terminated)
+        return _finish(run)
 
+
+def _prepare(config, folder, device):
+    """A Run before its first step."""
+    if config.batch_size < parallel.n_processes():
+        raise ConfigError(f"a batch of {config.batch_size} cannot be shared by {parallel.n_processes()} processes")
+    examples = examples_of(config)
+    if min(map(len, examples.rows.values())) < parallel.n_processes():
+        raise DatasetError(f"{examples.dataset.folder} has a split with fewer crystals than there are processes")
     torch.manual_seed(config.seed)
-    model = build(config.model, {target.name: target.width for target in targets}).to(device)
+    model = build(config.model, {target.name: target.width for target in examples.targets}, config.objectives)
     if config.model.element_vectors == "mat2vec":
         model.composition_encoder.set_element_vectors(mat2vec())
-    optimizer = torch.optim.AdamW(model.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    parameters = count_parameters(model)
+    if config.initial:
+        _start_from(model, config)
+    if config.frozen:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith("heads."))
+    if config.checkpointing:
+        recompute_layers(model)
+    model.to(device)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
+    meta, normalisers = examples.dataset.meta, examples.normalisers
     about = {
         "config": dataclasses.asdict(config),
         "normalisers": {name: dataclasses.asdict(normaliser) for name, normaliser in normalisers.items()},
-        "grid": dataset.meta["grid"],
-        "dataset": {name: dataset.meta[name] for name in ("source", "wavelength", "counts")},
+        "token_mean_square": examples.token_mean_square,
+        "grid": meta["grid"],
+        "dataset": {name: meta[name] for name in ("source", "wavelength", "counts")},
         "commit": commit(),
     }
-    step, best, seconds = _resume(folder, config, model, optimizer)
+    first_bad = torch.tensor(-1, device=device)
+    return Run(config, folder, device, examples, model, optimizer, about, parameters, first_bad)
 
-    evaluate_at = {round(config.n_steps * (i + 1) / EVALUATIONS) for i in range(EVALUATIONS)}
-    started, train_losses = time.monotonic() - seconds, []
-    bar = tqdm(total=config.n_steps * config.batch_size, initial=step * config.batch_size, desc=config.name,
-               unit="sample", unit_scale=True, mininterval=1 if sys.stderr.isatty() else 20)  # fmt: skip
+
+def _start_from(model, config):
+    """Give a model the encoders and the fusion of an earlier run; its heads are new."""
+    folder = PROJECT / config.initial
+    tensors, about = runs.load_model(folder)
+    earlier = from_dict(about["config"])
+    judged = ("split", "left_out") + (("seed",) if config.split == "random" else ())
+    for name in judged if earlier.dataset == config.dataset else ():
+        there, here = getattr(earlier, name), getattr(config, name)
+        if there != here:
+            raise ConfigError(
+                f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is {here!r}"
+            )
+    state, names = model.state_dict(), encoder_names(model)
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
+    runs.load_weights(model, state | {name: tensors[name] for name in names}, folder / "model.safetensors")
+
+
+def _resume(run):
+    """Take a run to the step of the checkpoint in its folder, where there is one."""
+    state = runs.load_state(run.folder)
+    if state is None:
+        if parallel.rank() == 0:
+            (run.folder / "metrics.jsonl").write_text("")
+        return
+    if json.loads(json.dumps(state["config"])) != json.loads(json.dumps(dataclasses.asdict(run.config))):
+        raise ConfigError(
+            f"{run.folder} holds the state of another run: give this run another name, or remove the folder"
+        )
+    runs.load_weights(run.model, state["model"], run.folder / "state.pt")
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.step, run.best, run.seconds = state["step"], state["best"], state["seconds"]
+    run.sums, run.n_summed = {name: s.to(run.device) for name, s in state["sums"].items()}, state["n_summed"]
+    if parallel.rank() == 0:
+        lines = [line for line in runs.metrics(run.folder) if line["step"] <= run.step]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        runs.write_atomically(run.folder / "metrics.jsonl", text.encode())
+
+
+def _loop(run, terminated):
+    """Every step that is left."""
+    config, n_steps = run.config, run.config.n_steps
+    lines_at, evaluations_at = _moments(n_steps, LINES), _moments(n_steps, EVALUATIONS)
+    saved = measured = time.monotonic()
+    started, measured_step = saved - run.seconds, run.step
+    bar = tqdm(total=n_steps * config.batch_size, initial=run.step * config.batch_size, desc=config.name,
+               unit="sample", unit_scale=True, mininterval=1 if sys.stderr.isatty() else 20,
+               disable=parallel.rank() > 0)  # fmt: skip
     with bar:
-        while step < config.n_steps:
-            model.train()
-            # What is random in a step depends on the seed and the step alone: a resumed run repeats it exactly.
-            torch.manual_seed(int(np.random.SeedSequence((config.seed, step)).generate_state(1)[0]))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config.n_steps, config.learning_rate)
-            batch = make_batch(
-                dataset, training_rows(rows["train"], step, config.batch_size, config.seed), targets, normalisers
-            ).to(device)
-            drawn = None
-            if len(targets) > 1:
-                drawn = drawn_targets(len(targets), step, config.batch_size, config.seed).to(device)
-            with _precision(config, device):
-                output = model(batch.element_ids, batch.fractions, batch.tokens)
-            predictions = {name: values.float() for name, values in output.predictions.items()}
-            log_std = {name: values.float() for name, values in (output.log_std or {}).items()}
-            loss = sum(target_losses(predictions, batch.targets, drawn, log_std).values())
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            train_losses.append(loss.detach())
-            step += 1
+        while run.step < n_steps:
+            _step(run)
             bar.update(config.batch_size)
-            if step in evaluate_at:
-                line, _ = evaluate(model, dataset, rows["val"], targets, normalisers, config, device)
-                train_loss = float(torch.stack(train_losses).mean())
-                if not np.isfinite(train_loss):
-                    raise FloatingPointError(
-                        f"{config.name}: the loss is not finite before step {step}; try half the learning rate"
-                    )
-                samples = step * config.batch_size
-                seconds = time.monotonic() - started
-                line = {"step": step, "samples": samples, "epoch": samples / len(rows["train"]), "seconds": seconds,
-                        "learning_rate": group["lr"], "train/loss": train_loss,
-                        **{f"val/{name}": value for name, value in line.items()}}  # fmt: skip
-                with open(folder / "metrics.jsonl", "a") as file:
-                    file.write(json.dumps(line) + "\n")
-                if best is None or line["val/error"] < best["val/error"]:
-                    best = line
-                    runs.save_model(folder, model, {**about, "step": step})
-                train_losses = []
-                state = {"config": dataclasses.asdict(config), "step": step, "best": best, "seconds": seconds}
-                runs.save_state(folder, state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()})
-                bar.set_postfix({"loss": train_loss, "val error": line["val/error"]}, refresh=False)
+            evaluation_due = run.step in evaluations_at
+            line_due = evaluation_due or run.step in lines_at
+            stop, overdue = parallel.any_process(terminated(), time.monotonic() - saved > CHECKPOINT_SECONDS)
+            if line_due or stop or overdue:
+                _check_finite(run)
+                now = time.monotonic()
+                run.seconds = now - started
+            if line_due:
+                rate = (run.step - measured_step) * config.batch_size / (now - measured)
+                line = _line(run, rate) | (_evaluate_val(run) if evaluation_due else {})
+                _write_line(run, line)
+                shown = {name: line[name] for name in ("train/loss", "val/error") if name in line}
+                bar.set_postfix(shown, refresh=False)
+                measured, measured_step = time.monotonic(), run.step
+            if evaluation_due or stop or overdue:
+                _checkpoint(run)
+                saved = time.monotonic()
+            if stop and run.step < n_steps:
+                raise Stopped(f"{config.name} was stopped after step {run.step} of {n_steps}; start it again to go on")
 
-    tensors, _ = runs.load_model(folder)
-    model.load_state_dict(tensors)
-    judged = ("val", "test") if config.evaluate_test else ("val",)
+
+def _moments(n_steps, n):
+    """The numbers of steps done at which n equal parts of a run end."""
+    return {round(n_steps * (i + 1) / n) for i in range(n)}
+
+
+def _step(run):
+    config = run.config
+    run.model.train(not config.frozen)  # heads alone have nothing that differs in training
+    for group in run.optimizer.param_groups:
+        group["lr"] = learning_rate(run.step, config.n_steps, config.learning_rate)
+    losses = step_gradients(run.model, run.examples, config, run.step, run.device)
+    run.first_bad = first_bad_step(run.first_bad, run.step, losses, run.model)
+    if run.device.type == "cpu":
+        _check_finite(run)  # a GPU would have to be waited for
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    run.step += 1
+    run.sums = {name: run.sums.get(name, 0) + loss for name, loss in losses.items()}
+    run.n_summed += 1
+
+
+def _check_finite(run):
+    step = int(run.first_bad)
+    if step >= 0:
+        raise FloatingPointError(explain(run.folder, run.examples, run.config, step))
+
+
+def _line(run, samples_per_s):
+    """What metrics.jsonl says of the steps since its last line."""
+    config, samples = run.config, run.step * run.config.batch_size
+    losses = {name: float(total) / run.n_summed for name, total in run.sums.items()}
+    run.sums, run.n_summed = {}, 0
+    return {
+        "step": run.step,
+        "samples": samples,
+        "epoch": samples / len(run.examples.rows["train"]),
+        "seconds": run.seconds,
+        "samples_per_s": samples_per_s,
+        "learning_rate": learning_rate(run.step - 1, config.n_steps, config.learning_rate),
+        "train/loss": sum(losses.values()),
+        **{f"train/{name}": loss for name, loss in losses.items()},
+    }
+
+
+def _evaluate_val(run):
+    if run.config.objectives:
+        values = evaluate_pretraining(run.model, run.examples, run.config, run.device)
+    else:
+        values, _ = evaluate(run.model, run.examples, "val", run.config, run.device)
+    return {f"val/{name}": value for name, value in values.items()}
+
+
+def _write_line(run, line):
+    """Write a line of metrics.jsonl, and the weights where they are the best so far on `val`."""
+    if parallel.rank() == 0:
+        with open(run.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+    if "val/error" in line and (run.best is None or line["val/error"] < run.best["val/error"]):
+        run.best = line
+        if parallel.rank() == 0:
+            runs.save_model(run.folder, run.model, run.about | {"step": run.step})
+
+
+def _checkpoint(run):
+    if parallel.rank() == 0:
+        state = {name: getattr(run, name) for name in ("step", "best", "seconds", "sums", "n_summed")}
+        state |= {"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}
+        runs.save_state(run.folder, state | {"config": dataclasses.asdict(run.config)})
+
+
+def _finish(run):
+    """Judge the best weights; leave predictions.parquet and results.json."""
+    config, examples, folder = run.config, run.examples, run.folder
     result = {
         "name": config.name,
         "preset": config.preset,
@@ -137,87 +277,46 @@ def train(config, folder):
         "seed": config.seed,
         "modalities": list(config.model.modalities),
         "targets": list(config.targets),
-        "parameters": count_parameters(model),
+        "objectives": list(config.objectives),
+        **{name: getattr(config, name) for name in ("hidden_rate", "hidden_span", "unlabelled")},
+        **{name: getattr(config, name) for name in ("initial", "frozen", "left_out", "n_train")},
+        "parameters": run.parameters,
         "samples": config.n_steps * config.batch_size,
-        "best_step": best["step"],
-        "seconds": round(seconds, 1),
-        "hardware": hardware(device, config.n_threads),
-        "commit": about["commit"],
+        "best_step": run.best["step"],
+        "seconds": round(run.seconds, 1),
+        "hardware": hardware(run.device, config.n_threads),
+        "commit": run.about["commit"],
     }
-    tables = []
-    for split in judged:
-        values, predicted = evaluate(model, dataset, rows[split], targets, normalisers, config, device)
-        result |= {f"{split}/{name}": value for name, value in values.items()}
-        tables.append(_predictions_table(dataset, rows[split], split, targets, predicted))
-    pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet", compression="zstd")
-    runs.write_json(folder / "results.json", result)
-    (folder / "state.pt").unlink()
-    (folder / "state.pt.sha256").unlink()
+    if config.objectives:
+        result |= {name: value for name, value in run.best.items() if name.startswith("val/")}
+    else:
+        tensors, _ = runs.load_model(folder)
+        runs.load_weights(run.model, tensors, folder / "model.safetensors")
+        tables = []
+        for split in ("val", "test") if config.evaluate_test else ("val",):
+            values, predicted = evaluate(run.model, examples, split, config, run.device)
+            result |= {f"{split}/{name}": value for name, value in values.items()}
+            tables.append(predictions_table(examples, split, predicted))
+    if parallel.rank() == 0:
+        if not config.objectives:
+            buffer = pa.BufferOutputStream()
+            pq.write_table(pa.concat_tables(tables), buffer, compression="zstd")
+            runs.write_atomically(folder / "predictions.parquet", buffer.getvalue())
+        runs.write_json(folder / "results.json", result)
+        (folder / "state.pt").unlink()
+        (folder / "state.pt.sha256").unlink()
     return result
 
 
-@torch.no_grad()
-def evaluate(model, dataset, rows, targets, normalisers, config, device):
-    """Metrics of some rows as a flat dict, and the predictions: name -> (n,) in the target's unit, or (n, K).
-
-    `error`, on which the epoch is chosen, is the mean over targets of MAE / standard deviation or 1 - accuracy.
-    """
-    model.eval()
-    collected = {target.name: [] for target in targets}
-    for start in range(0, len(rows), EVALUATION_BATCH):
-        batch = make_batch(dataset, rows[start : start + EVALUATION_BATCH]).to(device)
-        with _precision(config, device):
-            output = model(batch.element_ids, batch.fractions, batch.tokens)
-        for name in collected:
-            collected[name].append(output.predictions[name].float().cpu())
-    values, predicted, errors = {}, {}, []
-    for target in targets:
-        raw, true = torch.cat(collected[target.name]), dataset.labels[target.name][rows]
-        if target.kind == "regression":
-            predicted[target.name] = normalisers[target.name].restore(raw.double().numpy())
-            metrics = regression_metrics(true, predicted[target.name])
-            errors.append(metrics["mae"] / normalisers[target.name].std)
-        else:
-            predicted[target.name] = raw.double().softmax(-1).numpy()
-            metrics = classification_metrics(true, predicted[target.name])
-            errors.append(1 - metrics["accuracy"])
-        values |= {f"{target.name}_{name}": value for name, value in metrics.items()}
-    return {"error": float(np.mean(errors)), **values}, predicted
-
-
-def _resume(folder, config, model, optimizer):
-    """Step, best line so far and seconds spent: of the state in the folder, which is loaded; or of a fresh run."""
-    state = runs.load_state(folder)
-    if state is None:
-        (folder / "metrics.jsonl").write_text("")
-        return 0, None, 0.0
-    if json.loads(json.dumps(state["config"])) != json.loads(json.dumps(dataclasses.asdict(config))):
-        raise ConfigError(f"{folder} holds the state of another run: give this run another name, or remove the folder")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    lines = [line for line in runs.metrics(folder) if line["step"] <= state["step"]]
-    runs.write_atomically(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-    return state["step"], state["best"], state["seconds"]
-
-
 @contextlib.contextmanager
-def _precision(config, device):
-    # Over 18 tokens the plain products are faster on a CPU than the fused attention kernel made for long sequences.
-    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"), attention:
-        yield
-
-
-def _predictions_table(dataset, rows, split, targets, predicted):
-    columns = {
-        "id": dataset.column("id")[rows],
-        "formula": dataset.column("formula")[rows],
-        "split": [split] * len(rows),
-    }
-    for target in targets:
-        columns[target.name] = dataset.labels[target.name][rows]  # a class as its index
-        columns[f"{target.name}_predicted"] = list(predicted[target.name].astype(np.float32))
-    return pa.table(columns)
+def _termination():
+    """Whether SIGTERM, a scheduler's warning, has come; the step at hand is finished first."""
+    came = []
+    former = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def commit():
@@ -229,12 +328,18 @@ def commit():
 
 def hardware(device, n_threads):
     """What a result was computed on, in words."""
+    n = parallel.n_processes()
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return (f"{n} x " if n > 1 else "") + torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere platform knows
     model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     name = model[1] if model else platform.processor() or platform.machine()
-    return f"{name} CPU, {n_threads} threads"
+    return f"{name} CPU, " + (f"{n} processes of " if n > 1 else "") + f"{n_threads} threads"
+
+
+@record  # in a file that torchrun names, the traceback of a process that fails
+def _recorded(path):
+    return train(RunConfig.load(path), path.parent)
 
 
 def main(arguments=None):
@@ -242,11 +347,15 @@ def main(arguments=None):
     parser.add_argument("run", type=Path, help="run.json; everything is written beside it")
     path = parser.parse_args(arguments).run
     try:
-        result = train(RunConfig.load(path), path.parent)
+        result = _recorded(path)
     except (ConfigError, DatasetError, runs.CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"train: {error}")
+    except Stopped as message:
+        print(f"train: {message}", file=sys.stderr)
+        sys.exit(STOPPED)
     shown = {name: round(value, 4) for name, value in result.items() if name.startswith(("val/", "test/"))}
-    print(f"{result['name']}: {json.dumps(shown)}")
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"{result['name']}: {json.dumps(shown)}")
 
 
 if __name__ == "__main__":

@@ -305,16 +305,19 @@ def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
 def learning_curves(curves, quantity, title="", log=True):
     """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
 
-    curves: name -> (samples (n,), values (n,)).  quantity: name and unit, "MAE on val (meV/atom)".
+    curves: name -> (samples (n,), values (n,)); a value of NaN is of a moment without evaluation.
+    quantity: name and unit, "MAE on val (meV/atom)".
     """
+    curves = {name: np.array([samples, values], float) for name, (samples, values) in curves.items()}
+    curves = {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()}
     if not any(len(samples) for samples, _ in curves.values()):
         raise ValueError("no evaluation in any run: nothing to draw")
     figure, axes = _subplots(size=(8.5, 4))
     ax = axes[0, 0]
     for k, (name, (samples, values)) in enumerate(curves.items()):
         style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
-        last = np.asarray(values)[-1] if len(values) else np.nan
-        ax.plot(np.asarray(samples) / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
+        last = values[-1] if len(values) else np.nan
+        ax.plot(samples / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
     if log:
         _log_scale(ax)
     ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)

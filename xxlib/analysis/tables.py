@@ -12,8 +12,10 @@ SEARCH = "search-"  # how the names begin of runs that only chose a learning rat
 # What runs have in common that differ by their seed alone.
 WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
+# What sets a run apart from one from scratch on all training crystals, with the value there.
+APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all"}
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
-ABOUT += ["dataset", "labels", "split", "preset", "architecture"]
+ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
 CRYSTAL_SYSTEM = "test crystal_system accuracy (%)"
 LABELS = {"data/demo": "CHGNet labels, not DFT", "data/mp36k": "DFT labels of the Materials Project"}
@@ -39,11 +41,12 @@ REFERENCES = (
 def results_table(folder, search=False):
     """One row a finished run of a folder (<run>/results.json and run.json); search: search runs instead of all others.
 
+    Runs that pretrained are not among them: they predict nothing.
     Metrics keep the names of results.json with a unit: "test e_form mae (meV/atom)".  Raises ValueError where a file is
     damaged.
     """
     rows = [_row(path) for path in sorted(Path(folder).glob("*/results.json"))]
-    rows = [row for row in rows if row["name"].startswith(SEARCH) == search]
+    rows = [row for row in rows if row["targets"] and row["name"].startswith(SEARCH) == search]
     if not rows:
         return pd.DataFrame(columns=["name", *ABOUT, "seed", "seconds", "hardware", "commit"])
     return pd.DataFrame(rows).sort_values(["targets", "modalities", "seed", "name"], ignore_index=True)
@@ -55,6 +58,7 @@ def _row(path):
         row = {name: result[name] for name in ("name", "dataset", "split", "preset", "seed", "parameters", "samples")}
         row |= {name: " + ".join(result[name]) for name in ("modalities", "targets")}
         row |= {name: result[name] for name in ("best_step", "seconds", "hardware", "commit")}
+        row |= {name: result.get(name) or usual for name, usual in APART.items()}
         config = json.loads(path.with_name("run.json").read_text())
         row |= {name: config[name] for name in RECIPE}
         row["architecture"] = config.get("model", {}).get("architecture", "xxact")  # the one there was at first
@@ -63,7 +67,7 @@ def _row(path):
     row["labels"] = LABELS.get(row["dataset"], "")
     for name, value in result.items():
         split, _, metric = name.partition("/")
-        if metric and metric != "error":
+        if metric and metric != "error" and row["targets"]:
             shown, scale = _shown(metric)
             row[f"{split} {shown}"] = scale * value
     return row

@@ -1,5 +1,6 @@
 """Batches: what one step of training sees, rendered from sticks at the moment it is needed."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -34,13 +35,6 @@ def make_batch(dataset, rows, targets=(), normalisers=None):
 
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     """
-    labels = {}
-    for target in targets:
-        values = dataset.labels[target.name][rows]
-        if target.kind == "regression":
-            labels[target.name] = torch.from_numpy(normalisers[target.name].normalise(values).astype(np.float32))
-        else:
-            labels[target.name] = torch.from_numpy(np.where(np.isfinite(values), values, -1).astype(np.int64))
     element_ids, fractions = padded_compositions(dataset, rows)
     two_theta, offsets = dataset.take("two_theta", rows)
     intensity, _ = dataset.take("intensity", rows)
@@ -49,7 +43,7 @@ def make_batch(dataset, rows, targets=(), normalisers=None):
         element_ids=torch.from_numpy(element_ids),
         fractions=torch.from_numpy(fractions),
         tokens=torch.from_numpy(tokens),
-        targets=labels,
+        targets=make_targets(dataset, rows, targets, normalisers),
     )
 
 
@@ -80,6 +74,18 @@ def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, s
     return out * (100 / out.amax(1, keepdim=True))
 
 
+def make_targets(dataset, rows, targets, normalisers):
+    """The labels of some rows as Batch.targets has them."""
+    labels = {}
+    for target in targets:
+        values = dataset.labels[target.name][rows]
+        if target.kind == "regression":
+            labels[target.name] = torch.from_numpy(normalisers[target.name].normalise(values).astype(np.float32))
+        else:
+            labels[target.name] = torch.from_numpy(np.where(np.isfinite(values), values, -1).astype(np.int64))
+    return labels
+
+
 def padded_compositions(dataset, rows):
     """element_ids (B, E) int64 and fractions (B, E) float32, padded with 0 to the longest of these rows."""
     ids, offsets = dataset.take("element_ids", rows)
@@ -100,10 +106,14 @@ def training_rows(rows, step, batch_size, seed):
     epochs = position // len(rows)
     out = np.empty(batch_size, np.int64)
     for epoch in np.unique(epochs):
-        order = np.random.default_rng((seed, int(epoch))).permutation(len(rows))
         here = epochs == epoch
-        out[here] = rows[order[position[here] % len(rows)]]
+        out[here] = rows[_order(len(rows), int(epoch), seed)[position[here] % len(rows)]]
     return out
+
+
+@functools.lru_cache(maxsize=2)  # of the epoch at hand and the next; shuffling millions takes longer than a step
+def _order(n, epoch, seed):
+    return np.random.default_rng((seed, epoch)).permutation(n)
 
 
 def drawn_targets(n_targets, step, batch_size, seed):

@@ -138,6 +138,14 @@ class Dataset:
         return np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
 
 
+def joined(first, second):
+    """The rows of one Dataset and, after them, those of another."""
+    both = object.__new__(Dataset)
+    both.folder, both.meta, both.shards = first.folder, first.meta, first.shards + second.shards
+    both.first_rows = np.cumsum([0] + [shard.num_rows for shard in both.shards])
+    return both
+
+
 def _ragged(column):
     return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
 

@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xxlib.models.encoders import POINTS_PER_TOKEN
 
 
 class Output(NamedTuple):
@@ -12,6 +16,7 @@ class Output(NamedTuple):
     cls: Tensor  # (B, D) the vector the heads read
     composition_cls: Tensor | None = None  # (B, D) before fusion
     xrd_cls: Tensor | None = None  # (B, D) before fusion
+    reconstructed: Tensor | None = None  # (B, L, P) intensity 0-100, where tokens were hidden
     log_std: dict[str, Tensor] | None = None  # name -> (B,) of the regressions that come with an uncertainty
 
 
@@ -26,3 +31,20 @@ class TargetHeads(nn.ModuleDict):
         """cls: (B, D) -> name -> (B,) normalised value of a regression, or (B, K) logits of a classification."""
         outputs = {name: head(cls) for name, head in self.items()}
         return {name: out.squeeze(-1) if out.shape[-1] == 1 else out for name, out in outputs.items()}
+
+
+class MaskedXRDHead(nn.Module):
+    """Masked XRD modelling: [MASK], which stands where a token is hidden, and the reconstruction of tokens."""
+
+    def __init__(self, d_fused):
+        super().__init__()
+        self.mask = nn.Parameter(torch.randn(POINTS_PER_TOKEN))  # intensity 0-100, as a token
+        self.reconstruct = nn.Linear(d_fused, POINTS_PER_TOKEN)
+
+    def hide(self, tokens, masked):
+        """tokens (B, L, P) with [MASK] where masked (B, L) is True."""
+        return torch.where(masked[..., None], self.mask, tokens)
+
+    def forward(self, x):
+        """x: (B, L, D) -> tokens (B, L, P), intensity 0-100 and never below 0."""
+        return F.relu(self.reconstruct(x))

@@ -5,11 +5,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
+from xxlib.inputs.patterns import N_TOKENS
 from xxlib.models.config import ModelConfig
 
 PRECISIONS = ("fp32", "bf16")
 SPLIT_KINDS = ("formula", "random")
+OBJECTIVES = {"contrastive": ("composition", "xrd"), "mxm": ("xrd",)}  # name -> the modalities it needs
 
 
 class ConfigError(ValueError):
@@ -24,26 +27,51 @@ class RunConfig:
     preset: str  # which of PRESETS it started from
     dataset: str  # folder of the dataset, relative to the project's
     targets: tuple[str, ...] = ("e_form",)  # two or more: each example of a step trains one, drawn uniformly
+    objectives: tuple[str, ...] = ()  # of pretraining: "contrastive", "mxm" or both; then there are no targets
+    hidden_rate: float = 0.05  # share of tokens that mxm hides
+    hidden_span: int = 1  # contiguous tokens that are hidden together
+    unlabelled: str | None = None  # folder of a second dataset, whose crystals join pretraining
+    initial: str | None = None  # run folder, relative to the project's, whose encoders and fusion this run starts from
+    frozen: bool = False  # transfer: those stay as they are, only the new heads train
     split: str = "formula"  # or "random", as in the paper
+    left_out: str | None = None  # zero-shot: a family of crystals that is `test` and nothing else
+    n_train: int | None = None  # of the training crystals; a smaller number is the beginning of a larger one
     seed: int = 0
-    batch_size: int
+    batch_size: int  # of all processes together
     n_steps: int
     learning_rate: float  # peak, after warm-up
     precision: str = "fp32"  # or "bf16": mixed
-    n_threads: int = 2  # of one process on a CPU; a resumed run is bitwise equal only with the same number
+    n_threads: int = 2  # of each process on a CPU; a resumed run is bitwise equal only with the same number
+    micro_batch: int | None = None  # most samples a process holds at once; less memory, the same gradient
+    checkpointing: bool = False  # of activations: layers are computed again in the backward pass, for less memory
     evaluate_test: bool = True  # False while choosing: a search never sees `test`
     model: ModelConfig
 
     def __post_init__(self):
-        unknown = sorted(set(self.targets) - set(TARGETS))
-        if unknown or not self.targets:
-            raise ConfigError(f"targets {list(self.targets)}: choose from {', '.join(TARGETS)}")
-        if self.split not in SPLIT_KINDS:
-            raise ConfigError(f"split {self.split!r}: choose from {', '.join(SPLIT_KINDS)}")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision {self.precision!r}: choose from {', '.join(PRECISIONS)}")
-        if min(self.batch_size, self.n_steps, self.n_threads) < 1 or not self.learning_rate > 0:
-            raise ConfigError("batch_size, n_steps, n_threads and learning_rate must be positive")
+        for field, known in (("targets", TARGETS), ("objectives", OBJECTIVES)):
+            if not set(getattr(self, field)) <= set(known):
+                raise ConfigError(f"{field} {list(getattr(self, field))}: choose from {', '.join(known)}")
+        if bool(self.targets) == bool(self.objectives):
+            raise ConfigError("a run has either targets or, to pretrain, objectives and `targets` empty")
+        choices = {"split": SPLIT_KINDS, "precision": PRECISIONS, "left_out": (None, *FAMILIES)}
+        for field, known in choices.items():
+            if getattr(self, field) not in known:
+                raise ConfigError(f"{field} {getattr(self, field)!r}: choose from {', '.join(map(str, known))}")
+        for field in ("batch_size", "n_steps", "n_threads", "learning_rate", "micro_batch", "n_train", "hidden_span"):
+            value = getattr(self, field)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{field} {value} must be positive")
+        if not 0 < self.hidden_rate < 1 or self.hidden_span > N_TOKENS:
+            raise ConfigError(f"hidden_rate must be between 0 and 1, hidden_span at most {N_TOKENS} tokens")
+        for objective in self.objectives:
+            if not set(OBJECTIVES[objective]) <= set(self.model.modalities):
+                raise ConfigError(f"{objective} needs the modalities {' and '.join(OBJECTIVES[objective])}")
+        if self.objectives and self.model.architecture != "xxact":
+            raise ConfigError(f"the architecture {self.model.architecture} has no pretraining: leave objectives out")
+        if self.unlabelled and not self.objectives:
+            raise ConfigError("unlabelled crystals can only join pretraining: give objectives, or leave them out")
+        if self.frozen and (self.initial is None or self.objectives):
+            raise ConfigError("frozen encoders need an `initial` run to come from and targets to train heads for")
 
     def save(self, path):
         """Write as JSON."""

@@ -1,12 +1,12 @@
 """Run folders: what a training writes, and how it is read back after anything happened.
 
 run.json            the whole RunConfig
-metrics.jsonl       one line an evaluation
+metrics.jsonl       one line each 1 % of the run, with losses on `train`; each 5 % also with metrics on `val`
 output.log          what the processes of the training print
 pid                 which process runs the run (processes.py), while it does
 failure.txt         why it failed, where it did
 model.safetensors   weights of the evaluation that was best on `val`, with all that prediction needs in its metadata
-state.pt            everything that a killed run needs to go on
+state.pt            everything that a stopped run needs to go on; *.sha256 beside both
 predictions.parquet of the best weights on `val` and `test`
 results.json        final metrics; it exists when the run has finished
 """
@@ -15,10 +15,11 @@ import hashlib
 import io
 import json
 import os
+import pickle
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from xxlib import PROJECT
@@ -31,14 +32,24 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path, data):
-    """Write bytes so that `path` holds either the old or the new content, whatever happens in between."""
+    """Write bytes so that `path` holds either the old or the new content, whatever happens in between.
+
+    Raises OSError that names the file and the way out where there is no room.
+    """
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"cannot write {path} ({os.strerror(error.errno)}); what was written before is intact: make room, then "
+            "start the run again, and it goes on from there"
+        ) from error
 
 
 def write_json(path, values):
@@ -53,8 +64,9 @@ def write_checked(path, data):
     path = Path(path)
     sidecar = path.with_name(path.name + ".sha256")
     line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
-    old = sidecar.read_text().splitlines(keepends=True)[-1] if sidecar.exists() and path.exists() else ""
-    write_atomically(sidecar, (line + old if old != line else line).encode())
+    # An exchange that was cut short left two lines; either may be that of the file.
+    old = sidecar.read_bytes() if sidecar.exists() and path.exists() else b""
+    write_atomically(sidecar, line.encode() + old)
     write_atomically(path, data)
     write_atomically(sidecar, line.encode())
 
@@ -66,8 +78,8 @@ def read_checked(path):
     if not path.is_file() or not sidecar.is_file():
         raise CheckpointError(f"{path} or its {sidecar.name} is missing: train again, or copy both files")
     data = path.read_bytes()
-    digests = [line.split()[0] for line in sidecar.read_text().splitlines() if line.strip()]
-    if hashlib.sha256(data).hexdigest() not in digests:
+    digests = [line[:64] for line in sidecar.read_bytes().splitlines()]
+    if hashlib.sha256(data).hexdigest().encode() not in digests:
         raise CheckpointError(f"{path} does not match its sha256: it is damaged, remove it and train again")
     return data
 
@@ -83,16 +95,32 @@ def load_model(folder):
     """(tensors by name, about) of model.safetensors; raises CheckpointError where it is damaged."""
     path = Path(folder) / "model.safetensors"
     read_checked(path)
-    with safe_open(path, framework="pt") as file:
-        about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-        return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118, not a dict
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118, not a dict
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{path} is not a model ({_one_line(error)}): remove it and train again") from error
+
+
+def load_weights(model, tensors, path):
+    """Put tensors by name into a model; raises CheckpointError where a name or a shape is not the model's."""
+    own = model.state_dict()
+    unknown = sorted(set(own) ^ set(tensors))
+    if unknown:
+        raise CheckpointError(f"{path} is of another model: {unknown[0]} is not in both of them")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            shapes = f"{tuple(tensor.shape)} there, {tuple(own[name].shape)} in this model"
+            raise CheckpointError(f"{path} is of another model: {name} is {shapes}")
+    model.load_state_dict(tensors)
 
 
 def save_state(folder, state):
     """state.pt: plain tensors, numbers and strings."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_checked(Path(folder) / "state.pt", buffer.getvalue())
+    write_checked(Path(folder) / "state.pt", buffer.getbuffer())
 
 
 def load_state(folder):
@@ -100,7 +128,17 @@ def load_state(folder):
     path = Path(folder) / "state.pt"
     if not path.exists():
         return None
-    return torch.load(io.BytesIO(read_checked(path)), weights_only=True, map_location="cpu")
+    data = read_checked(path)
+    try:
+        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not the state of a training ({_one_line(error)}): remove it and train again"
+        ) from error
+
+
+def _one_line(error):
+    return str(error).strip().splitlines()[0]
 
 
 def metrics(folder):

@@ -1,0 +1,148 @@
+"""A batch divided over processes and micro-batches: the same loss, the same gradient."""
+
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+from test_train import config, rock_salt_dataset
+
+from xxlib.models.xxact import build
+from xxlib.training import parallel, steps
+from xxlib.training.examples import examples_of
+from xxlib.training.losses import contrastive_loss
+
+CPU = torch.device("cpu")
+BOTH = {"objectives": ("contrastive", "mxm"), "targets": ()}
+TARGETS = {"targets": ("e_form", "crystal_system")}
+# what is trained, size of the batch, micro-batch of the divided run
+CASES = {
+    "pretraining": (BOTH, 64, 16),
+    "pretraining, one micro-batch a process": (BOTH, 64, None),
+    "pretraining, uneven": (BOTH, 7, 2),
+    "missing labels": ({"targets": ("e_form",)}, 13, None),
+    "missing labels, uneven micro-batches": ({"targets": ("e_form",)}, 13, 3),
+    "drawn targets": (TARGETS, 32, 5),
+}
+BOUNDS = {torch.float64: (1e-10, 1e-8), torch.float32: (1e-6, 1e-5)}  # of the loss, of the gradient
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return rock_salt_dataset(tmp_path_factory.mktemp("parallel") / "rock-salts", unlabelled_every=5)
+
+
+def gradients(dataset, name, dtype, divided):
+    """Losses and gradients of a step of a case, without dropout; in micro-batches where it is `divided`."""
+    what, batch_size, micro_batch = CASES[name]
+    run = config(dataset, batch_size=batch_size, micro_batch=micro_batch if divided else None, dropout=0.0, **what)
+    examples = examples_of(run)
+    torch.manual_seed(0)
+    widths = {target.name: target.width for target in examples.targets}
+    model = build(run.model, widths, run.objectives).to(dtype).train()
+    losses = steps.step_gradients(model, examples, run, 3, CPU)
+    return losses, {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
+
+
+def in_double(make_batch):
+    """Batches for a model in float64."""
+
+    def made(*arguments):
+        batch = make_batch(*arguments)
+        object.__setattr__(batch, "tokens", batch.tokens.double())
+        object.__setattr__(batch, "fractions", batch.fractions.double())
+        return batch
+
+    return made
+
+
+def one_process(rank, world, port, dataset, folder):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world),
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    torch.set_num_threads(1)
+    plain = steps.make_batch
+    with parallel.processes():
+        found = {}
+        for dtype in BOUNDS:
+            steps.make_batch = in_double(plain) if dtype == torch.float64 else plain
+            found |= {(name, dtype): gradients(dataset, name, dtype, divided=True) for name in CASES}
+        found["share"] = parallel.share(7)
+        found["flags"] = parallel.any_process(rank == 1, False)
+        torch.save(found, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def two_processes(dataset, tmp_path_factory):
+    """What each of two real processes found."""
+    folder = tmp_path_factory.mktemp("found")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(one_process, (2, port, dataset, folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def assert_equal(found, expected, dtype):
+    losses, grads = found
+    expected_losses, expected_grads = expected
+    loss_bound, gradient_bound = BOUNDS[dtype]
+    assert losses.keys() == expected_losses.keys() and grads.keys() == expected_grads.keys()
+    for name, loss in losses.items():
+        assert abs(loss - expected_losses[name]) <= loss_bound * abs(expected_losses[name]), name
+    whole = sum(grad.square().sum() for grad in expected_grads.values()).sqrt()
+    assert whole > 0
+    for name, grad in grads.items():
+        assert (grad - expected_grads[name]).norm() <= gradient_bound * whole, name
+
+
+@pytest.mark.parametrize("dtype", BOUNDS, ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_a_divided_batch_is_the_whole_batch(dataset, two_processes, name, dtype, monkeypatch):
+    if dtype == torch.float64:
+        monkeypatch.setattr(steps, "make_batch", in_double(steps.make_batch))
+    expected = gradients(dataset, name, dtype, divided=False)
+    assert_equal(gradients(dataset, name, dtype, divided=True), expected, dtype)
+    for found in two_processes:
+        assert_equal(found[name, dtype], expected, dtype)
+
+
+def test_processes_share_unevenly_and_agree_on_flags(two_processes):
+    assert [found["share"] for found in two_processes] == [slice(0, 4), slice(4, 7)]
+    assert [found["flags"] for found in two_processes] == [(True, False)] * 2
+
+
+def test_the_second_pass_repeats_the_dropout_of_the_first(dataset):
+    """Micro-batches against cached embeddings give the gradient of one graph over all of them."""
+    run = config(dataset, batch_size=12, micro_batch=5, targets=(), objectives=("contrastive",), dropout=0.3)
+    examples = examples_of(run)
+    models = [build(run.model, {}, run.objectives).train() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    steps.step_gradients(models[0], examples, run, 3, CPU)
+    embedded, rows = [], steps.rows_of_step(examples, run, 3)
+    for k, start in enumerate(range(0, 12, 5)):
+        batch = steps.make_batch(examples.dataset, rows[start : start + 5])
+        steps._seed(run, 3, k)
+        embedded.append(models[1].summaries(batch.element_ids, batch.fractions, batch.tokens))
+    contrastive_loss(*map(torch.cat, zip(*embedded)), models[1].logit_scale).backward()
+    for (name, one), (_, two) in zip(models[0].named_parameters(), models[1].named_parameters()):
+        if two.grad is not None:
+            assert torch.allclose(one.grad, two.grad, rtol=1e-4, atol=1e-6), name
+
+
+def test_dropout_differs_between_processes_and_steps(monkeypatch, dataset):
+    seeds = []
+    monkeypatch.setattr(steps.torch, "manual_seed", seeds.append)
+    for rank in range(2):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        for step in range(2):
+            for k in range(2):
+                steps._seed(config(dataset), step, k)
+    assert len(set(seeds)) == 8
+
+
+def test_masks_depend_on_the_position_in_the_whole_batch(dataset):
+    run = config(dataset, batch_size=64, **BOTH)
+    assert torch.equal(steps.masks_of_step(run, 5), steps.masks_of_step(run, 5))
+    assert not torch.equal(steps.masks_of_step(run, 5), steps.masks_of_step(run, 6))
+    assert np.array_equal(steps.masks_of_step(run, 5).shape, (64, 17))

@@ -1,0 +1,109 @@
+"""How good a model is on crystals that it does not train on."""
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from xxlib.analysis.metrics import classification_metrics, regression_metrics
+from xxlib.datasets.batches import make_batch
+from xxlib.training import parallel
+from xxlib.training.losses import contrastive_loss, masked_xrd_loss
+from xxlib.training.masking import hidden_tokens
+from xxlib.training.steps import full, precision
+
+EVALUATION_BATCH = 512  # also the number of candidates among which a composition finds its pattern
+
+
+@torch.no_grad()
+def evaluate(model, examples, split, config, device):
+    """Metrics of a split as a flat dict, and the predictions: name -> (n,) in the target's unit, or (n, K).
+
+    `error`, on which the epoch is chosen, is the mean over targets of MAE / standard deviation or 1 - accuracy.
+    """
+    model.eval()
+    rows = examples.rows[split]
+    collected = {target.name: [] for target in examples.targets}
+    for chunk in _chunks(rows[parallel.share(len(rows))]):
+        batch = make_batch(examples.dataset, chunk).to(device)
+        with precision(config, device):
+            output = model(batch.element_ids, batch.fractions, batch.tokens)
+        for name in collected:
+            collected[name].append(output.predictions[name].float().cpu())
+    values, predicted, errors = {}, {}, []
+    for target in examples.targets:
+        raw = parallel.gather(torch.cat(collected[target.name]), len(rows)).double()
+        true = examples.dataset.labels[target.name][rows]
+        if target.kind == "regression":
+            normaliser = examples.normalisers[target.name]
+            predicted[target.name] = normaliser.restore(raw.numpy())
+            metrics = regression_metrics(true, predicted[target.name])
+            errors.append(metrics["mae"] / normaliser.std)
+        else:
+            predicted[target.name] = raw.softmax(-1).numpy()
+            metrics = classification_metrics(true, predicted[target.name])
+            errors.append(1 - metrics["accuracy"])
+        values |= {f"{target.name}_{name}": value for name, value in metrics.items()}
+    return {"error": float(np.mean(errors)), **values}, predicted
+
+
+@torch.no_grad()
+def evaluate_pretraining(model, examples, config, device):
+    """Losses of the objectives on `val`, whose sum is `error`, and the share of compositions and patterns that find
+    their partner among EVALUATION_BATCH crystals.
+
+    `mxm` is relative: 1 is the mean square of a token of train.  The hidden tokens are the same at each evaluation.
+    """
+    model.eval()
+    rows = examples.rows["val"]
+    masked = torch.from_numpy(hidden_tokens(len(rows), config.hidden_rate, config.hidden_span))
+    sums = dict.fromkeys(config.objectives, 0.0)
+    found = 0
+    own_chunks = list(_chunks(np.arange(len(rows))))[parallel.rank() :: parallel.n_processes()]
+    for chunk in own_chunks:
+        batch = make_batch(examples.dataset, rows[chunk]).to(device)
+        inputs = (batch.element_ids, batch.fractions, batch.tokens)
+        if "contrastive" in config.objectives:
+            with precision(config, device):
+                composition, xrd = model.summaries(*inputs)
+            composition, xrd = full(composition), full(xrd)
+            sums["contrastive"] += float(contrastive_loss(composition, xrd, model.logit_scale)) * len(chunk)
+            found += n_found(composition, xrd) + n_found(xrd, composition)
+        if "mxm" in config.objectives:
+            hidden = masked[chunk].to(device)
+            with precision(config, device):
+                reconstructed = full(model(*inputs, hidden).reconstructed)
+            sums["mxm"] += float(masked_xrd_loss(reconstructed, batch.tokens, hidden, examples.token_mean_square))
+    counts = {"contrastive": len(rows), "mxm": int(masked.sum())}
+    totals = torch.tensor([*sums.values(), found], dtype=torch.float64)
+    parallel.sum_over_processes([totals])
+    *losses, found = totals.tolist()
+    values = {name: loss / counts[name] for name, loss in zip(sums, losses)}
+    error = sum(values.values())
+    if "contrastive" in config.objectives:
+        values["retrieval_accuracy"] = found / (2 * len(rows))
+    return {"error": error, **values}
+
+
+def n_found(queries, candidates):
+    """How many rows of queries (B, D) have their own row of candidates (B, D) as the most similar."""
+    similarities = torch.nn.functional.normalize(queries, dim=-1) @ torch.nn.functional.normalize(candidates, dim=-1).T
+    return int((similarities.argmax(1) == torch.arange(len(queries), device=queries.device)).sum())
+
+
+def predictions_table(examples, split, predicted):
+    """Labels and predictions of a split, one crystal a row, as predictions.parquet has them."""
+    dataset, rows = examples.dataset, examples.rows[split]
+    columns = {
+        "id": dataset.column("id")[rows],
+        "formula": dataset.column("formula")[rows],
+        "split": [split] * len(rows),
+    }
+    for target in examples.targets:
+        columns[target.name] = dataset.labels[target.name][rows]  # a class as its index
+        columns[f"{target.name}_predicted"] = list(predicted[target.name].astype(np.float32))
+    return pa.table(columns)
+
+
+def _chunks(rows):
+    for start in range(0, len(rows), EVALUATION_BATCH):
+        yield rows[start : start + EVALUATION_BATCH]

@@ -1,0 +1,93 @@
+"""What a run learns from and is judged on: its crystals, split by split, and the scales they give."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from xxlib import PROJECT
+from xxlib.datasets import splits
+from xxlib.datasets.batches import make_batch
+from xxlib.datasets.store import Dataset, DatasetError, joined
+from xxlib.datasets.targets import TARGETS, Normaliser, Target
+
+SCALE_CRYSTALS = 4096  # whose patterns give the mean square of a token
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """The crystals of a run."""
+
+    dataset: Dataset
+    rows: dict[str, np.ndarray]  # of train, val and test; those of train with the unlabelled crystals
+    targets: list[Target]
+    normalisers: dict[str, Normaliser]  # of the regressions, fitted on train
+    token_mean_square: float | None = None  # of mxm: mean of the squared intensity (0-100) over train
+
+
+def examples_of(config):
+    """The Examples of a RunConfig; raises DatasetError where the dataset does not hold them."""
+    dataset = Dataset(PROJECT / config.dataset)
+    assigned = dataset.column("split")
+    if config.split == "random":
+        assigned = splits.by_random(assigned, config.seed)
+    if config.left_out:
+        assigned = splits.by_family(assigned, _members(dataset, config.left_out))
+    rows = {split: dataset.indices(split, assigned) for split in splits.SHUFFLED}
+    if min(map(len, rows.values())) == 0:
+        counts = {split: len(found) for split, found in rows.items()}
+        raise DatasetError(f"{dataset.folder} needs crystals in train, val and test; for this run it has {counts}")
+    if config.n_train is not None:
+        if config.n_train > len(rows["train"]):
+            raise DatasetError(
+                f"{dataset.folder} has {len(rows['train'])} training crystals, n_train asks for {config.n_train}"
+            )
+        rows["train"] = splits.beginning(rows["train"], config.n_train, config.seed)
+    targets = [TARGETS[name] for name in config.targets]
+    normalisers = {}
+    for target in targets:
+        if target.kind == "regression":
+            try:
+                normalisers[target.name] = Normaliser.fit(dataset.labels[target.name][rows["train"]])
+            except ValueError as error:
+                raise DatasetError(f"{dataset.folder}, {target.name}: {error}") from error
+    if config.unlabelled:
+        dataset, rows["train"] = _with_unlabelled(dataset, assigned, rows["train"], config)
+    mean_square = None
+    if "mxm" in config.objectives:
+        seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
+        mean_square = float(np.mean([make_batch(dataset, [row]).tokens.square().mean().item() for row in seen]))
+    return Examples(dataset=dataset, rows=rows, targets=targets, normalisers=normalisers, token_mean_square=mean_square)
+
+
+def _with_unlabelled(dataset, assigned, train, config):
+    """Both datasets joined, and the rows that pretrain.
+
+    Of the second dataset, crystals whose composition is judged in the first (val, test, experimental) stay out, and
+    with them the family that is left out.
+    """
+    other = Dataset(PROJECT / config.unlabelled)
+    judged = np.isin(assigned, ("val", "test", "experimental"))
+    known = {composition for composition, held in zip(_compositions(dataset), judged) if held}
+    names = set(dataset.column("formula")[judged])
+    free = [
+        composition not in known and formula not in names
+        for composition, formula in zip(_compositions(other), other.column("formula"))
+    ]
+    if config.left_out:
+        free = free & ~_members(other, config.left_out)
+    return joined(dataset, other), np.concatenate([train, len(dataset) + np.flatnonzero(free)])
+
+
+def _members(dataset, family):
+    """Which crystals are of a family: (n,) bool."""
+    return np.array([splits.FAMILIES[family](*composition) for composition in _compositions(dataset)])
+
+
+def _compositions(dataset):
+    """Of every crystal its atomic numbers and their fractions, to four decimals."""
+    rows = np.arange(len(dataset))
+    ids, offsets = dataset.take("element_ids", rows)
+    fractions = dataset.take("fractions", rows)[0].round(4)
+    for start, end in itertools.pairwise(offsets):
+        yield tuple(ids[start:end].tolist()), tuple(fractions[start:end].tolist())
