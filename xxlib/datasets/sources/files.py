@@ -11,7 +11,7 @@ from xxlib.inputs.poscar import crystal_from_poscar
 
 def cif_folder(folder):
     """Source of the CIF files of a folder and its sub-folders; ids are the paths within it."""
-    return _folder(folder, "cif", lambda name: name.endswith(".cif"), ".cif file", _read_cif)
+    return _folder(folder, "cif", lambda path: path.name.lower().endswith(".cif"), ".cif file", _read_cif)
 
 
 def poscar_folder(folder):
@@ -33,15 +33,16 @@ def extxyz_file(path):
 
 def _folder(folder, kind, fits, names, read):
     folder = Path(folder)
-    paths = sorted(path for path in folder.rglob("*") if fits(path.name.lower()) and not path.is_dir())
+    paths = sorted(path for path in folder.rglob("*") if fits(path))
     if not paths:
         raise ValueError(f"{folder} holds no {names}")
     about = {"kind": kind, "name": folder.resolve().name, "labels": {}}
     return Source(about, partial(_records, folder, paths, read), len(paths))
 
 
-def _is_poscar(name):
-    return name.startswith(("poscar", "contcar")) or name.endswith((".vasp", ".poscar"))
+def _is_poscar(path):
+    name = path.name.lower()
+    return not path.is_dir() and (name.startswith(("poscar", "contcar")) or name.endswith((".vasp", ".poscar")))
 
 
 def _records(folder, paths, read):
