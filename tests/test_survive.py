@@ -315,6 +315,14 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(dataset, tmp_pa
         train.main([str(folder / "run.json")])
 
 
+def test_a_cpu_stops_before_the_weights_are_lost(dataset, tmp_path):
+    run = train._prepare(config(dataset, learning_rate=1e25, n_steps=1000), tmp_path, torch.device("cpu"))
+    with pytest.raises(FloatingPointError, match=r"diverged at step \d+"):
+        for _ in range(300):
+            train._step(run)
+    assert run.first_bad == run.step and all(p.isfinite().all() for p in run.model.parameters())
+
+
 def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch):
     run = config(dataset)
     examples = examples_of(run)

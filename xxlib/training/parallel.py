@@ -57,6 +57,7 @@ def gather(rows, n):
 def sum_over_processes(tensors):
     """Add up tensors of one dtype over the processes, in place and in one message."""
     if n_processes() > 1:
+        tensors = list(tensors)
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         dist.all_reduce(flat)
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):

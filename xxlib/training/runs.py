@@ -59,7 +59,7 @@ def write_json(path, values):
 def write_checked(path, data):
     """Write bytes atomically with a sha256 sidecar, `path`.sha256.
 
-    During the exchange the sidecar lists the old digest and the new one, so that the file always matches a line.
+    During the exchange the sidecar lists the old digests and the new one, so that the file always matches a line.
     """
     path = Path(path)
     sidecar = path.with_name(path.name + ".sha256")

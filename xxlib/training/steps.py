@@ -24,7 +24,8 @@ def step_gradients(model, examples, config, step, device):
     backward = _pretraining if config.objectives else _supervised
     with attention_kernel(device):  # of the backward pass too, which computes layers again where they are checkpointed
         losses = backward(model, examples, config, step, rows, device)
-    parallel.sum_over_processes([p.grad for p in model.parameters() if p.grad is not None] + list(losses.values()))
+    parallel.sum_over_processes(p.grad for p in model.parameters() if p.grad is not None)
+    parallel.sum_over_processes(losses.values())
     return losses
 
 
