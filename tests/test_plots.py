@@ -31,6 +31,7 @@ PROBABILITIES = RNG.dirichlet(np.ones(7), 50)
 TWO, THREE_SYSTEMS = RNG.normal(size=(50, 2)), RNG.choice(["cubic", "trigonal", "triclinic"], 50)
 SIZES = np.array([500.0, 1000, 2000, 4000])
 FIT = power_law(SIZES, 5000 * SIZES**-0.5)
+TWO_N = [1000, 4000]
 COUNTS = np.bincount([8, 8, 8, 26], minlength=119)
 
 # function -> a call, and what must stand on the axes (x, y) of its panels
@@ -50,6 +51,14 @@ FIGURES = {
     plots.crystal_systems: (
         lambda: plots.crystal_systems(["cubic", "cubic", "trigonal"]),
         [("crystal system", "number of crystals")],
+    ),
+    plots.preparation: (
+        lambda: plots.preparation(
+            {"sticks, small": {"a": 1.0, "b": 10.0}, "pattern": {"a": 2.0}},
+            {"sticks": 5, "dense": 9},
+            {"p": (TWO_N, TWO_N)},
+        ),
+        [("", "time (µs a crystal)"), ("", "size (bytes a crystal)"), ("crystals prepared", "peak memory (MB)")],
     ),
     plots.parity: (
         lambda: plots.parity({"m": (TRUE, TRUE + 1), "n": (TRUE, TRUE)}, "E", "eV/atom"),

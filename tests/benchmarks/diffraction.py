@@ -20,6 +20,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from pymatgen.analysis.diffraction.xrd import XRDCalculator
 from pymatgen.core import Lattice, Structure
 from tqdm import tqdm
@@ -29,6 +30,7 @@ from xxlib.datasets.sources.parquet import parquet
 from xxlib.inputs import patterns
 from xxlib.inputs.crystals import crystal_from_structure
 from xxlib.inputs.diffraction import PATTERN_RANGE, pack, sticks_of
+from xxlib.train import hardware
 
 CLASSES = {"1-10 atoms": (1, 10), "11-30 atoms": (11, 30), "over 30 atoms": (31, 10**6)}
 REPEATS = 7  # of what takes milliseconds; the fastest counts, as the machine may be busy with other things
@@ -84,7 +86,7 @@ def plain_pattern(two_theta, intensity):
 
 
 def smearing(lines, seed):
-    """Ratios of the pattern step."""
+    """Microseconds of a pattern, and the ratios of that step; the last two are costs beside a fixed Gaussian."""
     two_theta, intensity, offsets = lines.two_theta, lines.intensity, lines.offsets
     n, random = len(offsets) - 1, np.random.default_rng(seed)
     widths = np.repeat(random.uniform(0.07, 0.13, n), np.diff(offsets))
@@ -93,15 +95,13 @@ def smearing(lines, seed):
     fixed = seconds(lambda: patterns.patterns(two_theta, intensity, offsets))
     ends = offsets[:51]
     plain = seconds(lambda: [plain_pattern(two_theta[a:b], intensity[a:b]) for a, b in pairwise(ends)], repeats=1)
-    return {
-        "pattern_us": fixed / n * 1e6,
-        "ratio_plain_loop": plain / 50 / (fixed / n),
-        "random_width_and_shift": seconds(
-            lambda: patterns.patterns(two_theta, intensity, offsets, widths, shift=shifts)
-        )
-        / fixed,
-        "voigt_width_per_peak": seconds(lambda: patterns.patterns(two_theta, intensity, offsets, each, mixing=0.5))
-        / fixed,
+    pattern = {"xxlib": fixed / n * 1e6, "plain numpy loop": plain / 50 * 1e6}
+    varied = seconds(lambda: patterns.patterns(two_theta, intensity, offsets, widths, shift=shifts))
+    voigt = seconds(lambda: patterns.patterns(two_theta, intensity, offsets, each, mixing=0.5))
+    return pattern, {
+        "ratio_plain_loop": pattern["plain numpy loop"] / pattern["xxlib"],
+        "random_width_and_shift": varied / fixed,
+        "voigt_width_per_peak": voigt / fixed,
     }
 
 
@@ -133,14 +133,28 @@ def main():
     one = seconds(lambda: sticks_of(everything), clock=time.perf_counter)
     numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
     two = seconds(lambda: sticks_of(everything, parallel=True), clock=time.perf_counter)
+    pattern, ratios = smearing(sticks_of(pack(crystals)), options.seed)
+    stages = {
+        f"sticks, {name}": {"xxlib": t, **{peer: times[i] for peer, times in theirs.items()}}
+        for i, (name, t) in enumerate(zip(classes, ours))
+    }
+    numbers = [len(chosen) for chosen in classes.values()]
     result = {
         "n_crystals": len(crystals),
-        "us_per_crystal": [t / len(chosen) * 1e6 for t, chosen in zip(ours, classes.values())],
+        "seed": options.seed,
+        "hardware": hardware(torch.device("cpu"), 1),
+        "us_per_crystal": {
+            **{
+                stage: {tool: t / n * 1e6 for tool, t in times.items()}
+                for (stage, times), n in zip(stages.items(), numbers)
+            },
+            "pattern": pattern,
+        },
         "ratio_pymatgen_packed": [peer / t for peer, t in zip(theirs["pymatgen"], ours)],
         "ratio_pymatgen_structures": sum(theirs["pymatgen"]) / seconds(from_structures, repeats=2),
         "ratio_xrd_rust_packed": [peer / t for peer, t in zip(theirs["xrd-rust"], ours)],
         "ratio_two_cores": one / two,
-        **smearing(sticks_of(pack(crystals)), options.seed),
+        **ratios,
     }
     print(json.dumps(result))
 

@@ -227,6 +227,36 @@ def crystal_systems(names, title=""):
     return figure
 
 
+def preparation(times, sizes, memory, title=""):
+    """What preparing crystals costs: time by stage and tool, bytes on disk, memory against the number of crystals.
+
+    times: stage -> tool -> microseconds a crystal.  sizes: form -> bytes a crystal.  memory: process -> (number of
+    crystals (k,), peak MB (k,)).
+    """
+    figure, axes = _subplots(1, 3, size=(13, 3.6), width_ratios=(2.2, 1, 1))
+    left, middle, right = axes[0]
+    tools = list(dict.fromkeys(tool for stage in times.values() for tool in stage))
+    for k, tool in enumerate(tools):
+        places = [i + 0.26 * (list(stage).index(tool) - (len(stage) - 1) / 2) for i, stage in enumerate(times.values())
+                  if tool in stage]  # fmt: skip
+        heights = [stage[tool] for stage in times.values() if tool in stage]
+        bars = left.bar(places, heights, width=0.24, color=LINES[k], label=tool)
+        left.bar_label(bars, [f"{height:,.0f}" for height in heights], fontsize=7, padding=1)
+    left.set(yscale="log", ylabel="time (µs a crystal)", title=title)
+    left.set_xticks(range(len(times)), [stage.replace(", ", "\n") for stage in times])
+    left.margins(y=0.12)
+    left.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=len(tools))
+    bars = middle.bar(list(sizes), list(sizes.values()), color=[LINES[0], *["0.6"] * (len(sizes) - 1)], width=0.6)
+    middle.bar_label(bars, [f"{size:,.0f}" for size in sizes.values()], fontsize=8, padding=1)
+    middle.set(ylabel="size (bytes a crystal)")
+    middle.margins(y=0.12)
+    for k, (name, (n, peak)) in enumerate(memory.items()):
+        right.plot(n, peak, color=LINES[k], marker="os^"[k % 3], linestyle=DASHES[k % len(DASHES)], label=name)
+    right.set(xlabel="crystals prepared", ylabel="peak memory (MB)", xscale="log", ylim=(0, None))
+    right.legend(frameon=False)
+    return figure
+
+
 # What a model says
 
 
