@@ -33,19 +33,24 @@ from xxlib.inputs.diffraction import PATTERN_RANGE, pack, sticks_of
 from xxlib.train import hardware
 
 CLASSES = {"1-10 atoms": (1, 10), "11-30 atoms": (11, 30), "over 30 atoms": (31, 10**6)}
-REPEATS = 7  # of what takes milliseconds; the fastest counts, as the machine may be busy with other things
+REPEATS = 40  # of what takes milliseconds; the fastest counts, as the machine may be busy with other things
 PEER = PROJECT / "build" / "xrd-rust"
 
 
-def seconds(function, repeats=REPEATS, clock=time.process_time):
-    """Least time of some calls, after one that compiles."""
-    function()
+def seconds(*functions, repeats=REPEATS, clock=time.process_time):
+    """Least time of some calls of each function, after one that compiles; in turn: all meet the same machine."""
+    for function in functions:
+        function()
     times = []
     for _ in range(repeats):
-        start = clock()
-        function()
-        times.append(clock() - start)
-    return min(times)
+        row = []
+        for function in functions:
+            start = clock()
+            function()
+            row.append(clock() - start)
+        times.append(row)
+    least = [min(column) for column in zip(*times)]
+    return least if len(least) > 1 else least[0]
 
 
 def sample(path, n, seed):
@@ -92,12 +97,14 @@ def smearing(lines, seed):
     widths = np.repeat(random.uniform(0.07, 0.13, n), np.diff(offsets))
     shifts = random.uniform(-0.1, 0.1, n)
     each = random.uniform(0.07, 0.13, len(two_theta))
-    fixed = seconds(lambda: patterns.patterns(two_theta, intensity, offsets))
+    fixed, varied, voigt = seconds(
+        lambda: patterns.patterns(two_theta, intensity, offsets),
+        lambda: patterns.patterns(two_theta, intensity, offsets, widths, shift=shifts),
+        lambda: patterns.patterns(two_theta, intensity, offsets, each, mixing=0.5),
+    )
     ends = offsets[:51]
     plain = seconds(lambda: [plain_pattern(two_theta[a:b], intensity[a:b]) for a, b in pairwise(ends)], repeats=1)
     pattern = {"xxlib": fixed / n * 1e6, "plain numpy loop": plain / 50 * 1e6}
-    varied = seconds(lambda: patterns.patterns(two_theta, intensity, offsets, widths, shift=shifts))
-    voigt = seconds(lambda: patterns.patterns(two_theta, intensity, offsets, each, mixing=0.5))
     return pattern, {
         "ratio_plain_loop": pattern["plain numpy loop"] / pattern["xxlib"],
         "random_width_and_shift": varied / fixed,
@@ -130,9 +137,10 @@ def main():
         sticks_of(pack([crystal_from_structure(s, "") for s in structures]), two_theta_range=PATTERN_RANGE)
 
     everything = pack(crystals * 4)
-    one = seconds(lambda: sticks_of(everything), clock=time.perf_counter)
     numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
-    two = seconds(lambda: sticks_of(everything, parallel=True), clock=time.perf_counter)
+    one, two = seconds(
+        lambda: sticks_of(everything), lambda: sticks_of(everything, parallel=True), clock=time.perf_counter
+    )
     pattern, ratios = smearing(sticks_of(pack(crystals)), options.seed)
     stages = {
         f"sticks, {name}": {"xxlib": t, **{peer: times[i] for peer, times in theirs.items()}}
@@ -151,7 +159,7 @@ def main():
             "pattern": pattern,
         },
         "ratio_pymatgen_packed": [peer / t for peer, t in zip(theirs["pymatgen"], ours)],
-        "ratio_pymatgen_structures": sum(theirs["pymatgen"]) / seconds(from_structures, repeats=2),
+        "ratio_pymatgen_structures": sum(theirs["pymatgen"]) / seconds(from_structures, repeats=10),
         "ratio_xrd_rust_packed": [peer / t for peer, t in zip(theirs["xrd-rust"], ours)],
         "ratio_two_cores": one / two,
         **ratios,

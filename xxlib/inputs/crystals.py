@@ -99,20 +99,32 @@ def check(crystal):
 
 def check_cell(lattice):
     """Raise RejectedCrystal where the cell vectors (3, 3) in angstrom are not those of a crystal."""
-    lengths = np.linalg.norm(lattice, axis=1)
+    lengths, angles, volume, height = _shape(lattice)
     if lengths.min() < CELL_LENGTH[0] or lengths.max() > CELL_LENGTH[1]:
         shown = ", ".join(f"{length:.4g}" for length in lengths)
         raise RejectedCrystal(f"cell lengths {shown} angstrom outside {CELL_LENGTH[0]:g}-{CELL_LENGTH[1]:g}")
-    angles = cell_from_lattice(lattice)[3:]
     if angles.min() < CELL_ANGLE[0] or angles.max() > CELL_ANGLE[1]:
         shown = ", ".join(f"{angle:.4g}" for angle in angles)
         raise RejectedCrystal(f"cell angles {shown} degree outside {CELL_ANGLE[0]:g}-{CELL_ANGLE[1]:g}")
-    volume = abs(np.linalg.det(lattice))
     if volume > MAX_VOLUME:
         raise RejectedCrystal(f"a cell of {volume:.4g} cubic angstrom, more than {MAX_VOLUME:g}")
-    height = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0).max() if volume > 0 else 0.0
     if height < 1.0:
         raise RejectedCrystal(f"a flat cell of volume {volume:.4g}: lattice planes {height:.3g} angstrom apart")
+
+
+@njit(cache=True, error_model="numpy")
+def _shape(lattice):
+    """Lengths (3,) in angstrom, angles (3,) in degree, volume, least distance of the lattice planes on the faces."""
+    lengths, angles, areas = np.empty(3), np.empty(3), np.empty(3)
+    volume = 0.0
+    for i in range(3):
+        u, v = lattice[(i + 1) % 3], lattice[(i + 2) % 3]
+        x, y, z = u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]
+        areas[i] = np.sqrt(x * x + y * y + z * z)
+        angles[i] = np.degrees(np.arctan2(areas[i], u[0] * v[0] + u[1] * v[1] + u[2] * v[2]))
+        volume = abs(lattice[i, 0] * x + lattice[i, 1] * y + lattice[i, 2] * z)
+        lengths[i] = np.sqrt(lattice[i, 0] ** 2 + lattice[i, 1] ** 2 + lattice[i, 2] ** 2)
+    return lengths, angles, volume, volume / areas.max() if volume > 0 else 0.0
 
 
 def overlap(crystal):
@@ -176,25 +188,32 @@ def space_group(crystal, symprec=SYMPREC):
 
 def crystal_from_structure(structure, id):
     """Crystal of a pymatgen Structure; partial occupancies are kept.  Raises RejectedCrystal."""
-    from pymatgen.core import Element
-
-    numbers, frac, occupancies = [], [], []
-    for site in structure:
+    numbers, sites, occupancies = [], [], []
+    atomic_number = {}  # of each species met so far
+    for i, site in enumerate(structure):
         for species, occupancy in site.species.items():
-            element = getattr(species, "element", species)
-            if not isinstance(element, Element):
-                raise RejectedCrystal(f"{species} is no element")
-            if element.name in ("D", "T"):  # their symbol is "H"
-                raise RejectedCrystal(f"isotope {element.name}: write H if its chemistry is meant")
-            numbers.append(element.Z)
-            frac.append(site.frac_coords)
+            if species not in atomic_number:
+                atomic_number[species] = _atomic_number(species)
+            numbers.append(atomic_number[species])
+            sites.append(i)
             occupancies.append(occupancy)
     return check(
         Crystal(
             id=id,
             lattice=np.array(structure.lattice.matrix, dtype=np.float64),
             atomic_numbers=np.array(numbers, dtype=np.int64),
-            frac_coords=np.array(frac, dtype=np.float64).reshape(-1, 3),
+            frac_coords=np.array(structure.frac_coords, dtype=np.float64).reshape(-1, 3)[sites],
             occupancies=np.array(occupancies, dtype=np.float64),
         )
     )
+
+
+def _atomic_number(species):
+    from pymatgen.core import Element
+
+    element = getattr(species, "element", species)
+    if not isinstance(element, Element):
+        raise RejectedCrystal(f"{species} is no element")
+    if element.name in ("D", "T"):  # their symbol is "H"
+        raise RejectedCrystal(f"isotope {element.name}: write H if its chemistry is meant")
+    return element.Z

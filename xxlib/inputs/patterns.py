@@ -41,9 +41,9 @@ def patterns(two_theta, intensity, offsets, sigma=SIGMA, *, mixing=0.0, shift=0.
     Raises ValueError where a crystal has no intensity on the grid.
     """
     n, counts = len(two_theta), np.diff(offsets)
-    out = np.zeros((len(counts), N_POINTS), np.float32)
+    out = np.empty((len(counts), N_POINTS), np.float32)
     shift = np.broadcast_to(np.asarray(shift, np.float64), len(counts))
-    _smear(
+    heights = _smear(
         np.asarray(two_theta, np.float64),
         np.asarray(intensity, np.float32),
         np.asarray(offsets, np.int64),
@@ -52,12 +52,9 @@ def patterns(two_theta, intensity, offsets, sigma=SIGMA, *, mixing=0.0, shift=0.
         shift,
         out,
     )
-    heights = out.max(1)
-    if not (heights > 0).all():
-        raise ValueError(
-            f"pattern {np.flatnonzero(~(heights > 0))[0]} of the batch has no intensity between 5 and 90 degree"
-        )
-    out *= (100 / heights)[:, None]
+    empty = np.flatnonzero(~(heights > 0))
+    if len(empty):
+        raise ValueError(f"pattern {empty[0]} of the batch has no intensity between 5 and 90 degree")
     return out
 
 
@@ -73,7 +70,9 @@ def unpatchify(tokens):
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _smear(two_theta, intensity, offsets, sigma, mixing, shift, out):
+    """Writes the patterns to out, maximum 100, and returns what their maxima were."""
     row, steps = np.empty(N_POINTS + BLOCK, np.float32), np.arange(N_POINTS + BLOCK).astype(np.float32)
+    heights = np.empty(len(out), np.float32)
     for b in range(len(offsets) - 1):
         row[:] = 0
         for i in range(offsets[b], offsets[b + 1]):
@@ -97,7 +96,22 @@ def _smear(two_theta, intensity, offsets, sigma, mixing, shift, out):
                 height = intensity[i] * per_point / GAUSSIAN_AREA
                 for w in points:
                     row[begin + w] += height * _gaussian((first + steps[w]) * per_point)
-        out[b] = row[:N_POINTS]
+        total = np.float32(0)
+        for w in range(N_POINTS):
+            total += row[w]
+        heights[b] = _largest(row) if total > 0 else 0  # and where it is not a number
+        scale = np.float32(100) / heights[b]
+        for w in range(N_POINTS):
+            out[b, w] = row[w] * scale
+    return heights
+
+
+@njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
+def _largest(row):
+    largest = row[0]
+    for w in range(N_POINTS):
+        largest = max(largest, row[w])
+    return largest
 
 
 @njit(inline="always")
