@@ -1,10 +1,16 @@
 """What several test files need."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).parents[1] / "../shared/data"
+
+
+def pytest_configure():
+    # Interruptions are tested, and a shell that runs the tests in the background has them ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

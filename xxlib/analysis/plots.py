@@ -253,6 +253,10 @@ def preparation(times, sizes, memory, title=""):
     for k, (name, (n, peak)) in enumerate(memory.items()):
         right.plot(n, peak, color=LINES[k], marker="os^"[k % 3], linestyle=DASHES[k % len(DASHES)], label=name)
     right.set(xlabel="crystals prepared", ylabel="peak memory (MB)", xscale="log", ylim=(0, None))
+    counts = sorted({count for n, _ in memory.values() for count in n})
+    right.set_xticks(counts, [f"{count:,}" for count in counts])
+    right.minorticks_off()
+    right.margins(x=0.2)
     right.legend(frameon=False)
     return figure
 
