@@ -290,3 +290,9 @@ def test_killed_while_cleaning_up_it_is_finished(tmp_path, monkeypatch):
     after = digests_of(folder)
     assert after.items() <= before.items()
     assert set(after) == {"dataset.json", "rejects.parquet", *(f"shard-{k:05d}.arrow" for k in range(5))}
+
+
+@pytest.mark.parametrize("number", ["abc", "0", "-5", "1e3"])
+def test_a_number_that_is_none_is_one_clear_line(tmp_path, number):
+    with pytest.raises(SystemExit, match=f"^prepare: how many crystals to generate\\? '{number}' is no number"):
+        prepare.main(["generated", "--", number, str(tmp_path / "d")])

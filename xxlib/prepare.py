@@ -51,7 +51,7 @@ KINDS = {
     "cif": lambda folder, seed: cif_folder(folder),
     "poscar": lambda folder, seed: poscar_folder(folder),
     "extxyz": lambda path, seed: extxyz_file(path),
-    "generated": lambda n, seed: generated(int(n), seed),
+    "generated": lambda n, seed: generated(_number(n), seed),
     "alexandria": lambda place, seed: alexandria(place),
     "jarvis": lambda path, seed: jarvis(path),
     "lemat": lambda place, seed: lemat(place),
@@ -59,6 +59,12 @@ KINDS = {
     "materials_project": lambda system, seed: materials_project(**({} if system == "all" else {"chemsys": system})),
     "optimade": lambda url, seed: optimade(url),
 }
+
+
+def _number(text):
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(f"how many crystals to generate? {text!r} is no number of them")
+    return int(text)
 
 
 def prepare(source, folder, *, seed=0, hkl=False, n_workers=None, scheduler=None, time_limit=TIME_LIMIT, progress=True):
