@@ -23,7 +23,7 @@ from xxlib.datasets.sources import Source, parsed, refused
 from xxlib.datasets.sources.generated import Repeats
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset, DatasetError
-from xxlib.inputs.diffraction import CU_KA
+from xxlib.inputs.wavelengths import CU_KA
 
 DEMO = PROJECT / "data" / "demo"
 N_CRYSTALS, SHARD, CHUNK = 240, 40, 10
