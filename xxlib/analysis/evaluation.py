@@ -24,7 +24,7 @@ def evaluate(model, examples, split, config, device):
     rows = examples.rows[split]
     collected = {target.name: [] for target in examples.targets}
     for chunk in _chunks(rows[parallel.share(len(rows))]):
-        batch = make_batch(examples.dataset, chunk).to(device)
+        batch = make_batch(examples.dataset, chunk, device=device)
         with precision(config, device):
             output = model(batch.element_ids, batch.fractions, batch.tokens)
         for name in collected:
@@ -60,7 +60,7 @@ def evaluate_pretraining(model, examples, config, device):
     found = 0
     own_chunks = list(_chunks(np.arange(len(rows))))[parallel.rank() :: parallel.n_processes()]
     for chunk in own_chunks:
-        batch = make_batch(examples.dataset, rows[chunk]).to(device)
+        batch = make_batch(examples.dataset, rows[chunk], device=device)
         inputs = (batch.element_ids, batch.fractions, batch.tokens)
         if "contrastive" in config.objectives:
             with precision(config, device):

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from xxlib.inputs import patterns
 
+CPU = torch.device("cpu")
+GPU_MULTIPLE = 8  # of 1 + E on a GPU: aligned attention, and one compiled kernel for compositions of up to 7 elements
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -23,28 +26,43 @@ class Batch:
     def to(self, device):
         """The same batch on another device."""
         return Batch(
-            element_ids=self.element_ids.to(device, non_blocking=True),
-            fractions=self.fractions.to(device, non_blocking=True),
-            tokens=self.tokens.to(device, non_blocking=True),
-            targets={name: values.to(device, non_blocking=True) for name, values in self.targets.items()},
+            element_ids=send(self.element_ids, device),
+            fractions=send(self.fractions, device),
+            tokens=send(self.tokens, device),
+            targets={name: send(values, device) for name, values in self.targets.items()},
         )
 
 
-def make_batch(dataset, rows, targets=(), normalisers=None):
-    """Batch of some rows of a Dataset.
+def make_batch(dataset, rows, targets=(), normalisers=None, device=CPU):
+    """Batch of some rows of a Dataset, on a device.
 
+    A GPU is sent sticks, which are a tenth of the bytes, and renders the patterns; nothing here waits for it, so that
+    the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     """
-    element_ids, fractions = padded_compositions(dataset, rows)
+    element_ids, fractions = padded_compositions(dataset, rows, 1 if device.type == "cpu" else GPU_MULTIPLE)
+    return Batch(
+        element_ids=send(torch.from_numpy(element_ids), device),
+        fractions=send(torch.from_numpy(fractions), device),
+        tokens=make_tokens(dataset, rows, device),
+        targets={
+            name: send(values, device) for name, values in make_targets(dataset, rows, targets, normalisers).items()
+        },
+    )
+
+
+def make_tokens(dataset, rows, device=CPU):
+    """Tokens (B, L, P) of some rows of a Dataset, rendered on a device."""
     two_theta, offsets = dataset.take("two_theta", rows)
     intensity, _ = dataset.take("intensity", rows)
-    tokens = patterns.patchify(patterns.patterns(two_theta, intensity, offsets))
-    return Batch(
-        element_ids=torch.from_numpy(element_ids),
-        fractions=torch.from_numpy(fractions),
-        tokens=torch.from_numpy(tokens),
-        targets=make_targets(dataset, rows, targets, normalisers),
-    )
+    if device.type == "cpu":
+        return torch.from_numpy(patterns.patchify(patterns.patterns(two_theta, intensity, offsets)))
+    return patterns.patchify(render(*(send(torch.from_numpy(x), device) for x in (two_theta, intensity, offsets))))
+
+
+def send(tensor, device):
+    """A tensor of the CPU on a device, without waiting for the copy."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, shift=0.0):
@@ -54,8 +72,8 @@ def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, s
     """
     n_crystals, device = len(offsets) - 1, two_theta.device
     owner = torch.repeat_interleave(torch.arange(n_crystals, device=device), offsets.diff(), output_size=len(two_theta))
-    shift = torch.as_tensor(shift, dtype=torch.float64, device=device).expand(n_crystals)
-    position = (two_theta.double() + shift[owner] - patterns.START) / patterns.STEP  # (p,) in grid points
+    moved = shift.double()[owner] if isinstance(shift, Tensor) else shift
+    position = (two_theta.double() + moved - patterns.START) / patterns.STEP  # (p,) in grid points
     reach = math.ceil((patterns.VOIGT_REACH if mixing > 0 else patterns.REACH) * sigma / patterns.STEP)
     nearest = position.round()
     window = torch.arange(-reach, reach + 1, device=device)  # (W,)
@@ -86,12 +104,16 @@ def make_targets(dataset, rows, targets, normalisers):
     return labels
 
 
-def padded_compositions(dataset, rows):
-    """element_ids (B, E) int64 and fractions (B, E) float32, padded with 0 to the longest of these rows."""
+def padded_compositions(dataset, rows, multiple=1):
+    """element_ids (B, E) int64 and fractions (B, E) float32, padded with 0 to the longest of these rows.
+
+    multiple: what 1 + E, the CLS counted, is to be a multiple of.
+    """
     ids, offsets = dataset.take("element_ids", rows)
     values, _ = dataset.take("fractions", rows)
     lengths = np.diff(offsets)
-    filled = np.arange(lengths.max()) < lengths[:, None]
+    longest = -(-(1 + lengths.max()) // multiple) * multiple - 1
+    filled = np.arange(longest) < lengths[:, None]
     element_ids, fractions = np.zeros(filled.shape, np.int64), np.zeros(filled.shape, np.float32)
     element_ids[filled], fractions[filled] = ids, values
     return element_ids, fractions

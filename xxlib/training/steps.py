@@ -5,13 +5,10 @@ the batch) and works on its share of it, in micro-batches.  Losses divide by cou
 over its parts are its loss and its gradient.
 """
 
-import contextlib
-
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xxlib.datasets.batches import drawn_targets, make_batch, make_targets, training_rows
+from xxlib.datasets.batches import drawn_targets, make_batch, make_targets, send, training_rows
 from xxlib.inputs.patterns import N_TOKENS
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss, target_counts, target_losses
@@ -22,8 +19,7 @@ def step_gradients(model, examples, config, step, device):
     """Set the gradients of the batch of one step, and return its losses: name -> scalar, each of the whole batch."""
     rows = rows_of_step(examples, config, step)
     backward = _pretraining if config.objectives else _supervised
-    with attention_kernel(device):  # of the backward pass too, which computes layers again where they are checkpointed
-        losses = backward(model, examples, config, step, rows, device)
+    losses = backward(model, examples, config, step, rows, device)
     parallel.sum_over_processes(p.grad for p in model.parameters() if p.grad is not None)
     parallel.sum_over_processes(losses.values())
     return losses
@@ -41,12 +37,12 @@ def _supervised(model, examples, config, step, rows, device):
     counts = target_counts(make_targets(examples.dataset, rows, targets, normalisers), drawn)
     losses = {}
     for k, part in enumerate(_parts(len(rows), config.micro_batch)):
-        batch = make_batch(examples.dataset, rows[part], targets, normalisers).to(device)
+        batch = make_batch(examples.dataset, rows[part], targets, normalisers, device)
         _seed(config, step, k)
         with precision(config, device):
             output = model(batch.element_ids, batch.fractions, batch.tokens)
         predictions = {name: full(values) for name, values in output.predictions.items()}
-        own = None if drawn is None else drawn[part].to(device)
+        own = None if drawn is None else send(drawn[part], device)
         log_std = {name: full(values) for name, values in (output.log_std or {}).items()}
         pieces = target_losses(predictions, batch.targets, own, counts, log_std)
         sum(pieces.values()).backward()
@@ -62,7 +58,7 @@ def _pretraining(model, examples, config, step, rows, device):
     micro-batch needs no second pass.
     """
     parts = _parts(len(rows), config.micro_batch)
-    batches = [make_batch(examples.dataset, rows[part]).to(device) for part in parts]
+    batches = [make_batch(examples.dataset, rows[part], device=device) for part in parts]
     losses = {}
 
     def summaries(k):
@@ -88,7 +84,7 @@ def _pretraining(model, examples, config, step, rows, device):
         losses["mxm"] = 0
         for k, (part, batch) in enumerate(zip(parts, batches)):
             _seed(config, step, len(parts) + k)
-            own = masked[part].to(device)
+            own = send(masked[part], device)
             with precision(config, device):
                 output = model(batch.element_ids, batch.fractions, batch.tokens, own)
             piece = masked_xrd_loss(full(output.reconstructed), batch.tokens, own, scale)
@@ -117,17 +113,9 @@ def _seed(config, step, k):
     torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
-@contextlib.contextmanager
 def precision(config, device):
-    """The arithmetic of a model's forward pass."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"), attention_kernel(device):
-        yield
-
-
-def attention_kernel(device):
-    """How attention is computed, for as long as the context lasts."""
-    # Over 18 tokens the plain products are faster on a CPU than the fused attention kernel made for long sequences.
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
+    """The arithmetic of a model's forward pass, as a context."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def full(values):
