@@ -26,7 +26,7 @@ def embeddings(model, dataset, rows):
     model.eval()
     collected = {"fused": [], "composition": [], "xrd": []}
     for start in tqdm(range(0, len(rows), BATCH), desc="embeddings", unit="batch"):
-        batch = make_batch(dataset, rows[start : start + BATCH]).to(device)
+        batch = make_batch(dataset, rows[start : start + BATCH], device=device)
         output = model(batch.element_ids, batch.fractions, batch.tokens)
         for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
             if vectors is not None:

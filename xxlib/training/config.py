@@ -27,7 +27,8 @@ class RunConfig:
     name: str  # of the run folder
     preset: str  # which of PRESETS it started from
     dataset: str  # folder of the dataset, relative to the project's
-    targets: tuple[str, ...] = ("e_form",)  # two or more: each example of a step trains one, drawn uniformly
+    targets: tuple[str, ...] = ("e_form",)
+    one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
     objectives: tuple[str, ...] = ()  # of pretraining: "contrastive", "mxm" or both; then there are no targets
     hidden_rate: float = 0.05  # share of tokens that mxm hides
     hidden_span: int = 1  # contiguous tokens that are hidden together
