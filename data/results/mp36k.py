@@ -109,6 +109,7 @@ def write_tables():
         "table_3": paper.table_3(COMMITTED, parts["table_3"]),
         "table_4": paper.table_4(COMMITTED, unique.values()),
         "table_5": paper.table_5(COMMITTED, parts["table_5"]),
+        "transfer": paper.transfer(COMMITTED, parts["transfer"]),
         "search": tables.results_table(COMMITTED, search=True),
     }
     for part, metrics in (("figure_3", [tables.E_FORM]), ("hidden", [tables.E_FORM]), ("few_shot", [tables.BAND_GAP]),
@@ -150,7 +151,8 @@ def main():
         table = listed(list(configs.values()))
         print(table.to_string(index=False, na_rep="unknown"))
         left = table[table["state"] != "done"]
-        print(f"{len(left)} of {len(table)} to do, {left['minutes'].sum() / 60:.1f} h where the speed is known")
+        unknown = left["minutes"].isna().sum()
+        print(f"{len(left)} of {len(table)} to do: {left['minutes'].sum() / 60:.1f} h, and {unknown} of unknown speed")
         return
     if options.tables:
         write_tables()

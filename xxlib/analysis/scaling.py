@@ -5,9 +5,11 @@ distribution around the best ones, with as many degrees of freedom as points les
 parameter, of the curve, of a crossing) is taken from the same draws.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import least_squares
 from scipy.stats import multivariate_t
 
@@ -106,6 +108,21 @@ def crossing(first, second, largest=1e12):
     drawn = last_crossing(difference(first.draws) - difference(shuffled), before)
     ends = np.percentile(drawn, INTERVAL, method="nearest")  # no mean of a number and inf
     return float(np.exp(at)), *np.exp(ends).tolist()
+
+
+def crossings(fits):
+    """Where each two of several PowerLaws (name -> fit) are equal: a table with the ends of the 95 % interval.
+
+    A pair that does not cross has no number.
+    """
+    rows = []
+    for (one, first), (other, second) in itertools.combinations(fits.items(), 2):
+        try:
+            at = crossing(first, second)
+        except ValueError:
+            at = (np.nan,) * 3
+        rows.append({"lines": f"{one} and {other}", **dict(zip(("training crystals", "from", "to"), at))})
+    return pd.DataFrame(rows, columns=["lines", "training crystals", "from", "to"])
 
 
 def steps_to_reach(lines, metric, value, rising=False):
