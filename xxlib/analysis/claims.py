@@ -116,7 +116,7 @@ def _verdict(worse, better):
 
 
 def _open(claim, missing):
-    return f"{claim}: not finished, missing {', '.join(missing)}."
+    return f"{claim}: not finished, missing {'; '.join(missing)}."
 
 
 def main():
