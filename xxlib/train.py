@@ -316,7 +316,7 @@ def _finish(run):
 
 
 def keep_freed_memory():
-    """Have the C library keep what is freed for the next step: asked for anew, its memory costs a tenth of a step."""
+    """Have the C library keep what is freed for the next step; to ask for it anew costs 10 % of a small step."""
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the largest value that it takes

@@ -38,7 +38,7 @@ from xxlib.training.steps import rows_of_step
 
 PEAK = 989e12  # FLOP/s of NVIDIA's H100 and H200 (SXM), bf16, dense
 BATCH = {"cpu": {"paper": 32}, "cuda": {"small": 4096, "paper": 4096}}  # else the preset's own
-N_PATTERNS = 8192  # at most, that the plain form holds in memory
+N_PATTERNS = 4096  # at most, that the plain form holds in memory
 LONGEST_PRODUCT = {"cpu": 2048, "cuda": 8192}  # rows of the matrices whose product gives a peak
 
 
