@@ -231,8 +231,7 @@ def test_effects_resemble_what_conditioning_does_to_a_scan(crystals):
 
 def test_a_short_range_is_seen_as_at_prediction(crystals):
     """Cut by drawn ranges, or measured over them and conditioned: the same pattern, the same tokens outside."""
-    effects = Effects(start=LABORATORY.start, end=LABORATORY.end)
-    drawn = draw(effects, 150, 1)
+    drawn = draw(Effects(start=LABORATORY.start, end=LABORATORY.end), 150, 1)
     signals, masked = augmented(*crystals, drawn)
     whole, _ = augmented(*crystals, draw(Effects(), 150, 1))
     assert signals.max(1) == pytest.approx(100) and masked.any(1).mean() > 0.9
@@ -259,6 +258,11 @@ def test_a_range_with_nothing_to_see_is_not_measured():
     assert not masked.any() and signals[0].max() == pytest.approx(100)
 
 
+def test_some_scans_are_whole():
+    _, masked = seen(dataclasses.replace(always(start=20.0, end=50.0), cut=0.4), [30], n=1000)
+    assert masked.any(1).mean() == pytest.approx(0.4, abs=0.05)
+
+
 # ---------------------------------------------------------------- draws
 
 
@@ -279,7 +283,7 @@ def test_draws_fill_their_ranges_and_nothing_else():
     values = draw(LABORATORY, 20_000, 0).values
     for field in dataclasses.fields(Effects):
         drawn, chosen = values[field.name], getattr(LABORATORY, field.name)
-        if field.name == "ka2":
+        if field.name in ("ka2", "cut"):
             assert (drawn > 0).mean() == pytest.approx(chosen, abs=0.02)
             continue
         low, high = chosen

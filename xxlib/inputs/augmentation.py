@@ -55,6 +55,7 @@ class Effects:
     counts: tuple[float, float] | None = None  # (log) in the strongest point
     start: tuple[float, float] | None = None  # degree, where the measured range begins
     end: tuple[float, float] | None = None  # degree, and where it ends
+    cut: float = 1.0  # probability that the range is not all of 5-90
 
 
 LOGARITHMIC = ("texture", "size", "background", "counts")
@@ -82,6 +83,7 @@ EFFECTS = {
         counts=(500.0, 100_000.0),
         start=(5.0, 20.0),
         end=(50.0, 90.0),
+        cut=0.5,
     ),
 }
 
@@ -107,8 +109,8 @@ def draw(effects, n, seed):
     values = {}
     for field, share in zip(fields, random.random((len(fields), n))):
         chosen = getattr(effects, field.name)
-        if field.name == "ka2":
-            values["ka2"] = np.where(share < chosen, KA2_RATIO, 0.0)
+        if field.name in ("ka2", "cut"):
+            values[field.name] = np.where(share < chosen, 1.0, 0.0)
         elif chosen is None:
             values[field.name] = np.full(n, ABSENT.get(field.name, 0.0))
         elif field.name in LOGARITHMIC:
@@ -137,9 +139,9 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
         values["impurity"], values["texture"], np.asarray(hkl, np.float64), np.asarray(lattices, np.float64),
     )  # fmt: skip
     signals = patterns.patterns(*lines[:3], lines[3], mixing=lines[4])
-    start, end = values["start"].copy(), values["end"].copy()
+    start, end = (np.where(values["cut"], values[name], ABSENT[name]) for name in ("start", "end"))
     _measure(
-        signals, drawn.keys, values["ka2"], values["overlap"], values["residue"], values["background"] / 100,
+        signals, drawn.keys, values["ka2"] * KA2_RATIO, values["overlap"], values["residue"], values["background"] / 100,
         values["counts"], start, end,
     )  # fmt: skip
     return restrict(signals, start, end)
