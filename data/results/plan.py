@@ -28,7 +28,6 @@ FLOORS = ("e_form", "band_gap", "crystal_system")  # gradient boosting: no train
 
 # What answers for a measured scan: every target at once, from composition, pattern or both.
 PREDICTOR = {"targets": ("e_form", "band_gap", "crystal_system"), "one_target": False, "modality_dropout": 0.15}
-PREDICTOR |= {"n_steps": 10_000}  # a quarter more than FULL: patterns never repeat
 
 run = partial(variants.variant, "small")
 pretraining = partial(variants.pretraining, "small")
