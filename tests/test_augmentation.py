@@ -263,6 +263,15 @@ def test_some_scans_are_whole():
     assert masked.any(1).mean() == pytest.approx(0.4, abs=0.05)
 
 
+@pytest.mark.parametrize("angle", [4.5, 5.0, 5.3, 89.0, 89.5, 89.9, 89.98, 90.5])
+def test_a_line_at_the_end_of_the_grid_is_a_number(angle):
+    """K-alpha2 stands elsewhere than the mean wavelength, there beyond the grid."""
+    effects = Effects(ka2=1.0, instrument=(0.05, 0.2), counts=(500.0, 1000.0))
+    for seed in range(20):
+        signals, _ = augmented([angle, 40.0], [100.0, 10.0], [0, 2], draw(effects, 1, seed))
+        assert np.isfinite(signals).all() and signals.min() >= 0
+
+
 # ---------------------------------------------------------------- draws
 
 

@@ -15,10 +15,9 @@ from numba import njit
 
 from xxlib.inputs import patterns
 from xxlib.inputs.conditioning import restrict
-from xxlib.inputs.diffraction import CU_KA
 from xxlib.inputs.patterns import N_POINTS, START, STEP, TWO_THETA
-from xxlib.inputs.scans.scan import ANODES, KA2_RATIO
 from xxlib.inputs.texture import PREFERRED, equal_axes, march, metric_tensor
+from xxlib.inputs.wavelengths import ANODES, CU_KA, KA2_RATIO
 
 RADIUS = 200.0  # mm, of the goniometer: the displacement over it is what counts
 SCHERRER = 0.9  # shape factor, for widths at half maximum
@@ -141,8 +140,8 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
     signals = patterns.patterns(*lines[:3], lines[3], mixing=lines[4])
     start, end = (np.where(values["cut"], values[name], ABSENT[name]) for name in ("start", "end"))
     _measure(
-        signals, drawn.keys, values["ka2"] * KA2_RATIO, values["overlap"], values["residue"], values["background"] / 100,
-        values["counts"], start, end,
+        signals, drawn.keys, values["ka2"] * KA2_RATIO, values["overlap"], values["residue"],
+        values["background"] / 100, values["counts"], start, end,
     )  # fmt: skip
     return restrict(signals, start, end)
 
@@ -209,8 +208,9 @@ def _doublet():
     Each is the number of a point and how far it lies beyond that, in points.
     """
     sines = np.sin(np.radians(TWO_THETA / 2))
-    places = [(2 * np.degrees(np.arcsin(sines * CU_KA / line)) - START) / STEP for line in ANODES["Cu"]]
-    points = [np.clip(place.astype(np.int64), 0, N_POINTS - 2) for place in places]
+    places = [(2 * np.degrees(np.arcsin(sines * CU_KA / line)) - START) / STEP for line in ANODES["Cu"][:2]]
+    places = [np.clip(place, 0, N_POINTS - 1) for place in places]  # beyond the ends, what stands there
+    points = [np.minimum(place.astype(np.int64), N_POINTS - 2) for place in places]
     return np.stack([points[0], places[0] - points[0], points[1], places[1] - points[1]]).astype(np.float32)
 
 
