@@ -1,19 +1,24 @@
 """Latent space: which vectors, which components, which scores, which neighbours."""
 
+import dataclasses
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_datasets import folder  # noqa: F401, a fixture
 from test_models import TINY, WIDTHS
 
+from xxlib import PROJECT
 from xxlib.analysis import latent
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.models.config import ModelConfig
 from xxlib.models.xxact import build
+from xxlib.training import runs
+from xxlib.training.variants import variant
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,25 @@ def test_a_unimodal_model_has_no_vectors_of_what_it_does_not_read(dataset):
     model = build(ModelConfig(architecture="fcn", modalities=("xrd",)), WIDTHS)
     found = latent.embeddings(model, dataset, np.arange(2))
     assert set(found) == {"fused", "xrd"} and np.array_equal(found["fused"], found["xrd"])
+
+
+def test_a_finished_run_is_described_without_its_weights(tmp_path):
+    """What Table 5 and Figure 2 draw is that of the run's own model, on its own test."""
+    config = dataclasses.replace(variant("smoke", "bimodal", "multi"), model=TINY)
+    model = build(TINY, WIDTHS)
+    runs.save_model(tmp_path, model, {"config": dataclasses.asdict(config)})
+    latent.describe(tmp_path)
+    demo = Dataset(PROJECT / "data" / "demo")
+    rows = demo.indices("test")
+    vectors = latent.embeddings(model, demo, rows)["fused"]
+    points = pd.read_parquet(tmp_path / "latent.parquet")
+    assert list(points["id"]) == list(demo.column("id")[rows])
+    expected, shares = latent.principal_components(vectors)
+    assert np.allclose(points[["PC 1", "PC 2"]], expected, atol=1e-4)
+    assert points.attrs["variance"] == pytest.approx(shares.tolist())
+    scores = pd.read_csv(tmp_path / "silhouettes.csv", index_col=0)
+    wanted = latent.silhouettes(vectors, points["crystal_system"])
+    assert np.allclose(scores, wanted, atol=1e-4) and list(scores.index) == list(wanted.index)
 
 
 def clusters(n=20, spread=0.1, D=6):

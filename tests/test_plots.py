@@ -206,6 +206,20 @@ def test_learning_curves_tell_twelve_runs_apart():
     assert list(lines[0].get_xdata()) == [1]
 
 
+def test_a_run_keeps_its_colour_in_every_column():
+    both = {"scratch": ([1000, 2000], [2.0, 1.0]), "pretrained": ([1000, 2000], [np.nan, 0.5])}
+    columns = {"MAE (eV)": both, "accuracy (%)": {"pretrained": ([1000], [50.0])}}
+    figure = plots.learning_columns(columns)
+    left, right = figure.axes
+    colours = {line.get_label(): line.get_color() for line in left.get_lines()}
+    assert right.get_lines()[0].get_color() == colours["pretrained"] != colours["scratch"]
+    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
+    assert list(left.get_lines()[1].get_xdata()) == [2], "a moment without evaluation is no point"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["scratch", "pretrained"]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.learning_columns({"MAE (eV)": {}})
+
+
 def test_latent_panels_colour_each_crystal_by_its_system():
     figure = plots.latent({str(k): (TWO, THREE_SYSTEMS, None) for k in range(6)})
     figure.draw_without_rendering()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xxlib.analysis.scaling import crossing, power_law, speed_up, steps_to_reach
+from xxlib.analysis.scaling import crossing, crossings, power_law, speed_up, steps_to_reach, value_at
 
 SIZES = np.repeat([500, 1000, 2000, 4000, 8000, 16000], 3)
 
@@ -60,6 +60,15 @@ def test_lines_that_need_not_cross_have_an_open_interval():
         crossing(power_law(SIZES, points(5000, 0.5)), power_law(SIZES, points(500, 0.5)))
 
 
+def test_every_pair_of_lines_has_its_crossing_or_none():
+    fits = {"a": power_law(SIZES, points(20000, 0.6)), "b": power_law(SIZES, points(2000, 0.4)),
+            "c": power_law(SIZES, points(200, 0.4))}  # fmt: skip
+    table = crossings(fits).set_index("lines")["training crystals"]
+    assert table["a and b"] == pytest.approx(10**5, rel=1e-3) and table["a and c"] == pytest.approx(10**10, rel=1e-3)
+    assert np.isnan(table["b and c"]), "parallel lines"
+    assert len(crossings({})) == 0
+
+
 @pytest.mark.parametrize(
     ("n", "errors", "floor", "words"),
     [
@@ -92,6 +101,13 @@ def test_steps_to_reach_a_value():
     assert steps_to_reach(growing, "accuracy", 0.3, rising=True) == pytest.approx(125)
     with pytest.raises(ValueError, match="no line has 'val/rmse'"):
         steps_to_reach(FALLING, "val/rmse", 1)
+
+
+def test_a_value_after_a_share_of_training():
+    assert value_at(FALLING, "val/mae", 0.5) == pytest.approx(0.6)
+    assert value_at(FALLING, "val/mae", 0.375) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="after 5% of training"):
+        value_at(FALLING, "val/mae", 0.05)
 
 
 def test_speed_up_is_the_ratio_of_steps_to_the_quarter_of_scratch():

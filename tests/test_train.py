@@ -286,6 +286,8 @@ def test_unlabelled_crystals_join_without_what_is_judged(dataset, tmp_path):
     added = both.rows["train"][len(alone.rows["train"]) :]
     assert set(both.dataset.column("id")[added]) == {"u-12", "u-20"}
     assert np.array_equal(both.rows["val"], alone.rows["val"])
+    free = examples_of(config(dataset, unlabelled=str(tmp_path / "more"), n_train=0, **PRETRAINING))
+    assert np.array_equal(free.rows["train"], added), "unlabelled crystals alone"
     batch = make_batch(both.dataset, added)
     assert batch.element_ids.tolist() == [[12, 16], [16, 20]]
 

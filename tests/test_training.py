@@ -247,6 +247,7 @@ def test_presets_survive_json(tmp_path):
         ({"left_out": "oxides"}, "choose from None, chalcogenides"),
         ({"frozen": True}, "`initial`"),
         ({"unlabelled": "data/demo"}, "only join pretraining"),
+        ({"n_train": 0}, "n_train 0 must be positive"),
         ({"hidden_rate": 0}, "hidden_rate"),
         ({"hidden_span": 18}, "hidden_span"),
         ({"micro_batch": 0}, "micro_batch"),

@@ -366,7 +366,7 @@ def learning_columns(columns, title=""):
     """
     columns = {quantity: _evaluated(curves) for quantity, curves in columns.items()}
     names = list(dict.fromkeys(name for curves in columns.values() for name in curves))
-    figure, axes = _subplots(1, len(columns), size=(3.7 * len(columns), 3.6))
+    figure, axes = _subplots(1, len(columns), size=(3.8 * len(columns), 4))
     for ax, (quantity, curves) in zip(axes[0], columns.items()):
         for name, (samples, values) in curves.items():
             k = names.index(name)
@@ -474,7 +474,7 @@ def scaling(panels, quantity, title=""):
         if fit is not None:
             grid = np.geomspace(min(n) / 1.3, max(n) * 1.3, 100)
             low, high = fit.interval("b")
-            label = f"{name}\n$\\propto N^{{-{fit.b:.2f}}}$ ({low:.2f} to {high:.2f})"
+            label = f"{name}\n$\\propto N^{{{-fit.b:.2f}}}$ ({-high:.2f} to {-low:.2f})"
             if fit.c > 0:
                 label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
             ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5)
