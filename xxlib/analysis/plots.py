@@ -522,6 +522,8 @@ def severity(table, quantity, title=""):
                 ax.fill_between(values, points["low (%)"], points["high (%)"], color=colour, alpha=0.15, linewidth=0)
         if values.min() > 0 and values.max() / values.min() >= 10:
             ax.set_xscale("log")
+            ax.set_xticks(values, [f"{value:,g}" for value in values], fontsize=8)
+            ax.minorticks_off()
         if values[0] > values[-1]:
             ax.invert_xaxis()  # to the right it gets worse
         ax.set(xlabel=effect)
