@@ -348,6 +348,19 @@ def hardware(device, n_threads):
     return f"{name} CPU, " + (f"{n} processes of " if n > 1 else "") + f"{n_threads} threads"
 
 
+@contextlib.contextmanager
+def _claimed(folder):
+    """The run folder as this training's own inside the block; as its supervisor's where launch has started it."""
+    from xxlib.training import processes  # psutil, which training itself does without
+
+    claims = int(os.environ.get("RANK", 0)) == 0 and folder.is_dir() and not processes.owned_by_ancestor(folder)
+    try:
+        with processes.claim(folder) if claims else contextlib.nullcontext():
+            yield
+    except processes.AlreadyRunning as error:
+        sys.exit(f"train: {error}")
+
+
 @record  # in a file that torchrun names, the traceback of a process that fails
 def _recorded(path):
     return train(RunConfig.load(path), path.parent)
@@ -358,7 +371,8 @@ def main(arguments=None):
     parser.add_argument("run", type=Path, help="run.json; everything is written beside it")
     path = parser.parse_args(arguments).run
     try:
-        result = _recorded(path)
+        with _claimed(path.parent):
+            result = _recorded(path)
     except (ConfigError, DatasetError, runs.CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"train: {error}")
     except Stopped as message:

@@ -52,9 +52,10 @@ class Attention(nn.Module):
         if memory is None:
             q, k, v = self._heads(self.qkv(x), 3)  # (B, H, T, D / H) each
         else:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            (q,) = self._heads(F.linear(x, weight[:D], bias[:D]), 1)  # (B, H, T, D / H)
-            k, v = self._heads(F.linear(memory, weight[D:], bias[D:]), 2)  # (B, H, S, D / H) each
+            # Split and not sliced: the gradient of a slice is written into zeros of the whole.
+            (q_weight, kv_weight), (q_bias, kv_bias) = (z.split((D, 2 * D)) for z in (self.qkv.weight, self.qkv.bias))
+            (q,) = self._heads(F.linear(x, q_weight, q_bias), 1)  # (B, H, T, D / H)
+            k, v = self._heads(F.linear(memory, kv_weight, kv_bias), 2)  # (B, H, S, D / H) each
         mask = None if pad is None else ~pad[:, None, None]  # (B, 1, 1, S)
         attend = plain_attention if x.device.type == "cpu" else F.scaled_dot_product_attention
         attended = attend(q, k, v, mask)  # (B, H, T, D / H)
