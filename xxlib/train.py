@@ -31,7 +31,7 @@ from xxlib import PROJECT
 from xxlib.analysis.evaluation import evaluate, evaluate_pretraining, predictions_table
 from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
-from xxlib.models.layers import recompute_layers
+from xxlib.models.layers import compile_layers, recompute_layers
 from xxlib.models.xxact import build, count_parameters, encoder_names
 from xxlib.training import parallel, runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
@@ -107,6 +107,8 @@ def _prepare(config, folder, device):
     if config.frozen:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("heads."))
+    if config.compile:
+        compile_layers(model)
     if config.checkpointing:
         recompute_layers(model)
     model.to(device)

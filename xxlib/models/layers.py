@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+COMPILED_SHAPES = 64  # of one layer, until torch gives up: batch, elements, CLS alone or all rows, gradient or none
+
 
 class Dropout(nn.Module):
     """Zero each element with probability p and scale the others by 1 / (1 - p).
@@ -135,3 +137,15 @@ def recompute_layers(model):
     for module in model.modules():
         if isinstance(module, EncoderLayer | DecoderLayer):
             module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def compile_layers(model):
+    """Let torch.compile fuse what every layer of a model does between its matrix products.
+
+    For each shape apart, so that results do not depend on the shapes that came before: a resumed run stays bitwise the
+    same.  Parameters and names stay as they are; before recompute_layers, where both are wanted.
+    """
+    torch._dynamo.config.recompile_limit = COMPILED_SHAPES
+    for module in model.modules():
+        if isinstance(module, EncoderLayer | DecoderLayer):
+            module.forward = torch.compile(module.forward, dynamic=False)

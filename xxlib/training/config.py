@@ -44,6 +44,7 @@ class RunConfig:
     n_threads: int = 2  # of each process on a CPU; a resumed run is bitwise equal only with the same number
     micro_batch: int | None = None  # most samples a process holds at once; less memory, the same gradient
     checkpointing: bool = False  # of activations: layers are computed again in the backward pass, for less memory
+    compile: bool = False  # layers by torch.compile: minutes to begin with, then less memory traffic
     evaluate_test: bool = True  # False while choosing: a search never sees `test`
     model: ModelConfig
 
