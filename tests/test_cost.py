@@ -1,6 +1,9 @@
 """What a training step costs, against counts by hand; and the benchmark that measures it."""
 
 import dataclasses
+import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -47,7 +50,9 @@ def test_operations_are_those_counted_by_hand():
 
 def test_the_committed_counts_are_those_of_the_presets():
     """GFLOP per sample in data/results/throughput.csv, of both modalities and four elements."""
-    table = pd.read_csv(PROJECT / "data" / "results" / "throughput.csv").dropna(subset="GFLOP per sample")
+    table = pd.read_csv(PROJECT / "data" / "results" / "throughput.csv")
+    table = table[table["modalities"] == "composition + xrd"]
+    assert set(table["preset"]) == {"small", "paper"}
     for preset, gflop in zip(table["preset"], table["GFLOP per sample"]):
         assert gflop == pytest.approx(forward_and_backward(PRESETS[preset].model, 4) / 1e9, rel=5e-3)
 
@@ -58,3 +63,18 @@ def test_bytes_fall_with_precision_and_with_the_share_of_the_weights():
     _, half = step_cost(dataclasses.replace(config, precision="bf16"))
     _, alone = step_cost(dataclasses.replace(config, batch_size=1))
     assert L * P * 4 < half < bytes_ < alone
+
+
+def test_the_benchmark_ends_with_what_was_asked_of_it(tmp_path):
+    """As a process, on the embedded dataset."""
+    script = PROJECT / "tests" / "benchmarks" / "train_step.py"
+    arguments = ["--preset", "smoke", "--batch-size", "16", "--micro-batch", "8", "--checkpointing", "--turns", "1"]
+    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["device"].endswith("2 threads") and said["precision"] == {"smoke": "fp32"}
+    for name in ("samples_per_s", "mfu", "ratio_plain", "pipeline_samples_per_s", "peak_memory_mb"):
+        assert said[name]["smoke"] > 0, name
+    assert said["gflop_per_sample"]["smoke"] == pytest.approx(
+        forward_and_backward(PRESETS["smoke"].model, 4) / 1e9, abs=1e-4
+    )

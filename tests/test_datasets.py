@@ -3,12 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from xxlib.datasets import batches, splits
 from xxlib.datasets.sources import Source, parsed, refused
-from xxlib.datasets.store import Dataset, DatasetError
+from xxlib.datasets.store import Dataset, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.inputs import patterns
 from xxlib.inputs.crystals import Crystal
@@ -113,6 +114,27 @@ def test_a_flipped_bit_in_a_shard_is_noticed(folder, tmp_path):
         Dataset(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "value"), [("two_theta", np.nan), ("intensity", np.inf), ("fractions", np.nan)])
+def test_a_number_that_is_none_is_named_and_not_learned_from(folder, tmp_path, name, value):
+    copy = copied(folder, tmp_path)
+    path = copy / "shard-00000.arrow"
+    table = pa.ipc.open_file(path).read_all()
+    lists = table.column(name).to_pylist()
+    lists[7][1] = value
+    column = table.schema.get_field_index(name)
+    table = table.set_column(column, table.schema.field(name), pa.array(lists, table.schema.field(name).type))
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table.combine_chunks())
+    meta = json.loads((copy / "dataset.json").read_text())
+    meta["shards"][0]["sha256"] = sha256(path)
+    (copy / "dataset.json").write_text(json.dumps(meta))
+    dataset = Dataset(copy)
+    crystal = dataset.column("id")[7]
+    with pytest.raises(DatasetError, match=f"{name} of crystal {crystal} is not finite"):
+        batches.make_batch(dataset, np.array([2, 7, 5]))
+    assert batches.make_batch(dataset, np.array([2, 5])).tokens.isfinite().all()
+
+
 def test_an_unfinished_or_missing_folder_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"dataset\.json is missing"):
         Dataset(tmp_path)
@@ -172,6 +194,18 @@ def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
     assert torch.allclose(batch.fractions.sum(1), torch.ones(3))
     assert batch.targets["e_form"][0] == (-4 + 5) / 2 and torch.isnan(batch.targets["e_form"][1])
     assert batch.targets["crystal_system"].tolist() == [6, 6, 6]
+
+
+def test_a_gpu_renders_the_same_batch_from_sticks(folder, monkeypatch):
+    """All but the transfer, which is left out here; its compositions are padded so that 1 + E is a multiple of 8."""
+    monkeypatch.setattr(batches, "send", lambda tensor, device: tensor)
+    rows, targets = np.array([4, 3, 11]), [TARGETS["crystal_system"]]
+    here = batches.make_batch(Dataset(folder), rows, targets)
+    there = batches.make_batch(Dataset(folder), rows, targets, device=torch.device("cuda"))
+    assert (there.tokens - here.tokens).abs().max() < 1e-3 and there.tokens.dtype == torch.float32
+    assert there.element_ids.shape == there.fractions.shape == (3, 7)
+    assert torch.equal(there.element_ids[:, :2], here.element_ids) and not there.element_ids[:, 2:].any()
+    assert torch.equal(there.targets["crystal_system"], here.targets["crystal_system"])
 
 
 def test_compositions_are_padded_with_nothing(tmp_path):

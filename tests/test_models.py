@@ -11,7 +11,7 @@ from xxlib.models import encoders
 from xxlib.models.config import ModelConfig
 from xxlib.models.encoders import CompositionEncoder, XRDEncoder, fraction_encodings
 from xxlib.models.fusion import CrossAttentionFusion
-from xxlib.models.layers import DecoderLayer, Dropout, EncoderLayer
+from xxlib.models.layers import DecoderLayer, Dropout, EncoderLayer, plain_attention
 from xxlib.models.xxact import build, count_parameters
 
 TINY = ModelConfig(
@@ -85,6 +85,15 @@ def test_decoder_layer_is_torchs_with_the_same_weights():
     x, memory = torch.randn(2, 5, 16), torch.randn(2, 4, 16)
     pad = torch.tensor([[False] * 4, [False, False, True, True]])
     assert torch.allclose(ours(x, memory, pad), theirs(x, memory, memory_key_padding_mask=pad), atol=1e-6)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_attention_on_a_cpu_is_torchs(padded):
+    """A GPU takes torch's own kernel: both must say the same."""
+    q, k, v = torch.randn(2, 3, 5, 8), torch.randn(2, 3, 4, 8), torch.randn(2, 3, 4, 8)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])[:, None, None] if padded else None
+    expected = nn.functional.scaled_dot_product_attention(q, k, v, mask)
+    assert torch.allclose(plain_attention(q, k, v, mask), expected, atol=1e-6)
 
 
 def test_fraction_encodings_are_crabnets():

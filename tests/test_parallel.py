@@ -1,6 +1,7 @@
 """A batch divided over processes and micro-batches: the same loss, the same gradient."""
 
 import os
+import resource
 import socket
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from test_train import config, rock_salt_dataset
 
+from xxlib.models.layers import recompute_layers
 from xxlib.models.xxact import build
 from xxlib.training import parallel, steps
 from xxlib.training.examples import examples_of
@@ -129,6 +131,31 @@ def test_the_second_pass_repeats_the_dropout_of_the_first(dataset):
     for (name, one), (_, two) in zip(models[0].named_parameters(), models[1].named_parameters()):
         if two.grad is not None:
             assert torch.allclose(one.grad, two.grad, rtol=1e-4, atol=1e-6), name
+
+
+def peaks(dataset, found):
+    """Megabytes that the memory of a process grew to in three steps, one after the other."""
+    torch.set_num_threads(1)
+    sizes = []
+    for batch_size, micro_batch in ((32, 32), (2048, 32), (2048, None)):
+        run = config(dataset, batch_size=batch_size, micro_batch=micro_batch, checkpointing=True, targets=("e_form",))
+        examples = examples_of(run)
+        model = build(run.model, {"e_form": 1}).train()
+        recompute_layers(model)
+        steps.step_gradients(model, examples, run, 0, CPU)
+        sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    found.put(sizes)
+
+
+def test_memory_grows_with_the_micro_batch_and_not_with_the_batch(dataset):
+    """So the paper's batch of 32,768 fits wherever one micro-batch does."""
+    spawned = torch.multiprocessing.get_context("spawn")
+    found = spawned.Queue()
+    process = spawned.Process(target=peaks, args=(dataset, found))
+    process.start()
+    one, many, whole = found.get(timeout=300)
+    process.join()
+    assert many - one < 20 < 100 < whole - many
 
 
 def test_dropout_differs_between_processes_and_steps(monkeypatch, dataset):

@@ -19,11 +19,12 @@ import torch
 from safetensors.torch import load_file
 from test_train import config, rock_salt_dataset, run_folder
 
-from xxlib import train
+from xxlib import launch, train
 from xxlib.datasets.batches import make_batch
 from xxlib.training import divergence, runs
 from xxlib.training.divergence import first_bad_step
 from xxlib.training.examples import examples_of
+from xxlib.training.processes import AlreadyRunning, owner
 from xxlib.training.steps import rows_of_step
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a clean process each, without importing torch each time
@@ -191,19 +192,37 @@ def test_checkpoints_come_between_evaluations_too(dataset, tmp_path):
     assert 0 < state["step"] < 250 and state["best"] is None
 
 
-def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(dataset, whole, tmp_path):
-    folder = run_folder(tmp_path, config(dataset, **TRAINED_AS))
+def test_a_run_started_without_launch_is_known_and_can_be_stopped(dataset, tmp_path, monkeypatch):
+    """By the pid of the process itself; a second one, however it is started, is refused."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    folder = run_folder(tmp_path, config(dataset, n_steps=5000))
     processes = begin(folder)
+    wait_for(lambda: len(runs.metrics(folder)) >= 1, processes)
+    assert runs.list()["state"].tolist() == ["running"] and owner(folder).pid == processes[0].pid
+    with pytest.raises(AlreadyRunning, match="tiny runs already"):
+        launch.train(config(dataset, n_steps=5000))
+    with pytest.raises(SystemExit, match="train: tiny runs already"):
+        train.main([str(folder / "run.json")])
+    launch.stop("tiny")
+    codes, said = end(processes, folder)
+    assert codes == [train.STOPPED] and "start it again to go on" in said[0]
+    assert runs.list()["state"].tolist() == ["stopped"] and not (folder / "pid").exists()
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(dataset, whole, tmp_path, n_processes):
+    folder = run_folder(tmp_path, config(dataset, **TRAINED_AS))
+    processes = begin(folder, n_processes)
     wait_for(lambda: len(runs.metrics(folder)) >= 6, processes)
     os.kill(processes[0].pid, signal.SIGTERM)
     end(processes, folder)
     before = (folder / "state.pt").read_bytes()
-    codes, said = end(processes := begin(folder, file_size=len(before) // 2), folder)
-    assert codes == [1]
+    codes, said = end(begin(folder, n_processes, file_size=len(before) // 2), folder)
+    assert codes[0] == 1 and 0 not in codes
     assert said[0].startswith(f"train: cannot write {folder / 'state.pt'} (File too large)") and "make room" in said[0]
     assert (folder / "state.pt").read_bytes() == before and not list(folder.glob("*.tmp"))
-    assert end(begin(folder), folder)[0] == [0]
-    assert_same_outcome(folder, whole[1])
+    assert end(begin(folder, n_processes), folder)[0] == [0] * n_processes
+    assert_same_outcome(folder, whole[n_processes])
 
 
 # ---------------------------------------------------------------- damaged and foreign files

@@ -31,7 +31,7 @@ from xxlib import PROJECT
 from xxlib.analysis.evaluation import evaluate_pretraining, evaluate_views, predictions_table, views
 from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
-from xxlib.models.layers import recompute_layers
+from xxlib.models.layers import compile_layers, recompute_layers
 from xxlib.models.xxact import build, count_parameters, encoder_names
 from xxlib.training import parallel, runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
@@ -108,6 +108,8 @@ def _prepare(config, folder, device):
     if config.frozen:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("heads."))
+    if config.compile:
+        compile_layers(model)
     if config.checkpointing:
         recompute_layers(model)
     model.to(device)
@@ -352,6 +354,19 @@ def hardware(device, n_threads):
     return f"{name} CPU, " + (f"{n} processes of " if n > 1 else "") + f"{n_threads} threads"
 
 
+@contextlib.contextmanager
+def _claimed(folder):
+    """The run folder as this training's own inside the block; as its supervisor's where launch has started it."""
+    from xxlib.training import processes  # psutil, which training itself does without
+
+    claims = int(os.environ.get("RANK", 0)) == 0 and folder.is_dir() and not processes.owned_by_ancestor(folder)
+    try:
+        with processes.claim(folder) if claims else contextlib.nullcontext():
+            yield
+    except processes.AlreadyRunning as error:
+        sys.exit(f"train: {error}")
+
+
 @record  # in a file that torchrun names, the traceback of a process that fails
 def _recorded(path):
     return train(RunConfig.load(path), path.parent)
@@ -362,7 +377,8 @@ def main(arguments=None):
     parser.add_argument("run", type=Path, help="run.json; everything is written beside it")
     path = parser.parse_args(arguments).run
     try:
-        result = _recorded(path)
+        with _claimed(path.parent):
+            result = _recorded(path)
     except (ConfigError, DatasetError, runs.CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"train: {error}")
     except Stopped as message:

@@ -38,7 +38,7 @@ from xxlib.training.steps import rows_of_step
 
 PEAK = 989e12  # FLOP/s of NVIDIA's H100 and H200 (SXM), bf16, dense
 BATCH = {"cpu": {"paper": 32}, "cuda": {"small": 4096, "paper": 4096}}  # else the preset's own
-N_PATTERNS = 4096  # at most, that the plain form holds in memory
+N_PATTERNS = {"cpu": 4096, "cuda": 32768}  # at most, that the plain form holds in memory
 LONGEST_PRODUCT = {"cpu": 2048, "cuda": 8192}  # rows of the matrices whose product gives a peak
 
 
@@ -84,8 +84,8 @@ class Plain(nn.Module):
 class Crystals(torch.utils.data.Dataset):
     """Compositions, patterns and labels, ready in memory."""
 
-    def __init__(self, examples):
-        rows = examples.rows["train"][:N_PATTERNS]
+    def __init__(self, examples, n):
+        rows = examples.rows["train"][:n]
         batches = [make_batch(examples.dataset, [row], examples.targets, examples.normalisers) for row in rows]
         self.items = [(b.element_ids[0], b.fractions[0], b.tokens.flatten(), b.targets["e_form"][0]) for b in batches]
 
@@ -107,8 +107,9 @@ def collate(items):
 def plain_steps(run):
     """Endless: each next() is one training step of the plain form."""
     config, cuda = run.config, run.device.type == "cuda"
+    crystals = Crystals(run.examples, N_PATTERNS[run.device.type])
     loader = torch.utils.data.DataLoader(
-        Crystals(run.examples), min(config.batch_size, N_PATTERNS), shuffle=True, drop_last=True, collate_fn=collate,
+        crystals, min(config.batch_size, len(crystals)), shuffle=True, drop_last=True, collate_fn=collate,
         num_workers=8 if cuda else config.n_threads, pin_memory=cuda, persistent_workers=True,
     )  # fmt: skip
     model = Plain(config.model).to(run.device).train()
@@ -144,11 +145,8 @@ def _wait(device):
 
 def peak_flops(device, precision):
     """(FLOP/s, where from) of a device."""
-    if (
-        device.type == "cuda"
-        and precision == "bf16"
-        and ("H100" in (name := torch.cuda.get_device_name()) or "H200" in name)
-    ):
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    if precision == "bf16" and ("H100" in name or "H200" in name):
         return PEAK, "989 TFLOP/s, NVIDIA's bf16 dense"
     n = LONGEST_PRODUCT[device.type]
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
@@ -219,6 +217,7 @@ def measure(config, device, turns, with_plain):
         "batch_size": config.batch_size,
         "micro_batch": config.micro_batch,
         "checkpointing": config.checkpointing,
+        "compile": config.compile,
         "gflop_per_sample": round(flops / 1e9, 4),
         "mb_per_sample": round(moved / 1e6, 2),
         "peak_tflops": round(peak / 1e12, 3),
@@ -240,6 +239,7 @@ def main():
     parser.add_argument("--batch-size", type=int, help="default: 4096 on a GPU; on a CPU the preset's, 32 for paper")
     parser.add_argument("--micro-batch", type=int)
     parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--no-plain", action="store_true")
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
@@ -252,6 +252,7 @@ def main():
             batch_size=options.batch_size or BATCH[device.type].get(preset, base.batch_size),
             micro_batch=options.micro_batch,
             checkpointing=options.checkpointing,
+            compile=options.compile,
             precision=options.precision or ("bf16" if device.type == "cuda" else "fp32"),
         )
         torch.set_num_threads(config.n_threads)

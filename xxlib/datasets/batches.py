@@ -106,7 +106,7 @@ def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, s
     reach = math.ceil((patterns.VOIGT_REACH if mixing > 0 else patterns.REACH) * sigma / patterns.STEP)
     nearest = position.round()
     window = torch.arange(-reach, reach + 1, device=device)  # (W,)
-    u = (window - (position - nearest)[:, None]).float() * (patterns.STEP / sigma)  # (p, W)
+    u = (window - (position - nearest).float()[:, None]) * (patterns.STEP / sigma)  # (p, W)
     profile = (1 - mixing) * torch.exp(-u * u / 2)
     if mixing > 0:
         lorentzian = 1 / (1 + u * u / patterns.CURVATURE) - patterns.TAIL

@@ -134,13 +134,22 @@ class Dataset:
     def take(self, name, rows):
         """A list column for some rows, laid end to end, as (values, offsets (k + 1,)).
 
-        Raises DatasetError for h, k, l and lattice where the dataset was prepared without them.
+        Raises DatasetError for h, k, l and lattice where the dataset was prepared without them, and for a value that is
+        not finite, with the id of its crystal.
         """
         if name not in self._ragged[0]:
             raise DatasetError(f"{self.folder} has no column {name}: prepare it with --hkl")
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
         pieces = [self._ragged[s][name][row - self.first_rows[s]] for s, row in zip(shards, rows)]
-        return np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
+        values, offsets = np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
+        finite = np.isfinite(values)
+        if not finite.all():
+            k = np.searchsorted(offsets, finite.argmin(), side="right") - 1
+            crystal = self.shards[shards[k]].column("id")[int(rows[k] - self.first_rows[shards[k]])]
+            raise DatasetError(
+                f"{self.folder}: {name} of crystal {crystal} is not finite; make the dataset again without it"
+            )
+        return values, offsets
 
 
 def joined(first, second):

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+COMPILED_SHAPES = 64  # of one layer, until torch gives up: batch, elements, CLS alone or all rows, gradient or none
+
 
 class Dropout(nn.Module):
     """Zero each element with probability p and scale the others by 1 / (1 - p).
@@ -52,9 +54,10 @@ class Attention(nn.Module):
         if memory is None:
             q, k, v = self._heads(self.qkv(x), 3)  # (B, H, T, D / H) each
         else:
-            weight, bias = self.qkv.weight, self.qkv.bias
-            (q,) = self._heads(F.linear(x, weight[:D], bias[:D]), 1)  # (B, H, T, D / H)
-            k, v = self._heads(F.linear(memory, weight[D:], bias[D:]), 2)  # (B, H, S, D / H) each
+            # Split and not sliced: the gradient of a slice is written into zeros of the whole.
+            (q_weight, kv_weight), (q_bias, kv_bias) = (z.split((D, 2 * D)) for z in (self.qkv.weight, self.qkv.bias))
+            (q,) = self._heads(F.linear(x, q_weight, q_bias), 1)  # (B, H, T, D / H)
+            k, v = self._heads(F.linear(memory, kv_weight, kv_bias), 2)  # (B, H, S, D / H) each
         mask = None if pad is None else ~pad[:, None, None]  # (B, 1, 1, S)
         attend = plain_attention if x.device.type == "cpu" else F.scaled_dot_product_attention
         attended = attend(q, k, v, mask)  # (B, H, T, D / H)
@@ -134,3 +137,15 @@ def recompute_layers(model):
     for module in model.modules():
         if isinstance(module, EncoderLayer | DecoderLayer):
             module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
+
+
+def compile_layers(model):
+    """Let torch.compile fuse what every layer of a model does between its matrix products.
+
+    For each shape apart, so that results do not depend on the shapes that came before: a resumed run stays bitwise the
+    same.  Parameters and names stay as they are; before recompute_layers, where both are wanted.
+    """
+    torch._dynamo.config.recompile_limit = COMPILED_SHAPES
+    for module in model.modules():
+        if isinstance(module, EncoderLayer | DecoderLayer):
+            module.forward = torch.compile(module.forward, dynamic=False)

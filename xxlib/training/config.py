@@ -48,6 +48,7 @@ class RunConfig:
     checkpointing: bool = False  # of activations: layers are computed again in the backward pass, for less memory
     augmentation: str | None = None  # or the name of Effects: patterns as under those of xxlib.inputs.augmentation
     modality_dropout: float = 0.0  # probability that an example lacks its composition, and that it lacks its pattern
+    compile: bool = False  # layers by torch.compile: minutes to begin with, then less memory traffic
     evaluate_test: bool = True  # False while choosing: a search never sees `test`
     model: ModelConfig
 

@@ -50,6 +50,12 @@ def owner(folder):
     return known if known.lives() else None
 
 
+def owned_by_ancestor(folder):
+    """Whether the owner of a run folder is what started this process, directly or not."""
+    known = owner(folder)
+    return known is not None and known.pid in [parent.pid for parent in psutil.Process().parents()]
+
+
 @contextlib.contextmanager
 def claim(folder):
     """Own a run folder inside the block; raises AlreadyRunning where another process does."""

@@ -162,9 +162,8 @@ def results(folder):
 def list():
     """Table of the runs in data/runs, finished or not, in the order of their last line of metrics.
 
-    progress is in %, hours are those of training; state is running, finished, failed (failure.txt says why) or stopped:
-    what torchrun or Slurm started without `launch` counts as stopped until it has finished.  The val/... are those of
-    the evaluation that was best so far; hardware is known of finished runs.
+    progress is in %, hours are those of training; state is running, finished, failed (failure.txt says why) or stopped.
+    The val/... are those of the evaluation that was best so far; hardware is known of finished runs.
     """
     import pandas as pd
 
