@@ -82,10 +82,9 @@ EFFECTS = {
         counts=(500.0, 100_000.0),
         start=(5.0, 20.0),
         end=(50.0, 90.0),
+        cut=0.5,
     ),
 }
-# As most instruments are used: half of the scans cover all of 5-90 degree.
-EFFECTS["laboratory, half of it whole"] = dataclasses.replace(EFFECTS["laboratory"], cut=0.5)
 
 
 @dataclass(frozen=True, eq=False)
