@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import dataclasses
 import signal
 from pathlib import Path
 
@@ -19,3 +20,27 @@ def shared_data():
     if not (SHARED / "mp36k" / "crystals.parquet").is_file():
         pytest.skip(f"the shared data are not at {SHARED}")
     return SHARED.resolve()
+
+
+@pytest.fixture(scope="session")
+def answering_run(tmp_path_factory):
+    """Folder of a finished run on the embedded dataset: a small model after a few steps."""
+    from xxlib.train import train
+    from xxlib.training.config import PRESETS
+
+    folder = tmp_path_factory.mktemp("answering")
+    targets = ("e_form", "crystal_system")
+    config = dataclasses.replace(PRESETS["smoke"], name="answering", targets=targets, n_steps=60, n_threads=1)
+    config.save(folder / "run.json")
+    train(config, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(answering_run, tmp_path_factory):
+    """Folder of a released checkpoint: the run above."""
+    from xxlib.release import release
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "demo"
+    release([answering_run], folder, n_known=300)
+    return folder
