@@ -16,11 +16,10 @@ import torch
 
 from xxlib import PROJECT
 from xxlib.analysis.calibration import LEVEL
-from xxlib.analysis.inference import Ensemble, without
+from xxlib.analysis.inference import Ensemble, batch_of, without
 from xxlib.analysis.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.analysis.trust import name_of, read_trust
 from xxlib.datasets.archives import unpack
-from xxlib.datasets.batches import Batch
 from xxlib.datasets.downloads import DownloadError, cache, fetch
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.datasets.targets import TARGETS
@@ -155,7 +154,7 @@ class Predictor:
     def _answer(self, sample):
         modalities = sample.modalities
         self._check(sample)
-        said = self.ensemble(*without(_batch(sample), modalities))
+        said = self.ensemble(*without(batch_of(sample), modalities))
         trust = self.trust[modalities]
         half = trust.half_widths(said)
         values = {}
@@ -201,7 +200,7 @@ class Predictor:
                 "the interval and the probabilities may not hold."
             )
         if self.contradiction and len(sample.modalities) == 2:
-            batch = _batch(sample)
+            batch = batch_of(sample)
             alone = [self.ensemble(*without(batch, (modality,))) for modality in ("composition", "xrd")]
             (score,) = self.contradiction.score(signs_of_disagreement(*alone, said, distance))
             if score > self.contradiction.threshold:
@@ -239,14 +238,6 @@ class Predictor:
         for name in ("e_form", "band_gap"):
             columns[f"{name} ({TARGETS[name].unit})"] = self.known.labels[name][rows]
         return pd.DataFrame(columns).dropna(axis="columns", how="all")
-
-
-def _batch(sample):
-    """A Batch of one sample."""
-    element_ids = torch.from_numpy(sample.element_ids.astype(np.int64))[None]
-    fractions = torch.from_numpy(sample.fractions)[None]
-    tokens = torch.from_numpy(patterns.patchify(sample.pattern))[None]
-    return Batch(element_ids=element_ids, fractions=fractions, tokens=tokens, targets={})
 
 
 def _symbol(z):

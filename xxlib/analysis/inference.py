@@ -8,8 +8,9 @@ import torch
 from scipy.special import logsumexp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xxlib.datasets.batches import make_batch
+from xxlib.datasets.batches import Batch, make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.inputs.patterns import patchify
 from xxlib.models.xxact import build
 from xxlib.training import runs
 from xxlib.training.config import from_dict
@@ -106,6 +107,16 @@ class Ensemble:
                 batch = replace(batch, tokens=make_batch(dataset, pattern_rows[part]).tokens)
             pieces.append(self(*without(batch, modalities)))
         return Answers.joined(pieces)
+
+
+def batch_of(sample):
+    """A Batch of one Sample."""
+    return Batch(
+        element_ids=torch.from_numpy(sample.element_ids.astype(np.int64))[None],
+        fractions=torch.from_numpy(sample.fractions)[None],
+        tokens=torch.from_numpy(patchify(sample.pattern))[None],
+        targets={},
+    )
 
 
 def without(batch, modalities):
