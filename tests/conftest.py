@@ -25,22 +25,26 @@ def shared_data():
 @pytest.fixture(scope="session")
 def answering_run(tmp_path_factory):
     """Folder of a finished run on the embedded dataset: a small model after a few steps."""
-    from xxlib.train import train
-    from xxlib.training.config import PRESETS
-
-    folder = tmp_path_factory.mktemp("answering")
     targets = ("e_form", "crystal_system")
-    config = dataclasses.replace(PRESETS["smoke"], name="answering", targets=targets, n_steps=60, n_threads=1)
-    config.save(folder / "run.json")
-    train(config, folder)
-    return folder
+    return _trained(tmp_path_factory.mktemp("answering"), targets=targets, n_steps=60)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(answering_run, tmp_path_factory):
-    """Folder of a released checkpoint: the run above."""
+    """Folder of a released checkpoint: the run above, and one that was pretrained to reconstruct hidden tokens."""
     from xxlib.release import release
 
+    reconstructing = _trained(tmp_path_factory.mktemp("reconstructing"), targets=(), objectives=("mxm",), n_steps=10)
     folder = tmp_path_factory.mktemp("checkpoints") / "demo"
-    release([answering_run], folder, n_known=300)
+    release([answering_run], folder, reconstructing=reconstructing, n_known=300)
+    return folder
+
+
+def _trained(folder, **changes):
+    from xxlib.train import train
+    from xxlib.training.config import PRESETS
+
+    config = dataclasses.replace(PRESETS["smoke"], name=folder.name, n_threads=1, **changes)
+    config.save(folder / "run.json")
+    train(config, folder)
     return folder

@@ -108,6 +108,8 @@ class Predictor:
             )
         self.name = folder.name
         self.ensemble = Ensemble.load(sorted(folder.glob("model*.safetensors")))
+        guessing = folder / "reconstructing.safetensors"
+        self.reconstructing = Ensemble.load([guessing]).models[0] if guessing.is_file() else None
         self.trust, self.contradiction, self.elements = read_trust(folder)
         self.known = Dataset(folder / "known")
 

@@ -3,6 +3,7 @@
 Several runs, of different seeds, become one ensemble.  What is written:
 
 model.safetensors   half precision; model-2.safetensors, ... of further members; *.sha256 beside each
+reconstructing.safetensors   a model pretrained by mxm, to look at, where one is given
 calibration.json    intervals, temperatures, thresholds, fitted on `val`
 known.safetensors   vectors of KNOWN training crystals, and known/, these crystals as a dataset
 metrics.json        measured on `test`
@@ -34,18 +35,22 @@ KNOWN = 3000  # training crystals that a checkpoint carries: what is known, and 
 LEAST_LINE = 1.0  # intensity (0-100) of the weakest line of these that is kept
 
 
-def release(folders, folder, *, n_known=KNOWN):
+def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
     """Turn finished runs into a checkpoint folder; returns metrics.json as a dict.
 
+    reconstructing: folder of a run that was pretrained by mxm.
     Raises CheckpointError, ConfigError or DatasetError where a run is not finished or its dataset is not there.
     """
     folders, folder = [Path(path) for path in folders], Path(folder)
-    for path in folders:
+    for path in [*folders, *([reconstructing] if reconstructing else [])]:
         if not runs.results(path):
             raise runs.CheckpointError(f"{path} has not finished (no results.json): train it to its end first")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [_halved(path, folder, k) for k, path in enumerate(folders)]
-    ensemble = Ensemble.load(paths)  # what is judged is what is stored
+    names = ["model.safetensors", *(f"model-{k}.safetensors" for k in range(2, len(folders) + 1))]
+    paths = [_halved(path, folder / name) for path, name in zip(folders, names)]
+    if reconstructing:
+        paths.append(_halved(reconstructing, folder / "reconstructing.safetensors"))
+    ensemble = Ensemble.load(paths[: len(folders)])  # what is judged is what is stored
     examples = examples_of(ensemble.config)
     dataset, rows = examples.dataset, examples.rows
     chosen = np.sort(np.random.default_rng(0).choice(rows["train"], min(n_known, len(rows["train"])), replace=False))
@@ -79,10 +84,9 @@ def release(folders, folder, *, n_known=KNOWN):
     return metrics
 
 
-def _halved(run, folder, k):
+def _halved(run, path):
     """The weights of a run in half precision, as a file of the checkpoint folder."""
     tensors, about = runs.load_model(run)
-    path = folder / ("model.safetensors" if k == 0 else f"model-{k + 1}.safetensors")
     halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     runs.write_checked(path, save(halved, metadata={name: json.dumps(value) for name, value in about.items()}))
     return path
@@ -138,10 +142,11 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.release", description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders; several are averaged")
     parser.add_argument("folder", type=Path, help="of the checkpoint, data/checkpoints/<name>")
+    parser.add_argument("--reconstructing", type=Path, metavar="RUN", help="a run pretrained by mxm, to look at")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:
-        metrics = release(options.runs, options.folder)
+        metrics = release(options.runs, options.folder, reconstructing=options.reconstructing)
     except (runs.CheckpointError, ConfigError, DatasetError, OSError) as error:
         sys.exit(f"release: {error}")
     size = sum(path.stat().st_size for path in options.folder.rglob("*") if path.is_file())

@@ -33,15 +33,17 @@ def see_prediction(predictor, prediction, labels=None):
     return views.prediction(values, probabilities, sets, LEVEL, truth, _title(prediction))
 
 
-def see_reconstruction(model, prediction, hidden=()):
-    """Figure of the pattern with its tokens, and of what `model`, pretrained by mxm, makes of the hidden ones.
+def see_reconstruction(predictor, prediction, hidden=()):
+    """Figure of the pattern with its tokens, and of what the model pretrained by mxm makes of the hidden ones.
 
     hidden: numbers of tokens, from 1.
     """
     sample = prediction.sample
     marked = np.isin(np.arange(1, N_TOKENS + 1), list(hidden))
     unseen = marked | sample.masked
-    reconstructed = explain.reconstruct(model, batch_of(sample), unseen) if marked.any() else sample.pattern
+    reconstructed = (
+        explain.reconstruct(predictor.reconstructing, batch_of(sample), unseen) if marked.any() else sample.pattern
+    )
     return views.reconstruction(sample.pattern, reconstructed, marked, sample.masked, _title(prediction))
 
 
@@ -77,10 +79,10 @@ def see_neighbours(predictor, prediction):
     return views.neighbours(pattern, known, names, _title(prediction))
 
 
-def explore(predictor, dataset, rows, reconstructing):
+def explore(predictor, dataset, rows):
     """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in five ways.
 
-    dataset, rows: crystals to choose from.  reconstructing: a model pretrained by mxm.
+    dataset, rows: crystals to choose from.
     """
     import ipywidgets
 
@@ -113,7 +115,7 @@ def explore(predictor, dataset, rows, reconstructing):
             prediction = predictor.answer([sample])[0]
             figure = {
                 "answer": lambda: see_prediction(predictor, prediction, given["labels"]),
-                "tokens": lambda: see_reconstruction(reconstructing, prediction, hidden.value),
+                "tokens": lambda: see_reconstruction(predictor, prediction, hidden.value),
                 "attention": lambda: see_attention(predictor, prediction),
                 "attribution": lambda: see_attribution(predictor, prediction, target.value),
                 "known materials": lambda: see_neighbours(predictor, prediction),

@@ -16,7 +16,10 @@ def reconstruct(model, batch, hidden):
     Raises ValueError where the model was not pretrained to reconstruct.
     """
     if getattr(model, "masked_xrd", None) is None:
-        raise ValueError("this model was not trained to reconstruct hidden tokens: pretrain one with the objective mxm")
+        raise ValueError(
+            "there is no model here that was trained to reconstruct hidden tokens: pretrain one (objectives=('mxm',)) "
+            "and release it with --reconstructing"
+        )
     masked = torch.as_tensor(np.asarray(hidden))[None]
     return unpatchify(model(batch.element_ids, batch.fractions, batch.tokens, masked).reconstructed[0].numpy())
 
