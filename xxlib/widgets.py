@@ -3,6 +3,7 @@
 import html
 import io
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,6 @@ from xxlib.inputs.patterns import N_TOKENS, unpatchify
 from xxlib.inputs.samples import read_sample
 from xxlib.inputs.scans import read_scan
 from xxlib.inputs.scans.scan import ANODES
-
-IN_THE_FILE = "as in the file"
 
 
 def see_prediction(predictor, prediction, labels=None):
@@ -92,14 +91,15 @@ def explore(predictor, dataset, rows):
     crystal = ipywidgets.Dropdown(options=crystals, value=int(rows[0]), description="crystal", **options)
     upload = ipywidgets.FileUpload(description="upload a scan", layout={"width": "330px"})
     formula = ipywidgets.Text(description="formula", continuous_update=False, **options)
-    anode = ipywidgets.Dropdown(options=[IN_THE_FILE, *ANODES], description="anode", **options)
+    anodes = [("as in the file", None), *((name, name) for name in ANODES)]
+    anode = ipywidgets.Dropdown(options=anodes, description="anode", **options)
     names = ["answer", "tokens", "attention", "attribution", "known materials"]
     view = ipywidgets.ToggleButtons(options=names, style={"button_width": "130px"})
     tokens = range(1, N_TOKENS + 1)
     hidden = ipywidgets.SelectMultiple(options=tokens, description="hide tokens", rows=6, **options)
     target = ipywidgets.Dropdown(options=predictor.ensemble.config.targets, description="attributed", **options)
     picture, said = ipywidgets.Image(format="png"), ipywidgets.HTML()
-    given = {"pattern": None, "labels": None, "shown": None}
+    given = {"pattern": None, "name": "", "labels": None, "shown": None}
 
     def show(_=None):
         chosen = (formula.value, id(given["pattern"]), anode.value, view.value, hidden.value, target.value)
@@ -107,11 +107,8 @@ def explore(predictor, dataset, rows):
             return
         given["shown"] = chosen
         try:
-            sample = read_sample(
-                formula.value.strip() or None,
-                given["pattern"],
-                anode=None if anode.value == IN_THE_FILE else anode.value,
-            )
+            sample = read_sample(formula.value.strip() or None, given["pattern"], anode=anode.value)
+            sample = replace(sample, name=given["name"])
             prediction = predictor.answer([sample])[0]
             figure = {
                 "answer": lambda: see_prediction(predictor, prediction, given["labels"]),
@@ -121,7 +118,7 @@ def explore(predictor, dataset, rows):
                 "known materials": lambda: see_neighbours(predictor, prediction),
             }[view.value]()
         except ValueError as error:
-            picture.value, said.value = b"", f"<b>{html.escape(str(error))}</b>"
+            refuse(error)
             return
         picture.value, said.value = _png(figure), f"<pre>{html.escape(str(prediction))}</pre>"
 
@@ -130,6 +127,7 @@ def explore(predictor, dataset, rows):
         if row is None:
             return
         given["pattern"] = unpatchify(make_batch(dataset, [row]).tokens.numpy())[0]
+        given["name"] = ids[list(rows).index(row)]
         given["labels"] = {name: dataset.labels[name][row] for name in predictor.ensemble.config.targets}
         formula.value = str(dataset.column("formula")[row])
         show()
@@ -140,12 +138,16 @@ def explore(predictor, dataset, rows):
                 path = Path(folder) / Path(file["name"]).name
                 path.write_bytes(file["content"])
                 try:
-                    given["pattern"], given["labels"] = read_scan(path), None
+                    given["pattern"] = read_scan(path)
                 except ValueError as error:
-                    picture.value, said.value = b"", f"<b>{html.escape(str(error))}</b>"
+                    refuse(error)
                     return
-        crystal.value = None
-        show()
+            given["name"], given["labels"] = path.name, None
+            crystal.value, formula.value = None, ""  # not that of the crystal before
+            show()
+
+    def refuse(error):
+        picture.value, said.value = b"", f"<b>{html.escape(str(error))}</b>"
 
     crystal.observe(choose, "value")
     upload.observe(receive, "value")
