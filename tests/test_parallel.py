@@ -24,6 +24,7 @@ CASES = {
     "missing labels": ({"targets": ("e_form",)}, 13, None),
     "missing labels, uneven micro-batches": ({"targets": ("e_form",)}, 13, 3),
     "drawn targets": (TARGETS, 32, 5),
+    "measured patterns": (TARGETS | {"augmentation": "laboratory", "modality_dropout": 0.2}, 13, 3),
 }
 BOUNDS = {torch.float64: (1e-10, 1e-8), torch.float32: (1e-6, 1e-5)}  # of the loss, of the gradient
 
@@ -40,7 +41,7 @@ def gradients(dataset, name, dtype, divided):
     examples = examples_of(run)
     torch.manual_seed(0)
     widths = {target.name: target.width for target in examples.targets}
-    model = build(run.model, widths, run.objectives).to(dtype).train()
+    model = build(run.model, widths, run.objectives, run.partial).to(dtype).train()
     losses = steps.step_gradients(model, examples, run, 3, CPU)
     return losses, {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
 

@@ -234,7 +234,7 @@ def test_fine_tuning_starts_from_the_encoders_and_a_new_head(dataset, pretrained
     after = run.model.state_dict()
     shared = [name for name in after if not name.startswith("heads.")]
     assert shared and all((after[name] == before[name]).all() for name in shared)
-    assert set(before) - set(after) == {"logit_scale", "masked_xrd.mask", "masked_xrd.reconstruct.weight",
+    assert set(before) - set(after) == {"logit_scale", "mask", "masked_xrd.reconstruct.weight",
                                         "masked_xrd.reconstruct.bias"}  # fmt: skip
     scratch = train._prepare(config(dataset), pretrained, CPU)
     assert sum(len(group["params"]) for group in run.optimizer.param_groups) == len(list(run.model.parameters()))

@@ -27,7 +27,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from tqdm import tqdm
 
 from xxlib import PROJECT
-from xxlib.analysis.evaluation import evaluate, evaluate_pretraining, predictions_table
+from xxlib.analysis.evaluation import evaluate_pretraining, evaluate_views, predictions_table, views
 from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
 from xxlib.models.layers import recompute_layers
@@ -95,7 +95,8 @@ def _prepare(config, folder, device):
     if min(map(len, examples.rows.values())) < parallel.n_processes():
         raise DatasetError(f"{examples.dataset.folder} has a split with fewer crystals than there are processes")
     torch.manual_seed(config.seed)
-    model = build(config.model, {target.name: target.width for target in examples.targets}, config.objectives)
+    widths = {target.name: target.width for target in examples.targets}
+    model = build(config.model, widths, config.objectives, config.partial)
     if config.model.element_vectors == "mat2vec":
         model.composition_encoder.set_element_vectors(mat2vec())
     parameters = count_parameters(model)
@@ -135,6 +136,8 @@ def _start_from(model, config):
                 f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is {here!r}"
             )
     state, names = model.state_dict(), encoder_names(model)
+    if not config.frozen and "mask" not in tensors:  # it starts anew; a frozen one could not
+        names = [name for name in names if name != "mask"]
     missing = [name for name in names if name not in tensors]
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
@@ -243,9 +246,9 @@ def _line(run, samples_per_s):
 def _evaluate_val(run):
     if run.config.objectives:
         values = evaluate_pretraining(run.model, run.examples, run.config, run.device)
-    else:
-        values, _ = evaluate(run.model, run.examples, "val", run.config, run.device)
-    return {f"val/{name}": value for name, value in values.items()}
+        return {f"val/{name}": value for name, value in values.items()}
+    whole = [view for view in views(run.config) if view.absent is None]  # the others are judged at the end
+    return evaluate_views(run.model, run.examples, "val", whole, run.config, run.device)[0]
 
 
 def _write_line(run, line):
@@ -280,6 +283,7 @@ def _finish(run):
         "objectives": list(config.objectives),
         **{name: getattr(config, name) for name in ("hidden_rate", "hidden_span", "unlabelled")},
         **{name: getattr(config, name) for name in ("initial", "frozen", "left_out", "n_train")},
+        **{name: getattr(config, name) for name in ("augmentation", "modality_dropout")},
         "parameters": run.parameters,
         "samples": config.n_steps * config.batch_size,
         "best_step": run.best["step"],
@@ -294,8 +298,8 @@ def _finish(run):
         runs.load_weights(run.model, tensors, folder / "model.safetensors")
         tables = []
         for split in ("val", "test") if config.evaluate_test else ("val",):
-            values, predicted = evaluate(run.model, examples, split, config, run.device)
-            result |= {f"{split}/{name}": value for name, value in values.items()}
+            values, predicted = evaluate_views(run.model, examples, split, views(config), config, run.device)
+            result |= values
             tables.append(predictions_table(examples, split, predicted))
     if parallel.rank() == 0:
         if not config.objectives:

@@ -1,11 +1,15 @@
 """How good a model is on crystals that it does not train on."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import torch
 
 from xxlib.analysis.metrics import classification_metrics, regression_metrics
 from xxlib.datasets.batches import make_batch
+from xxlib.inputs.augmentation import EFFECTS, draw
+from xxlib.models.config import MODALITIES
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss
 from xxlib.training.masking import hidden_tokens
@@ -14,19 +18,61 @@ from xxlib.training.steps import full, precision
 EVALUATION_BATCH = 512  # also the number of candidates among which a composition finds its pattern
 
 
+class View(NamedTuple):
+    """How a split is shown to a model."""
+
+    augmentation: str | None = None  # name of the Effects that its patterns are measured under; None: ideal ones
+    absent: str | None = None  # the modality that is not given
+
+    @property
+    def words(self):
+        """What is added to the name of the split: "val" is the ideal whole, "val laboratory, pattern alone" another."""
+        alone = {None: None, "xrd": "composition alone", "composition": "pattern alone"}[self.absent]
+        return ", ".join(filter(None, (self.augmentation, alone)))
+
+
+def views(config):
+    """The Views in which a run is judged: ideal patterns first, then under its effects, then one modality alone."""
+    found = [View(augmentation) for augmentation in dict.fromkeys((None, config.augmentation))]
+    if config.modality_dropout:
+        found += [View(absent="xrd"), *(view._replace(absent="composition") for view in found)]
+    return found
+
+
+def evaluate_views(model, examples, split, views, config, device):
+    """Metrics of a split in several views, as a flat dict "<split> <words of the view>/<name>", and the predictions of
+    the first.
+
+    "<split>/error" is that under the effects of the run's augmentation, where it has one.
+    """
+    values, predictions = {}, {}
+    for view in views:
+        metrics, predictions[view] = evaluate(model, examples, split, config, device, *view)
+        error = metrics.pop("error")
+        if view == View(config.augmentation):
+            values[f"{split}/error"] = error
+        values |= {f"{split} {view.words}".strip() + f"/{name}": value for name, value in metrics.items()}
+    return values, predictions[views[0]]
+
+
 @torch.no_grad()
-def evaluate(model, examples, split, config, device):
+def evaluate(model, examples, split, config, device, augmentation=None, absent=None):
     """Metrics of a split as a flat dict, and the predictions: name -> (n,) in the target's unit, or (n, K).
 
     `error`, on which the epoch is chosen, is the mean over targets of MAE / standard deviation or 1 - accuracy.
+    augmentation, absent: of a View.  The effects drawn for the crystals of a split are the same in each evaluation of
+    every run.
     """
     model.eval()
     rows = examples.rows[split]
+    drawn = draw(EFFECTS[augmentation], len(rows), 0) if augmentation else None
     collected = {target.name: [] for target in examples.targets}
-    for chunk in _chunks(rows[parallel.share(len(rows))]):
-        batch = make_batch(examples.dataset, chunk).to(device)
+    for chunk in _chunks(np.arange(len(rows))[parallel.share(len(rows))]):
+        batch = make_batch(examples.dataset, rows[chunk], drawn=None if drawn is None else drawn[chunk]).to(device)
+        if absent:
+            batch = batch.without(torch.tensor([[absent == modality for modality in MODALITIES]] * len(chunk)))
         with precision(config, device):
-            output = model(batch.element_ids, batch.fractions, batch.tokens)
+            output = model(*batch.inputs)
         for name in collected:
             collected[name].append(output.predictions[name].float().cpu())
     values, predicted, errors = {}, {}, []

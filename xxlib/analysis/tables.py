@@ -13,7 +13,7 @@ SEARCH = "search-"  # how the names begin of runs that only chose a learning rat
 WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
 # What sets a run apart from one from scratch on all training crystals, with the value there.
-APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all"}
+APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "augmentation": "", "modality_dropout": 0.0}
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"

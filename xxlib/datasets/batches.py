@@ -2,23 +2,48 @@
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xxlib.inputs import patterns
+from xxlib.inputs.augmentation import augmented, draw
+
+# Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
+EFFECTS_STREAM, ABSENT_STREAM = (0, 1), (0, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some crystals, as the models take them."""
+    """Some crystals, as the models take them.
+
+    A composition that is not given is all padding, a pattern that is not given all masked: without().
+    """
 
     element_ids: Tensor  # (B, E) int64, atomic number, 0 = padding
     fractions: Tensor  # (B, E) float32, sums to 1 over E
     tokens: Tensor  # (B, L, P) float32, intensity 0-100
     targets: dict[str, Tensor]  # name -> (B,): normalised float32, NaN = no label; or class int64, -1 = no label
+    masked: Tensor | None = None  # (B, L) bool, True = nothing of this token was measured; None: all are known
+
+    @property
+    def inputs(self):
+        """What a model's forward takes."""
+        inputs = (self.element_ids, self.fractions, self.tokens)
+        return inputs if self.masked is None else (*inputs, self.masked)
+
+    def without(self, absent):
+        """The same batch where `absent` (B, 2) bool, composition and xrd, says what is not given."""
+        composition, xrd = absent.to(self.tokens.device).T[..., None]  # (B, 1) each
+        masked = torch.zeros_like(self.tokens[..., 0], dtype=torch.bool) if self.masked is None else self.masked
+        return replace(
+            self,
+            element_ids=self.element_ids.masked_fill(composition, 0),
+            fractions=self.fractions.masked_fill(composition, 0),
+            masked=masked | xrd,
+        )
 
     def to(self, device):
         """The same batch on another device."""
@@ -27,24 +52,39 @@ class Batch:
             fractions=self.fractions.to(device, non_blocking=True),
             tokens=self.tokens.to(device, non_blocking=True),
             targets={name: values.to(device, non_blocking=True) for name, values in self.targets.items()},
+            masked=None if self.masked is None else self.masked.to(device, non_blocking=True),
         )
 
 
-def make_batch(dataset, rows, targets=(), normalisers=None):
+def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None):
     """Batch of some rows of a Dataset.
 
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
+    drawn: effects drawn for these crystals (xxlib.inputs.augmentation); the ideal patterns where None.
     """
     element_ids, fractions = padded_compositions(dataset, rows)
-    two_theta, offsets = dataset.take("two_theta", rows)
-    intensity, _ = dataset.take("intensity", rows)
-    tokens = patterns.patchify(patterns.patterns(two_theta, intensity, offsets))
+    tokens, masked = make_tokens(dataset, rows, drawn)
     return Batch(
         element_ids=torch.from_numpy(element_ids),
         fractions=torch.from_numpy(fractions),
         tokens=torch.from_numpy(tokens),
         targets=make_targets(dataset, rows, targets, normalisers),
+        masked=None if masked is None else torch.from_numpy(masked),
     )
+
+
+def make_tokens(dataset, rows, drawn=None):
+    """Tokens (B, L, P) of some rows, and which of them (B, L) were not measured under drawn effects, or None."""
+    two_theta, offsets = dataset.take("two_theta", rows)
+    intensity, _ = dataset.take("intensity", rows)
+    if drawn is None:
+        return patterns.patchify(patterns.patterns(two_theta, intensity, offsets)), None
+    hkl = lattices = None
+    if dataset.has_hkl:
+        hkl = np.stack([dataset.take(index, rows)[0] for index in "hkl"], axis=1)
+        lattices = dataset.take("lattice", rows)[0].reshape(-1, 6)
+    signals, masked = augmented(two_theta, intensity, offsets, drawn, hkl, lattices)
+    return patterns.patchify(signals), masked
 
 
 def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, shift=0.0):
@@ -119,3 +159,14 @@ def _order(n, epoch, seed):
 def drawn_targets(n_targets, step, batch_size, seed):
     """Index (B,) of the target each example of a step is trained on, uniform; a function of its arguments alone."""
     return torch.from_numpy(np.random.default_rng((seed, step, n_targets)).integers(n_targets, size=batch_size))
+
+
+def drawn_absent(rate, step, batch_size, seed):
+    """What is not given (B, 2) of the examples of a step, composition and xrd: each at this rate, never both."""
+    share = np.random.default_rng((seed, step, *ABSENT_STREAM)).random(batch_size)
+    return torch.from_numpy(np.stack([share < rate, share >= 1 - rate], axis=1))
+
+
+def drawn_effects(effects, step, batch_size, seed):
+    """The Effects drawn for the examples of a step; a function of its arguments alone."""
+    return draw(effects, batch_size, (seed, step, *EFFECTS_STREAM))

@@ -119,6 +119,11 @@ class Dataset:
         """Rows (k,) of one split; `splits` (n,) replaces the stored split names, as splits.by_random makes them."""
         return np.flatnonzero((self.column("split") if splits is None else splits) == split)
 
+    @property
+    def has_hkl(self):
+        """Whether reflections and cells are stored: columns h, k, l and lattice."""
+        return "h" in self._ragged[0]
+
     @cached_property
     def _ragged(self):
         return [

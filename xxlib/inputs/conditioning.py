@@ -104,7 +104,7 @@ def condition(
             "nothing stands above the background between 5 and 90 degree (Cu Kα). Was the right scan taken?"
         )
     pattern, _ = restrict(np.maximum(net, 0).astype(np.float32), *covered)
-    outside = ~patchify(np.isfinite(resampled)).any(-1)
+    outside = tokens_outside(np.isfinite(resampled))
     return Conditioned(
         pattern=pattern, covered=covered, tokens_outside=outside, wavelength=taken, two_theta=two_theta,
         intensity=intensity, unit=unit, resampled=resampled, background=below, warnings=tuple(warnings),
@@ -112,17 +112,23 @@ def condition(
 
 
 def restrict(patterns, start, end):
-    """Patterns (..., 4250) seen from `start` to `end` degree only, and which tokens (17,) lie wholly outside.
+    """Patterns (..., 4250) seen from `start` to `end` degree only, and which tokens lie wholly outside.
 
+    start, end: of all patterns, then the tokens are (17,); or (...) of each, then they are (..., 17), True = outside.
     Points outside are zero, the maximum of what is left is 100; a token that is partly outside is kept.
     Raises ValueError where a pattern has no intensity inside.
     """
-    inside = (start - 1e-6 <= TWO_THETA) & (end + 1e-6 >= TWO_THETA)
+    inside = (np.asarray(start)[..., None] - 1e-6 <= TWO_THETA) & (np.asarray(end)[..., None] + 1e-6 >= TWO_THETA)
     seen = np.where(inside, patterns, patterns.dtype.type(0))
     heights = seen.max(-1, keepdims=True)
     if not (heights > 0).all():
-        raise ValueError(f"a pattern has no intensity between {start:g} and {end:g} degree")
-    return seen * (100 / heights), ~patchify(inside).any(-1)
+        raise ValueError(f"a pattern has no intensity between {np.min(start):g} and {np.max(end):g} degree")
+    return seen * (100 / heights), tokens_outside(inside)
+
+
+def tokens_outside(measured):
+    """Which tokens (..., 17) have none of the points of the grid that were measured (..., 4250): True = none."""
+    return ~patchify(measured).any(-1)
 
 
 def to_cu(two_theta, intensity, wavelength):

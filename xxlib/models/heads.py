@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,16 +33,11 @@ class TargetHeads(nn.ModuleDict):
 
 
 class MaskedXRDHead(nn.Module):
-    """Masked XRD modelling: [MASK], which stands where a token is hidden, and the reconstruction of tokens."""
+    """Masked XRD modelling: the reconstruction of tokens."""
 
     def __init__(self, d_fused):
         super().__init__()
-        self.mask = nn.Parameter(torch.randn(POINTS_PER_TOKEN))  # intensity 0-100, as a token
         self.reconstruct = nn.Linear(d_fused, POINTS_PER_TOKEN)
-
-    def hide(self, tokens, masked):
-        """tokens (B, L, P) with [MASK] where masked (B, L) is True."""
-        return torch.where(masked[..., None], self.mask, tokens)
 
     def forward(self, x):
         """x: (B, L, D) -> tokens (B, L, P), intensity 0-100 and never below 0."""

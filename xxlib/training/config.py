@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
+from xxlib.inputs.augmentation import EFFECTS
 from xxlib.inputs.patterns import N_TOKENS
 from xxlib.models.config import ModelConfig
 
@@ -44,6 +45,8 @@ class RunConfig:
     n_threads: int = 2  # of each process on a CPU; a resumed run is bitwise equal only with the same number
     micro_batch: int | None = None  # most samples a process holds at once; less memory, the same gradient
     checkpointing: bool = False  # of activations: layers are computed again in the backward pass, for less memory
+    augmentation: str | None = None  # or the name of Effects: patterns as under those of xxlib.inputs.augmentation
+    modality_dropout: float = 0.0  # probability that an example lacks its composition, and that it lacks its pattern
     evaluate_test: bool = True  # False while choosing: a search never sees `test`
     model: ModelConfig
 
@@ -54,6 +57,7 @@ class RunConfig:
         if bool(self.targets) == bool(self.objectives):
             raise ConfigError("a run has either targets or, to pretrain, objectives and `targets` empty")
         choices = {"split": SPLIT_KINDS, "precision": PRECISIONS, "left_out": (None, *FAMILIES)}
+        choices["augmentation"] = (None, *EFFECTS)
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise ConfigError(f"{field} {getattr(self, field)!r}: choose from {', '.join(map(str, known))}")
@@ -68,10 +72,23 @@ class RunConfig:
                 raise ConfigError(f"{objective} needs the modalities {' and '.join(OBJECTIVES[objective])}")
         if self.objectives and self.model.architecture != "xxact":
             raise ConfigError(f"the architecture {self.model.architecture} has no pretraining: leave objectives out")
+        if not 0 <= self.modality_dropout <= 0.5:
+            raise ConfigError(f"modality_dropout {self.modality_dropout} must be between 0 and 0.5, for each modality")
+        if self.modality_dropout and len(self.model.modalities) < 2:
+            raise ConfigError("modality_dropout needs a model of both modalities")
+        if self.augmentation and "xrd" not in self.model.modalities:
+            raise ConfigError("augmentation is of patterns: the model reads none")
+        if self.partial and (self.objectives or self.model.architecture != "xxact"):
+            raise ConfigError("augmentation and modality_dropout are for training XxaCT-NN on targets alone")
         if self.unlabelled and not self.objectives:
             raise ConfigError("unlabelled crystals can only join pretraining: give objectives, or leave them out")
         if self.frozen and (self.initial is None or self.objectives):
             raise ConfigError("frozen encoders need an `initial` run to come from and targets to train heads for")
+
+    @property
+    def partial(self):
+        """Whether the model must do with patterns in part, or none: then it has a [MASK]."""
+        return self.augmentation is not None or self.modality_dropout > 0
 
     def save(self, path):
         """Write as JSON."""

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xxlib.datasets.batches import drawn_targets, make_batch, make_targets, training_rows
+from xxlib.datasets.batches import (
+    drawn_absent,
+    drawn_effects,
+    drawn_targets,
+    make_batch,
+    make_targets,
+    training_rows,
+)
+from xxlib.inputs.augmentation import EFFECTS
 from xxlib.inputs.patterns import N_TOKENS
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss, target_counts, target_losses
@@ -39,12 +47,18 @@ def _supervised(model, examples, config, step, rows, device):
     targets, normalisers = examples.targets, examples.normalisers
     drawn = drawn_targets(len(targets), step, len(rows), config.seed) if len(targets) > 1 else None
     counts = target_counts(make_targets(examples.dataset, rows, targets, normalisers), drawn)
+    size, seed = len(rows), config.seed
+    effects = drawn_effects(EFFECTS[config.augmentation], step, size, seed) if config.augmentation else None
+    absent = drawn_absent(config.modality_dropout, step, size, seed) if config.modality_dropout else None
     losses = {}
     for k, part in enumerate(_parts(len(rows), config.micro_batch)):
-        batch = make_batch(examples.dataset, rows[part], targets, normalisers).to(device)
+        measured = None if effects is None else effects[part]
+        batch = make_batch(examples.dataset, rows[part], targets, normalisers, measured).to(device)
+        if absent is not None:
+            batch = batch.without(absent[part])
         _seed(config, step, k)
         with precision(config, device):
-            output = model(batch.element_ids, batch.fractions, batch.tokens)
+            output = model(*batch.inputs)
         predictions = {name: full(values) for name, values in output.predictions.items()}
         own = None if drawn is None else drawn[part].to(device)
         log_std = {name: full(values) for name, values in (output.log_std or {}).items()}

@@ -1,0 +1,77 @@
+"""Texture: how much stronger a line is where crystallites, plates or needles, do not lie at random."""
+
+import numpy as np
+from numba import njit
+
+# Indices of what crystallites lie flat on, or grow along.
+PREFERRED = np.array([(0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 1, 1)], np.float64)
+SAME = 0.01  # relative: lengths squared and products of vectors that symmetry makes equal
+
+
+@njit(cache=True)
+def metric_tensor(lattice):
+    """(3, 3), angstrom^2, of a, b, c (angstrom), alpha, beta, gamma (degree)."""
+    lengths, cosines = lattice[:3], np.cos(np.radians(lattice[3:]))
+    metric = np.outer(lengths, lengths)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        metric[i, j] *= cosines[k]
+        metric[j, i] = metric[i, j]
+    return metric
+
+
+@njit(cache=True)
+def equal_axes(metric, hkl):
+    """Indices (n, 3) of what the symmetry of the lattice makes equal to hkl (3,); n is the order of its group.
+
+    Of the lattice and not of the crystal, because in a powder pattern the lines that it makes equal are one line.  Its
+    symmetries are the bases of vectors with indices -1, 0, 1 that have the same metric tensor; in a reduced cell these
+    are all there are.
+    """
+    candidates, n_candidates = np.empty((3, 27, 3)), np.zeros(3, np.int64)
+    for number in range(27):
+        vector = np.array([number // 9 - 1.0, number // 3 % 3 - 1.0, number % 3 - 1.0])
+        for i in range(3):
+            if _same(metric, vector, vector, i, i):
+                candidates[i, n_candidates[i]] = vector
+                n_candidates[i] += 1
+    axes, n = np.empty((48, 3)), 0
+    for a in candidates[0, : n_candidates[0]]:
+        for b in candidates[1, : n_candidates[1]]:
+            if not _same(metric, a, b, 0, 1):
+                continue
+            for c in candidates[2, : n_candidates[2]]:
+                if n < 48 and _same(metric, a, c, 0, 2) and _same(metric, b, c, 1, 2):
+                    for i, vector in enumerate((a, b, c)):
+                        axes[n, i] = (vector * hkl).sum()
+                    n += 1
+    return axes[:n]
+
+
+@njit(cache=True)
+def march(coefficient, hkl, reciprocal, axes):
+    """Intensity of a line hkl (3,) of a textured powder, relative to that without texture.
+
+    The mean over the preferred axes (n, 3), each at an angle alpha to hkl, of (r^2 cos^2 alpha + sin^2 alpha / r)^-3/2
+    with March's coefficient r: below 1 for plates, above 1 for needles seen from the side.  Dollase, J. Appl. Cryst.
+    19, 267 (1986).  reciprocal: metric tensor of the reciprocal lattice.
+    """
+    total, length = 0.0, _product(reciprocal, hkl, hkl)
+    for axis in axes:
+        square = _product(reciprocal, hkl, axis) ** 2 / (length * _product(reciprocal, axis, axis))
+        factor = coefficient**2 * square + (1 - square) / coefficient
+        total += 1 / (factor * np.sqrt(factor))
+    return total / len(axes)
+
+
+@njit(inline="always")
+def _product(metric, a, b):
+    total = 0.0
+    for i in range(3):
+        total += a[i] * (metric[i, 0] * b[0] + metric[i, 1] * b[1] + metric[i, 2] * b[2])
+    return total
+
+
+@njit(inline="always")
+def _same(metric, a, b, i, j):
+    """Whether a and b have the product of the cell's vectors i and j."""
+    return abs(_product(metric, a, b) - metric[i, j]) < SAME * np.sqrt(metric[i, i] * metric[j, j])
