@@ -24,9 +24,9 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def answering_run(tmp_path_factory):
-    """Folder of a finished run on the embedded dataset: a small model after a few steps."""
-    targets = ("e_form", "crystal_system")
-    return _trained(tmp_path_factory.mktemp("answering"), targets=targets, n_steps=60)
+    """Folder of a finished run on the embedded dataset: a small model that knows scans, after a few steps."""
+    values = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
+    return _trained(tmp_path_factory.mktemp("answering"), n_steps=60, **values)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import torch
 
 from xxlib import PROJECT
 from xxlib.analysis.calibration import LEVEL
-from xxlib.analysis.inference import Ensemble, batch_of, without
+from xxlib.analysis.inference import Ensemble, batch_of, only
 from xxlib.analysis.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.analysis.trust import name_of, read_trust
 from xxlib.datasets.archives import unpack
@@ -156,7 +156,7 @@ class Predictor:
     def _answer(self, sample):
         modalities = sample.modalities
         self._check(sample)
-        said = self.ensemble(*without(batch_of(sample), modalities))
+        said = self.ensemble(batch_of(sample))
         trust = self.trust[modalities]
         half = trust.half_widths(said)
         values = {}
@@ -194,6 +194,9 @@ class Predictor:
         for z in sample.element_ids:
             if self.elements[z] < RARE:
                 yield f"Only {self.elements[z]} of the training crystals contain {_symbol(z)}."
+        n_unseen = int(sample.masked.sum())
+        if "xrd" in sample.modalities and n_unseen and not self.ensemble.config.partial:
+            yield f"{5 * n_unseen} of the 85 degree were not measured, and this model knows whole patterns only."
         trust = self.trust[sample.modalities]
         distance = trust.distance(said)
         if distance[0] > trust.farthest:
@@ -203,7 +206,7 @@ class Predictor:
             )
         if self.contradiction and len(sample.modalities) == 2:
             batch = batch_of(sample)
-            alone = [self.ensemble(*without(batch, (modality,))) for modality in ("composition", "xrd")]
+            alone = [self.ensemble(only(batch, (modality,))) for modality in sample.modalities]
             (score,) = self.contradiction.score(signs_of_disagreement(*alone, said, distance))
             if score > self.contradiction.threshold:
                 yield (

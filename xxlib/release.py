@@ -60,13 +60,21 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
         split: {target.name: dataset.labels[target.name][rows[split]] for target in examples.targets}
         for split in ("val", "test")
     }
+    # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
+    effects = ensemble.config.augmentation
     trust, said, measured = {}, {}, {}
     for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input"):
         known = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
         for split in ("val", "test"):
-            said[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities)
+            said[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, effects)
         trust[modalities] = Trust.fit(said[modalities, "val"], labels["val"], known)
-        measured[name_of(modalities)] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+        words = name_of(modalities)
+        if effects and "xrd" in modalities:
+            measured[f"{words}, {effects}"] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+            ideal = ensemble.of_rows(dataset, rows["test"], modalities)
+            measured[f"{words}, ideal"] = trust[modalities].measure(ideal, labels["test"])
+        else:
+            measured[words] = trust[modalities].measure(said[modalities, "test"], labels["test"])
     contradiction, contradiction_measured = None, {}
     if len(ensemble.inputs) > 1:
         contradiction, contradiction_measured = _contradiction(ensemble, trust, said, dataset, rows)
@@ -100,7 +108,7 @@ def _contradiction(ensemble, trust, said, dataset, rows):
         composition, xrd, together = (said[modalities, split] for modalities in (("composition",), ("xrd",), both))
         signs[split, "right"] = signs_of_disagreement(composition, xrd, together, trust[both].distance(together))
         other = swapped(n)
-        together = ensemble.of_rows(dataset, rows[split], both, rows[split][other])
+        together = ensemble.of_rows(dataset, rows[split], both, ensemble.config.augmentation, rows[split][other])
         signs[split, "wrong"] = signs_of_disagreement(
             composition, xrd.taken(other), together, trust[both].distance(together)
         )

@@ -21,11 +21,13 @@ Formation energy, band gap or crystal system of an inorganic crystal, from its c
 
 {results}
 Intervals and sets are split-conformal at {level:.0f} %: `coverage` is the share that holds the truth. `surest 50%` is
-what remains where the less sure half is refused. {contradiction}
+what remains where the less sure half is refused.
+{contradiction}
 
 ## Limits
 
-- The patterns of this table are simulated. What a measured pattern loses against them is in `data/results`.
+- The patterns of this table are simulated, {effects}.
+  What a measured pattern loses against them is in `data/results`.
 - {functional}
 - Ordered inorganic crystals with the elements in `calibration.json`; no molecules, no amorphous samples, no mixtures.
 - Intervals hold for samples that are like the training data: the answer warns where a sample is unlike them.
@@ -50,10 +52,11 @@ def model_card(name, metrics):
     """Text of README.md from metrics.json's dict."""
     first, counts = metrics["runs"][0], metrics["dataset"]["counts"]
     labels, functional, licence = LABELS.get(first["dataset"], OTHER_LABELS)
+    effects = first["augmentation"]
     members = len(metrics["runs"])
     shown = metrics["contradiction"]
     contradiction = shown and (
-        f"Swapped patterns are told from right ones with an AUROC of {shown['AUROC']:.3f}; the warning comes for "
+        f"Swapped patterns are told from right ones with an AUROC of {shown['AUROC']:.3f};\nthe warning comes for "
         f"{shown['noticed (%)']:.0f} % of them, and for {shown['false alarms (%)']:.1f} % of right pairs."
     )
     return CARD.format(
@@ -77,13 +80,14 @@ def model_card(name, metrics):
         level=metrics["level (%)"],
         contradiction=contradiction or "",
         functional=functional,
+        effects=f"ideal or under the effects `{effects}` of a diffractometer" if effects else "and ideal",
     )
 
 
 def _table(measured):
     """A metric a row, a combination of inputs a column."""
     names = list(measured)
-    lines = ["| answered from | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    lines = ["| from | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
     for metric in measured[names[0]]:
         values = " | ".join(f"{measured[name][metric]:,.4g}" for name in names)
         lines.append(f"| {_with_unit(metric)} | {values} |")

@@ -1,5 +1,7 @@
 """What a model looks at: reconstruction of hidden tokens, cross-attention, attribution.  Models in, arrays out."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -20,8 +22,8 @@ def reconstruct(model, batch, hidden):
             "there is no model here that was trained to reconstruct hidden tokens: pretrain one (objectives=('mxm',)) "
             "and release it with --reconstructing"
         )
-    masked = torch.as_tensor(np.asarray(hidden))[None]
-    return unpatchify(model(batch.element_ids, batch.fractions, batch.tokens, masked).reconstructed[0].numpy())
+    batch = replace(batch, masked=torch.as_tensor(np.asarray(hidden))[None])
+    return unpatchify(model(*batch.inputs).reconstructed[0].numpy())
 
 
 @torch.no_grad()
@@ -47,27 +49,40 @@ def cross_attention(model, batch):
     hooks = [layer.cross_attention.register_forward_pre_hook(collect) for layer in model.fusion.layers]
     try:
         composition, pad = model.composition_encoder(batch.element_ids, batch.fractions)
-        model.fusion(model.xrd_encoder(batch.tokens), composition, pad)  # all rows, of the last layer, too
+        x = model.xrd_encoder(seen_tokens(model, batch))
+        model.fusion(x, composition, pad)  # all rows, of the last layer, too
     finally:
         for hook in hooks:
             hook.remove()
     return torch.stack(collected).mean(0).numpy()
 
 
+def seen_tokens(model, batch):
+    """Tokens (B, L, P) with [MASK] where nothing was measured, if the model has one."""
+    if model.mask is None or batch.masked is None:
+        return batch.tokens
+    return torch.where(batch.masked[..., None], model.mask, batch.tokens)
+
+
 def attribution(model, batch, target, index=None):
     """What moves one output away from that for an empty pattern of no elements: (points (4250,), elements (E,), rest).
 
-    Integrated gradients (Sundararajan et al., arXiv 1703.01365) along the straight path from a pattern of zeros and
-    element vectors of zeros; they add up to the difference of the two outputs but for `rest`, the error of the path's
-    sum.  index: of the class whose logit it is, where the target has classes.  In normalised units, or logits.
+    Integrated gradients (Sundararajan et al., arXiv 1703.01365) along the straight path from a pattern of zeros (where
+    nothing was measured, it stays [MASK]) and element vectors of zeros; they add up to the difference of the two
+    outputs but for `rest`, the error of the path's sum.  index: of the class whose logit it is, where the target has
+    classes.  In normalised units, or logits.
     """
     from captum.attr import IntegratedGradients
 
+    masked = None if model.mask is None else batch.masked
+
     def output(vectors, tokens):
         n = len(tokens)
+        element_ids, fractions = batch.element_ids.expand(n, -1), batch.fractions.expand(n, -1)
         hook = embedding.register_forward_hook(lambda *_: vectors)
         try:
-            said = model(batch.element_ids.expand(n, -1), batch.fractions.expand(n, -1), tokens).predictions[target]
+            unseen = None if masked is None else masked.expand(n, -1)
+            said = model(element_ids, fractions, tokens, unseen).predictions[target]
         finally:
             hook.remove()
         return said if index is None else said[:, index]

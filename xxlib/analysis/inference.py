@@ -10,7 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xxlib.datasets.batches import Batch, make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.inputs.patterns import patchify
+from xxlib.models.config import MODALITIES
 from xxlib.models.xxact import build
 from xxlib.training import runs
 from xxlib.training.config import from_dict
@@ -62,12 +64,12 @@ class Ensemble:
             tensors, about = runs.load_model(path.parent, path.name)
             config = from_dict(about["config"])
             widths = {name: TARGETS[name].width for name in config.targets}
-            model = build(config.model, widths, config.objectives)
+            model = build(config.model, widths, config.objectives, config.partial)
             runs.load_weights(model, tensors, path)
             models.append(model.eval())
             normalisers.append({name: Normaliser(**values) for name, values in about["normalisers"].items()})
             configs.append(config)
-            same = ("targets", "dataset", "split", "left_out")
+            same = ("targets", "dataset", "split", "left_out", "augmentation", "modality_dropout")
             if any(getattr(config, name) != getattr(configs[0], name) for name in same):
                 raise runs.CheckpointError(f"{path} answers another question than {paths[0]}: they are no ensemble")
         return cls(models, normalisers, configs[0])
@@ -75,14 +77,16 @@ class Ensemble:
     @property
     def inputs(self):
         """The combinations of modalities that the models were trained to answer from, the fullest first."""
-        return (self.config.model.modalities,)
+        whole = self.config.model.modalities
+        return (whole, *((modality,) for modality in whole)) if self.config.modality_dropout else (whole,)
 
     @torch.no_grad()
-    def __call__(self, element_ids, fractions, tokens, masked=None):
-        """Answers for a batch, given as Batch.inputs: (B, E), (B, E), (B, L, P) and, True = not measured, (B, L)."""
-        inputs = (element_ids, fractions, tokens) + (() if masked is None else (masked,))
+    def __call__(self, batch):
+        """Answers for a Batch.  Models that know no patterns in part take what was not measured for zero."""
+        if not self.config.partial:
+            batch = replace(batch, masked=None)
         with sdpa_kernel(SDPBackend.MATH):
-            outputs = [model(*inputs) for model in self.models]
+            outputs = [model(*batch.inputs) for model in self.models]
         values, logits = {}, {}
         for name in self.config.targets:
             said = [output.predictions[name].double().numpy() for output in outputs]
@@ -94,31 +98,40 @@ class Ensemble:
                 logits[name] = logsumexp(logs, axis=0) - np.log(len(logs))
         return Answers(values=values, logits=logits, vectors=outputs[0].cls.double().numpy())
 
-    def of_rows(self, dataset, rows, modalities, pattern_rows=None):
+    def of_rows(self, dataset, rows, modalities, augmentation=None, pattern_rows=None):
         """Answers for some rows of a Dataset from some of its modalities alone.
 
+        augmentation: name of the Effects that patterns are measured under, drawn as in evaluation; None: ideal ones.
         pattern_rows: of each row the one whose pattern it is given, where that is not its own.
         """
+        drawn = draw(EFFECTS[augmentation], len(rows), 0) if augmentation else None
         pieces = []
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
-            batch = make_batch(dataset, rows[part])
+            effects = None if drawn is None else drawn[part]
+            batch = make_batch(dataset, rows[part], drawn=effects)
             if pattern_rows is not None:
-                batch = replace(batch, tokens=make_batch(dataset, pattern_rows[part]).tokens)
-            pieces.append(self(*without(batch, modalities)))
+                other = make_batch(dataset, pattern_rows[part], drawn=effects)
+                batch = replace(batch, tokens=other.tokens, masked=other.masked)
+            pieces.append(self(only(batch, modalities) if modalities != self.inputs[0] else batch))
         return Answers.joined(pieces)
 
 
 def batch_of(sample):
     """A Batch of one Sample."""
+    n = max(1, len(sample.element_ids))  # a composition that is not known is padding
+    element_ids, fractions = np.zeros(n, np.int64), np.zeros(n, np.float32)
+    element_ids[: len(sample.element_ids)], fractions[: len(sample.element_ids)] = sample.element_ids, sample.fractions
     return Batch(
-        element_ids=torch.from_numpy(sample.element_ids.astype(np.int64))[None],
-        fractions=torch.from_numpy(sample.fractions)[None],
+        element_ids=torch.from_numpy(element_ids)[None],
+        fractions=torch.from_numpy(fractions)[None],
         tokens=torch.from_numpy(patchify(sample.pattern))[None],
         targets={},
+        masked=torch.from_numpy(sample.masked)[None],
     )
 
 
-def without(batch, modalities):
-    """The inputs of a Batch from some modalities alone."""
-    return batch.element_ids, batch.fractions, batch.tokens
+def only(batch, modalities):
+    """The same Batch from some modalities alone."""
+    absent = torch.tensor([[modality not in modalities for modality in MODALITIES]])
+    return batch.without(absent.expand(len(batch.tokens), -1))
