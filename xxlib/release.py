@@ -7,7 +7,7 @@ reconstructing.safetensors   a model pretrained by mxm, to look at, where one is
 calibration.json    intervals, temperatures, thresholds, fitted on `val`
 known.safetensors   vectors of KNOWN training crystals, and known/, these crystals as a dataset
 metrics.json        measured on `test`
-README.md           the model card, made of all this
+README.md           the model card, made of all this, with reliability.png and refusal.png
 """
 
 import argparse
@@ -21,12 +21,14 @@ import torch
 from safetensors.torch import save
 from tqdm import tqdm
 
-from xxlib.analysis.calibration import LEVEL
+from xxlib.analysis import plots
+from xxlib.analysis.calibration import LEVEL, refusal, reliability
 from xxlib.analysis.card import model_card
 from xxlib.analysis.inference import Ensemble
 from xxlib.analysis.novelty import Contradiction, auroc, signs_of_disagreement
-from xxlib.analysis.trust import Trust, count_elements, name_of, swapped, write_trust
+from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, swapped, write_trust
 from xxlib.datasets.store import DatasetError, sha256
+from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
 from xxlib.training.config import ConfigError
 from xxlib.training.examples import examples_of
@@ -88,6 +90,7 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
         "contradiction": contradiction_measured,
     }
     runs.write_json(folder / "metrics.json", metrics)
+    draw(folder, trust, said, labels["test"])
     runs.write_atomically(folder / "README.md", model_card(folder.name, metrics).encode())
     return metrics
 
@@ -119,6 +122,25 @@ def _contradiction(ensemble, trust, said, dataset, rows):
         "false alarms (%)": 100 * float((right > fitted.threshold).mean()),
         "noticed (%)": 100 * float((wrong > fitted.threshold).mean()),
     }
+
+
+def draw(folder, trust, said, labels):
+    """reliability.png and refusal.png on `test`, a line for each combination of inputs."""
+    panels, tables = {}, {}
+    for modalities, part in trust.items():
+        answers = said[modalities, "test"]
+        for name, (doubt, errors) in doubts(part, answers, labels).items():
+            shares, kept = refusal(doubt, errors)
+            if name in part.classes:
+                quantity, kept = f"{name}: right (%)", 100 - 100 * kept
+                table = reliability(part.classes[name].probabilities(answers.logits[name]), labels[name])
+                tables[name_of(modalities)] = table
+            else:
+                quantity = f"{name}: MAE ({TARGETS[name].unit})"
+            panels.setdefault(quantity, {})[name_of(modalities)] = shares, kept
+    plots.refusal(panels, folder.name).savefig(folder / "refusal.png", dpi=100)
+    if tables:
+        plots.reliability(tables, folder.name).savefig(folder / "reliability.png", dpi=100)
 
 
 def write_known(dataset, rows, folder):

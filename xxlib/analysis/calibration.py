@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.linear_model import GammaRegressor
 
 LEVEL = 0.9  # share of intervals and sets that hold the truth
 DIFFICULTY_RANGE = np.log(10)  # a sample counts as at most ten times harder or easier than the median one
-RIDGE = 10.0  # penalty on the weights of the difficulty, per standardised dimension
+PENALTY = 0.01  # on the weights of the difficulty, of standardised dimensions
 FOLDS = 5
 
 
@@ -30,7 +31,7 @@ class Intervals:
         """From predictions and labels (n,) and the vectors (n, D) of the same crystals; NaN = no label.
 
         The difficulty, where it makes intervals better (Winkler's score in cross-validation), is a linear function of
-        the vector, fitted to the logarithm of the residuals.
+        the vector, fitted to the size of the residuals.
         """
         known = np.isfinite(true)
         residuals, vectors = np.abs(predicted - true)[known], vectors[known]
@@ -53,12 +54,10 @@ class Intervals:
 
 
 def _fit_difficulty(residuals, vectors):
-    """(mean, weights) of a ridge regression of log residuals on vectors."""
-    logs = np.log(residuals + 0.1 * np.median(residuals) + 1e-12)
+    """(mean, weights) of a regression of the size of residuals on vectors: gamma deviance, logarithmic link."""
     mean, scale = vectors.mean(0), vectors.std(0) + 1e-6
-    z = (vectors - mean) / scale
-    weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (logs - logs.mean()))
-    return mean, weights / scale
+    model = GammaRegressor(alpha=PENALTY, solver="newton-cholesky")
+    return mean, model.fit((vectors - mean) / scale, residuals + 1e-9).coef_ / scale
 
 
 def _difficulty(vectors, mean, weights):

@@ -24,6 +24,8 @@ Intervals and sets are split-conformal at {level:.0f} %: `coverage` is the share
 what remains where the less sure half is refused.
 {contradiction}
 
+![what is left where the least sure are refused](refusal.png)
+
 ## Limits
 
 - The patterns of this table are simulated, {effects}.

@@ -13,7 +13,6 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from xxlib.analysis.calibration import Classes, Intervals, calibration_error, refusal, reliability
-from xxlib.analysis.metrics import classification_metrics, regression_metrics
 from xxlib.analysis.novelty import ALARM, Contradiction, nearest
 from xxlib.inputs.compositions import MAX_Z
 from xxlib.training.runs import CheckpointError, read_checked, write_checked
@@ -52,31 +51,46 @@ class Trust:
 
     def measure(self, answers, labels):
         """Errors, and whether what is said of them holds, on crystals that nothing was fitted to: a flat dict."""
-        out = {
-            "crystals": len(answers.vectors),
-            "unlike the training (%)": 100 * float((self.distance(answers) > self.farthest).mean()),
-        }
-        for name, half in self.half_widths(answers).items():
-            residuals = np.abs(answers.values[name] - labels[name])
+        unlike = self.distance(answers) > self.farthest
+        out = {"crystals": len(unlike), "unlike the training (%)": 100 * float(unlike.mean())}
+        who = doubts(self, answers, labels)
+        for name in self.intervals:
+            half, residuals = who[name]
             known = np.isfinite(residuals)
-            out[f"{name} mae"] = regression_metrics(labels[name], answers.values[name])["mae"]
+            out[f"{name} mae"] = float(residuals[known].mean())
             out[f"{name} coverage (%)"] = 100 * float((residuals <= half)[known].mean())
             out[f"{name} mean width"] = 2 * float(half[known].mean())
             shares, errors = refusal(half, residuals)
             out |= {f"{name} mae, surest {share:.0%}": float(errors[_at(shares, share)]) for share in ANSWERED}
         for name, classes in self.classes.items():
-            true, probabilities = labels[name], classes.probabilities(answers.logits[name])
-            known = np.isfinite(true)
-            sets = classes.sets(probabilities)[known]
-            right = probabilities[known].argmax(-1) == true[known]
-            out[f"{name} accuracy (%)"] = 100 * classification_metrics(true, probabilities)["accuracy"]
-            out[f"{name} calibration error (%)"] = 100 * calibration_error(reliability(probabilities, true))
-            out[f"{name} set coverage (%)"] = 100 * float(sets[np.arange(len(sets)), true[known].astype(int)].mean())
+            doubt, wrong = who[name]
+            known = np.isfinite(wrong)
+            probabilities = classes.probabilities(answers.logits[name])
+            sets, true = classes.sets(probabilities)[known], labels[name][known].astype(int)
+            out[f"{name} accuracy (%)"] = 100 - 100 * float(wrong[known].mean())
+            error = calibration_error(reliability(probabilities, labels[name]))
+            out[f"{name} calibration error (%)"] = 100 * error
+            out[f"{name} set coverage (%)"] = 100 * float(sets[np.arange(len(sets)), true].mean())
             out[f"{name} mean set size"] = float(sets.sum(-1).mean())
-            shares, errors = refusal(-probabilities[known].max(-1), 1.0 - right)
+            shares, errors = refusal(doubt, wrong)
             for share in ANSWERED:
                 out[f"{name} accuracy (%), surest {share:.0%}"] = 100 - 100 * float(errors[_at(shares, share)])
         return out
+
+
+def doubts(trust, answers, labels):
+    """Who is how sure, and how wrong: target -> (doubt (n,), error (n,), NaN = no label), larger doubt = less sure.
+
+    The error of a regression is in its unit, that of a class 0 or 1.
+    """
+    found = {}
+    for name, half in trust.half_widths(answers).items():
+        found[name] = half, np.abs(answers.values[name] - labels[name])
+    for name, classes in trust.classes.items():
+        probabilities = classes.probabilities(answers.logits[name])
+        wrong = np.where(np.isfinite(labels[name]), probabilities.argmax(-1) != labels[name], np.nan)
+        found[name] = -probabilities.max(-1), wrong
+    return found
 
 
 def _features(answers, known):
@@ -130,18 +144,23 @@ def read_trust(folder):
     try:
         trust = {
             tuple(part["modalities"]): Trust(
-                intervals={target: Intervals(**fitted) for target, fitted in part["intervals"].items()},
+                intervals={target: Intervals(**_tuples(fitted)) for target, fitted in part["intervals"].items()},
                 classes={target: Classes(**fitted) for target, fitted in part["classes"].items()},
                 farthest=part["farthest"],
                 known=known[name],
             )
             for name, part in values["inputs"].items()
         }
-        contradiction = Contradiction(**values["contradiction"]) if values["contradiction"] else None
+        contradiction = Contradiction(**_tuples(values["contradiction"])) if values["contradiction"] else None
         elements = np.array(values["elements"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is of another version ({error}): release the run again") from error
     return trust, contradiction, elements
+
+
+def _tuples(values):
+    """A dict of JSON with its lists as the dataclasses have them."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
 
 def count_elements(dataset, rows):
