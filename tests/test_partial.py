@@ -154,8 +154,9 @@ def test_views_are_what_a_run_trains_for(dataset):
 
 def test_effects_of_an_evaluation_are_fixed_and_matter(dataset, tmp_path):
     run = train._prepare(config(dataset, **MEASURED), tmp_path, CPU)
-    found = [evaluate(run.model, run.examples, "val", run.config, CPU, name)[1]["e_form"]
-             for name in ("laboratory", "laboratory", None)]  # fmt: skip
+    laboratory = EFFECTS["laboratory"]
+    found = [evaluate(run.model, run.examples, "val", run.config, CPU, effects)[1]["e_form"]
+             for effects in (laboratory, laboratory, None)]  # fmt: skip
     assert np.array_equal(found[0], found[1]) and not np.allclose(found[0], found[2])
 
 

@@ -1,5 +1,6 @@
 """How good a model is on crystals that it does not train on."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,14 +9,21 @@ import torch
 
 from xxlib.analysis.metrics import classification_metrics, regression_metrics
 from xxlib.datasets.batches import make_batch
+from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.models.config import MODALITIES
-from xxlib.training import parallel
+from xxlib.models.xxact import build
+from xxlib.training import parallel, runs
+from xxlib.training.config import from_dict
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss
 from xxlib.training.masking import hidden_tokens
 from xxlib.training.steps import full, precision
 
 EVALUATION_BATCH = 512  # also the number of candidates among which a composition finds its pattern
+
+
+# What a model may be given: words -> the modality that is absent.
+GIVEN = {"composition and pattern": None, "composition alone": "xrd", "pattern alone": "composition"}
 
 
 class View(NamedTuple):
@@ -27,8 +35,8 @@ class View(NamedTuple):
     @property
     def words(self):
         """What is added to the name of the split: "val" is the ideal whole, "val laboratory, pattern alone" another."""
-        alone = {None: None, "xrd": "composition alone", "composition": "pattern alone"}[self.absent]
-        return ", ".join(filter(None, (self.augmentation, alone)))
+        alone = [words for words, modality in GIVEN.items() if modality and modality == self.absent]
+        return ", ".join(([self.augmentation] if self.augmentation else []) + alone)
 
 
 def views(config):
@@ -39,6 +47,14 @@ def views(config):
     return found
 
 
+def given(config):
+    """What a model of a RunConfig can be given, of GIVEN."""
+    if config.modality_dropout:
+        return list(GIVEN)
+    reads = config.model.modalities
+    return [words for words, absent in GIVEN.items() if set(reads) == set(MODALITIES) - {absent}]
+
+
 def evaluate_views(model, examples, split, views, config, device):
     """Metrics of a split in several views, as a flat dict "<split> <words of the view>/<name>", and the predictions of
     the first.
@@ -47,7 +63,8 @@ def evaluate_views(model, examples, split, views, config, device):
     """
     values, predictions = {}, {}
     for view in views:
-        metrics, predictions[view] = evaluate(model, examples, split, config, device, *view)
+        effects = EFFECTS[view.augmentation] if view.augmentation else None
+        metrics, predictions[view] = evaluate(model, examples, split, config, device, effects, view.absent)
         error = metrics.pop("error")
         if view == View(config.augmentation):
             values[f"{split}/error"] = error
@@ -56,16 +73,16 @@ def evaluate_views(model, examples, split, views, config, device):
 
 
 @torch.no_grad()
-def evaluate(model, examples, split, config, device, augmentation=None, absent=None):
+def evaluate(model, examples, split, config, device, effects=None, absent=None):
     """Metrics of a split as a flat dict, and the predictions: name -> (n,) in the target's unit, or (n, K).
 
     `error`, on which the epoch is chosen, is the mean over targets of MAE / standard deviation or 1 - accuracy.
-    augmentation, absent: of a View.  The effects drawn for the crystals of a split are the same in each evaluation of
-    every run.
+    effects: Effects that patterns are measured under; what is drawn for the crystals of a split is the same in each
+    evaluation of every run.  absent: the modality that is not given.
     """
     model.eval()
     rows = examples.rows[split]
-    drawn = draw(EFFECTS[augmentation], len(rows), 0) if augmentation else None
+    drawn = draw(effects, len(rows), 0) if effects else None
     collected = {target.name: [] for target in examples.targets}
     for chunk in _chunks(np.arange(len(rows))[parallel.share(len(rows))]):
         batch = make_batch(examples.dataset, rows[chunk], drawn=None if drawn is None else drawn[chunk]).to(device)
@@ -134,6 +151,20 @@ def n_found(queries, candidates):
     """How many rows of queries (B, D) have their own row of candidates (B, D) as the most similar."""
     similarities = torch.nn.functional.normalize(queries, dim=-1) @ torch.nn.functional.normalize(candidates, dim=-1).T
     return int((similarities.argmax(1) == torch.arange(len(queries), device=queries.device)).sum())
+
+
+def trained(folder):
+    """The model of a run folder in eval mode, its RunConfig and its normalisers: name -> Normaliser.
+
+    Raises CheckpointError where there is none.
+    """
+    tensors, about = runs.load_model(folder)
+    config = from_dict(about["config"])
+    model = build(
+        config.model, {name: TARGETS[name].width for name in config.targets}, config.objectives, config.partial
+    )
+    runs.load_weights(model, tensors, Path(folder) / "model.safetensors")
+    return model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()}
 
 
 def predictions_table(examples, split, predicted):

@@ -1,6 +1,9 @@
 """How good predictions are: plain numpy on all examples at once, never averages of batch averages."""
 
 import numpy as np
+from scipy.stats import binomtest
+
+CONFIDENCE = 0.95  # of intervals
 
 
 def regression_metrics(true, predicted):
@@ -28,3 +31,12 @@ def classification_metrics(true, probabilities):
         "balanced_accuracy": float(np.mean([right[true == k].mean() for k in np.unique(true)])),
         "log_loss": float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()),
     }
+
+
+def accuracy_interval(right):
+    """n, accuracy (%) and the ends of its 95 % interval (Wilson 1927) of outcomes (n,) bool, as a dict."""
+    if not len(right):
+        return {"n": 0, "accuracy (%)": np.nan, "low (%)": np.nan, "high (%)": np.nan}
+    interval = binomtest(int(np.sum(right)), len(right)).proportion_ci(CONFIDENCE, "wilson")
+    shares = {"accuracy (%)": np.mean(right), "low (%)": interval.low, "high (%)": interval.high}
+    return {"n": len(right)} | {name: 100 * float(share) for name, share in shares.items()}

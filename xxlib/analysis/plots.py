@@ -498,6 +498,72 @@ def scaling(panels, quantity, title=""):
     return figure
 
 
+# What measurement does to a prediction
+
+
+def severity(table, quantity, title=""):
+    """A noise study: one panel an effect, a quantity on `val` against its severity, one line a run.
+
+    table: columns run, effect (words with unit), value, and the quantity by its name with unit; with "low (%)" and
+    "high (%)" where that is "accuracy (%)", drawn as bands.
+    """
+    if len(table) == 0:
+        raise ValueError("no row: nothing to draw")
+    effects = list(dict.fromkeys(table["effect"]))
+    n_columns = min(4, len(effects))
+    n_rows = -(-len(effects) // n_columns)
+    figure, axes = _subplots(n_rows, n_columns, size=(2.9 * n_columns, 2.4 * n_rows + 0.6), sharey=True)
+    for ax in axes.flat[len(effects) :]:
+        ax.set_axis_off()
+    names = list(dict.fromkeys(table["run"]))
+    for ax, effect in zip(axes.flat, effects):
+        for k, name in enumerate(names):
+            points = table[(table["effect"] == effect) & (table["run"] == name)]
+            values = points["value"].to_numpy(float)
+            colour = LINES[k % len(LINES)]
+            style = {"color": colour, "linestyle": DASHES[k % len(DASHES)]}
+            ax.plot(values, points[quantity], marker=".", linewidth=1.5, label=name, **style)
+            if quantity == "accuracy (%)":
+                ax.fill_between(values, points["low (%)"], points["high (%)"], color=colour, alpha=0.15, linewidth=0)
+        if values.min() > 0 and values.max() / values.min() >= 10:
+            ax.set_xscale("log")
+        if values[0] > values[-1]:
+            ax.invert_xaxis()  # to the right it gets worse
+        ax.set(xlabel=effect)
+        ax.grid(color="0.92")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(quantity)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def accuracies(panels, title=""):
+    """Accuracy with its interval of several groups of samples, one panel a model, one colour a kind of patterns.
+
+    panels: name -> table with columns patterns, of (the group), n, "accuracy (%)", "low (%)", "high (%)".
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    groups = list(dict.fromkeys(group for table in panels.values() for group in table["of"]))
+    figure, axes = _subplots(1, len(panels), size=(4.2 * len(panels) + 1, 0.32 * len(groups) + 1.8), sharey=True)
+    kinds = list(dict.fromkeys(kind for table in panels.values() for kind in table["patterns"]))
+    for ax, (name, table) in zip(axes[0], panels.items()):
+        for k, kind in enumerate(kinds):
+            rows = table[(table["patterns"] == kind) & (table["n"] > 0)]
+            places = [groups.index(group) + 0.22 * (k - (len(kinds) - 1) / 2) for group in rows["of"]]
+            centre = rows["accuracy (%)"].to_numpy()
+            ends = np.stack([centre - rows["low (%)"], rows["high (%)"] - centre]).clip(0)
+            style = {"fmt": "os^D"[k % 4], "color": LINES[k % len(LINES)], "markersize": 5}
+            ax.errorbar(centre, places, xerr=ends, label=kind, **style)
+        ax.set(xlabel="accuracy of the crystal system (%)", xlim=(0, 100), title=name)
+        ax.grid(axis="x", color="0.92")
+    axes[0, 0].set(yticks=range(len(groups)), yticklabels=groups, ylim=(len(groups) - 0.5, -0.5))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
 def _subplots(n_rows=1, n_columns=1, *, size, **options):
     """A Figure of a size in inches, and its axes (n_rows, n_columns)."""
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)

@@ -83,9 +83,10 @@ EFFECTS = {
         counts=(500.0, 100_000.0),
         start=(5.0, 20.0),
         end=(50.0, 90.0),
-        cut=0.5,
     ),
 }
+# As most instruments are used: half of the scans cover all of 5-90 degree.
+EFFECTS["laboratory, half of it whole"] = dataclasses.replace(EFFECTS["laboratory"], cut=0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +142,8 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
     signals = patterns.patterns(*lines[:3], lines[3], mixing=lines[4])
     start, end = (np.where(values["cut"], values[name], ABSENT[name]) for name in ("start", "end"))
     _measure(
-        signals, drawn.keys, values["ka2"] * KA2_RATIO, values["overlap"], values["residue"], values["background"] / 100,
-        values["counts"], start, end,
+        signals, drawn.keys, values["ka2"] * KA2_RATIO, values["overlap"], values["residue"],
+        values["background"] / 100, values["counts"], start, end,
     )  # fmt: skip
     return restrict(signals, start, end)
 

@@ -1,0 +1,174 @@
+"""Measured patterns judged, once and logged; noise studies: with a model that has hardly trained."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_train import CPU, config, rock_salt_dataset, run_folder
+
+from xxlib import PROJECT, train
+from xxlib.analysis import plots
+from xxlib.analysis.evaluation import given, trained
+from xxlib.analysis.measured import RANGES, judge, predictions, read
+from xxlib.analysis.metrics import accuracy_interval
+from xxlib.analysis.severity import noise_study
+from xxlib.datasets.store import Dataset, sha256
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.inputs.diffraction import Sticks
+from xxlib.inputs.patterns import TWO_THETA, pattern
+from xxlib.training.examples import examples_of
+
+TARGETS = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return rock_salt_dataset(tmp_path_factory.mktemp("measured") / "rock-salts")
+
+
+@pytest.fixture(scope="module")
+def run(dataset, tmp_path_factory):
+    run = config(dataset, n_steps=4, **TARGETS)
+    folder = run_folder(tmp_path_factory.mktemp("run"), run)
+    train.train(run, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scans(dataset, tmp_path_factory):
+    """Six crystals of the dataset as if measured, with background and counts; of the last two the entry is unknown."""
+    data, random = Dataset(dataset), np.random.default_rng(0)
+    rows = []
+    for row in range(6):
+        lines = Sticks(data.take("two_theta", [row])[0], data.take("intensity", [row])[0], np.zeros((0, 3)))
+        inside = ((12 if row == 0 else 5) <= TWO_THETA) & (TWO_THETA <= 90)
+        counts = random.poisson(50 * (pattern(lines, sigma=0.07) + 5 + 20 * np.exp(-TWO_THETA / 20)))
+        rows.append({
+            "sample": f"s-{row}", "reduced_formula": data.column("formula")[row], "crystal_system": "cubic",
+            "mp_id": data.column("id")[row] if row < 4 else None,
+            "e_form": data.labels["e_form"][row] if row < 4 else np.nan, "band_gap": np.nan, "two_theta": TWO_THETA[inside], "intensity": counts[inside].astype(np.float32),
+        })  # fmt: skip
+    path = tmp_path_factory.mktemp("scans") / "patterns.parquet"
+    pd.DataFrame(rows).to_parquet(path)
+    return path
+
+
+def test_wilson_intervals():
+    """7 of 10: 39.7 to 89.2 % (Wilson 1927)."""
+    found = accuracy_interval(np.arange(10) < 7)
+    assert found["n"] == 10 and found["accuracy (%)"] == pytest.approx(70)
+    assert (found["low (%)"], found["high (%)"]) == (pytest.approx(39.68, abs=0.01), pytest.approx(89.22, abs=0.01))
+    assert accuracy_interval(np.ones(5, bool))["low (%)"] < 60 and np.isnan(accuracy_interval([])["accuracy (%)"])
+
+
+def test_measured_patterns_are_conditioned(scans):
+    measured = read(scans)
+    assert measured.patterns.shape == (6, 4250) and measured.patterns.max(1) == pytest.approx(100)
+    assert measured.masked[0].tolist() == [True] + [False] * 16 and not measured.masked[1:].any()
+    assert np.median(measured.patterns) < 2, "the background is gone"
+    cut = measured.within(20, 70)
+    assert cut.masked.sum(1).tolist() == [3 + 3] * 6  # the point at 70.00 is of the token that begins there
+    assert (cut.patterns[:, TWO_THETA < 19.99] == 0).all() and cut.patterns.max(1) == pytest.approx(100)
+
+
+def test_a_model_is_judged_beside_the_simulated_patterns(run, scans, dataset):
+    model, config, normalisers = trained(run)
+    measured = read(scans)
+    accuracies, errors, samples = judge(model, config, normalisers, measured, Dataset(dataset))
+    assert set(accuracies["given"]) == set(given(config)) and len(given(config)) == 3
+    n = accuracies[accuracies["of"] == "all"].groupby("patterns")["n"].first()
+    assert n.to_dict() == {"measured": 6, "measured, in the dataset": 4, "simulated": 4}
+    assert set(accuracies["of"]) == {"all", *CRYSTAL_SYSTEMS, *(f"{start}-{end} degree" for start, end in RANGES)}
+    assert (errors["n"][errors["patterns"] == "simulated"] == 4).all() and set(errors["of"]) == {"E_f (meV/atom)"}
+    assert len(samples) == 3 * (6 + 4 + 4)
+    row = samples[(samples["given"] == "pattern alone") & (samples["patterns"] == "measured")].iloc[2]
+    assert row["crystal_system_predicted"] == max(CRYSTAL_SYSTEMS, key=lambda name: row[f"p({name})"])
+    right = (samples["crystal_system_predicted"] == samples["crystal_system"]).groupby(
+        [samples["given"], samples["patterns"]]
+    ).mean()  # fmt: skip
+    for about, part in accuracies[accuracies["of"] == "all"].groupby(["given", "patterns"]):
+        assert part["accuracy (%)"].item() == pytest.approx(100 * right[about])
+
+
+def test_simulated_patterns_are_judged_as_the_split_is(run, scans, dataset):
+    """What evaluation says of crystals, judging says of the same by their formulas."""
+    model, config, normalisers = trained(run)
+    _, _, samples = judge(model, config, normalisers, read(scans), Dataset(dataset))
+    table = pd.read_parquet(run / "predictions.parquet").set_index("id")
+    found = samples[(samples["given"] == "composition and pattern") & (samples["patterns"] == "simulated")]
+    known = found[found["mp_id"].isin(table.index)]
+    assert len(known) and np.allclose(
+        known["e_form_predicted"], table.loc[known["mp_id"], "e_form_predicted"], atol=1e-4
+    )
+
+
+def test_what_is_not_given_is_not_used(run, scans):
+    model, config, normalisers = trained(run)
+    measured = read(scans)
+    flat = type(measured)(measured.table, np.roll(measured.patterns, 500, 1), measured.masked)
+    other = type(measured)(measured.table.assign(formula="KBr"), measured.patterns, measured.masked)
+    for words, changed in (("composition alone", flat), ("pattern alone", other)):
+        first, second = (predictions(model, config, normalisers, each, words)["e_form"] for each in (measured, changed))
+        assert np.array_equal(first, second)
+        both = predictions(model, config, normalisers, changed, "composition and pattern")["e_form"]
+        assert not np.allclose(
+            both, predictions(model, config, normalisers, measured, "composition and pattern")["e_form"]
+        )
+
+
+def test_a_model_is_judged_once(run, scans, tmp_path):
+    command = [sys.executable, PROJECT / "data/results/measured.py", scans, run, "--results", tmp_path]
+    command[1:1] = ["-c", f"import sys; from xxlib.analysis import plots; from pathlib import Path; "
+                    f"plots.PROJECT = Path({str(tmp_path)!r}); sys.argv = sys.argv[1:]; "
+                    "sys.path.insert(0, str(Path(sys.argv[0]).parent)); import runpy; "
+                    "runpy.run_path(sys.argv[0], run_name='__main__')"]  # fmt: skip
+    first = subprocess.run(command, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    log = pd.read_csv(tmp_path / "measured_log.csv")
+    assert log["sha256"].tolist() == [sha256(run / "model.safetensors")] and log["run"].tolist() == ["tiny"]
+    assert len(pd.read_csv(tmp_path / "measured_samples.csv")) == 42
+    assert len(list((tmp_path / "figures").rglob("measured-*.png"))) == 3
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1 and "tiny was judged on measured patterns before" in second.stderr.splitlines()[-1]
+    assert (
+        len(pd.read_csv(tmp_path / "measured_samples.csv")) == 42
+        and len(pd.read_csv(tmp_path / "measured_log.csv")) == 1
+    )
+
+
+def test_a_noise_study_is_drawn(run):
+    model, run_config, _ = trained(run)
+    severities = (("zero shift (degree)", "zero_shift", (0, 5.0)), ("counts in the maximum", "counts", (1e9, 20)))
+    table = noise_study(model, run_config, examples_of(run_config), CPU, severities)
+    assert len(table) == 2 * 2 * 2 and set(table["given"]) == {"composition and pattern", "pattern alone"}
+    assert (table["n"] == 8).all() and (table["low (%)"] <= table["accuracy (%)"]).all()
+    for _, part in table.groupby(["given", "effect"]):
+        assert part["E_f MAE (meV/atom)"].nunique() == 2, "the effect is seen"
+    figure = plots.severity(table[table["given"] == "pattern alone"].assign(run="tiny"), "accuracy (%)")
+    assert [ax.get_xlabel() for ax in figure.axes] == ["zero shift (degree)", "counts in the maximum"]
+    counts = figure.axes[1]
+    assert counts.get_xscale() == "log" and counts.xaxis_inverted() and figure.axes[0].get_ylabel() == "accuracy (%)"
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.severity(table[:0].assign(run="tiny"), "accuracy (%)")
+
+
+def test_accuracies_are_drawn_with_their_intervals():
+    groups = (("all", 20), ("cubic", 4), ("x", 0))
+    table = pd.DataFrame([
+        {"patterns": kind, "of": group, **accuracy_interval(np.arange(n) < n // 2)}
+        for kind in ("measured", "simulated") for group, n in groups
+    ])  # fmt: skip
+    figure = plots.accuracies({"one": table, "two": table})
+    assert [ax.get_title() for ax in figure.axes] == ["one", "two"] and "%" in figure.axes[0].get_xlabel()
+    low, high = figure.axes[0].containers[0][2][0].get_segments()[0][:, 0]
+    assert (low, high) == (pytest.approx(table["low (%)"][0]), pytest.approx(table["high (%)"][0]))
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plots.accuracies({})
+
+
+def test_the_measured_patterns_are_read_whole(shared_data):
+    measured = read(shared_data / "measured" / "patterns.parquet")
+    assert len(measured.table) == 127 and measured.table["mp_id"].notna().sum() == 72
+    assert measured.patterns.max(1) == pytest.approx(100) and np.isfinite(measured.patterns).all()

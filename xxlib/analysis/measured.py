@@ -1,0 +1,147 @@
+"""Trained models on measured patterns, beside the simulated ones of the same crystals."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from xxlib.analysis.evaluation import GIVEN, given
+from xxlib.analysis.metrics import accuracy_interval
+from xxlib.datasets.batches import Batch, make_batch
+from xxlib.inputs.compositions import composition_of_formula
+from xxlib.inputs.conditioning import condition, restrict
+from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.inputs.diffraction import CU_KA
+from xxlib.inputs.patterns import patchify, unpatchify
+from xxlib.inputs.scans.scan import Scan, checked
+from xxlib.models.config import MODALITIES
+
+RANGES = ((10, 90), (20, 90), (5, 70), (5, 50), (10, 70), (20, 50))  # degree, for accuracy against range
+ERRORS = {"e_form": ("E_f (meV/atom)", 1000), "band_gap": ("band gap (eV)", 1)}
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """Patterns of known crystals, measured or simulated."""
+
+    table: pd.DataFrame  # (n): sample, formula, crystal_system, mp_id or None, e_form (eV/atom), band_gap (eV)
+    patterns: np.ndarray  # (n, 4250), maximum 100
+    masked: np.ndarray  # (n, 17) bool, True = nothing of this token was measured
+
+    def taken(self, which):
+        """Some of them: which (n,) bool."""
+        return Patterns(self.table[which], self.patterns[which], self.masked[which])
+
+    def within(self, start, end):
+        """The same patterns seen from start to end (degree) only."""
+        patterns, masked = restrict(self.patterns, start, end)
+        return Patterns(self.table, patterns, masked | self.masked)
+
+
+def read(path):
+    """Measured Patterns of a table (parquet) of scans for Cu K-alpha, each conditioned.
+
+    Columns: sample, reduced_formula, crystal_system, two_theta (degree) and intensity; of the crystals that the dataset
+    holds also mp_id, e_form, band_gap.
+    """
+    table = pd.read_parquet(path)
+    scans = zip(table.pop("two_theta"), table.pop("intensity"), table["sample"])
+    conditioned = []
+    for two_theta, intensity, sample in tqdm(scans, total=len(table), desc="conditioning", unit="scan"):
+        angle, counts = np.asarray(two_theta, np.float64), np.asarray(intensity, np.float64)
+        conditioned.append(condition(checked(Scan(two_theta=angle, intensity=counts, wavelength=CU_KA, sample=sample))))
+    about = table.rename(columns={"reduced_formula": "formula"})
+    return Patterns(
+        about[["sample", "formula", "crystal_system", "mp_id", "e_form", "band_gap"]],
+        np.stack([each.pattern for each in conditioned]),
+        np.stack([each.tokens_outside for each in conditioned]),
+    )
+
+
+def simulated(measured, dataset):
+    """The ideal Patterns of measured crystals that are all in a Dataset, by mp_id."""
+    row_of = {name: row for row, name in enumerate(dataset.column("id"))}
+    tokens = make_batch(dataset, np.array([row_of[name] for name in measured.table["mp_id"]])).tokens.numpy()
+    return Patterns(measured.table, unpatchify(tokens), np.zeros(tokens.shape[:2], bool))
+
+
+@torch.no_grad()
+def predictions(model, config, normalisers, patterns, words):
+    """What a model says of Patterns: name -> (n,) in the unit of the target, or (n, K) probabilities.
+
+    words: what it is given, one of evaluation.given(config).
+    """
+    compositions = [composition_of_formula(formula) for formula in patterns.table["formula"]]
+    element_ids = np.zeros((len(compositions), max(len(ids) for ids, _ in compositions)), np.int64)
+    fractions = np.zeros(element_ids.shape, np.float32)
+    for row, (ids, shares) in enumerate(compositions):
+        element_ids[row, : len(ids)], fractions[row, : len(ids)] = ids, shares
+    batch = Batch(
+        element_ids=torch.from_numpy(element_ids), fractions=torch.from_numpy(fractions),
+        tokens=torch.from_numpy(patchify(patterns.patterns)), targets={},
+        masked=torch.from_numpy(patterns.masked) if config.partial else None,
+    )  # fmt: skip
+    if config.modality_dropout and GIVEN[words]:
+        batch = batch.without(torch.tensor([[GIVEN[words] == modality for modality in MODALITIES]] * len(element_ids)))
+    said = {name: values.double() for name, values in model(*batch.inputs).predictions.items()}
+    return {
+        name: normalisers[name].restore(values.numpy()) if name in normalisers else values.softmax(-1).numpy()
+        for name, values in said.items()
+    }
+
+
+def judge(model, config, normalisers, measured, dataset):
+    """Three tables of a trained model on measured Patterns: accuracy, errors, and what it says of each sample.
+
+    Each also on the measured patterns of those crystals that the dataset holds, and on the ideal patterns of the same.
+    Accuracy is that of the crystal system, with Wilson's interval: of all, of each system, and within RANGES.
+    """
+    kinds = {"measured": measured}
+    in_dataset = measured.table["mp_id"].isin(dataset.column("id")).to_numpy()
+    if in_dataset.any():
+        kinds["measured, in the dataset"] = measured.taken(in_dataset)
+        kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
+    accuracies, errors, samples = [], [], []
+    for words, (kind, patterns) in itertools.product(given(config), kinds.items()):
+        about = {"given": words, "patterns": kind}
+        said = predictions(model, config, normalisers, patterns, words)
+        samples.append(_samples(patterns.table, said).assign(**about))
+        for name in (name for name in ERRORS if name in said):
+            errors.append(about | _error(name, patterns.table[name].to_numpy(float), said[name]))
+        if "crystal_system" in said:
+            right = {"all": _right(patterns, said)}
+            for system in CRYSTAL_SYSTEMS:
+                right[system] = right["all"][patterns.table["crystal_system"] == system]
+            for start, end in RANGES if kind == "measured" and GIVEN[words] != "xrd" else ():
+                cut = patterns.within(start, end)
+                right[f"{start}-{end} degree"] = _right(cut, predictions(model, config, normalisers, cut, words))
+            accuracies += [about | {"of": name} | accuracy_interval(found) for name, found in right.items()]
+    return pd.DataFrame(accuracies), pd.DataFrame(errors), pd.concat(samples, ignore_index=True)
+
+
+def _right(patterns, said):
+    """Whose crystal system is right: (n,) bool."""
+    return np.array(CRYSTAL_SYSTEMS)[said["crystal_system"].argmax(1)] == patterns.table["crystal_system"].to_numpy()
+
+
+def _error(name, true, said):
+    """Mean absolute error over the samples with a label, and its standard error, as a dict."""
+    words, scale = ERRORS[name]
+    known = np.isfinite(true)
+    off = pd.Series(scale * np.abs(said[known] - true[known]))
+    return {"of": words, "n": len(off), "MAE": off.mean(), "standard error": off.sem()}
+
+
+def _samples(table, said):
+    """What a model says of each sample, beside what is known."""
+    columns = {}
+    for name, values in said.items():
+        if values.ndim == 1:
+            columns[f"{name}_predicted"] = values
+        else:
+            columns["crystal_system_predicted"] = np.array(CRYSTAL_SYSTEMS)[values.argmax(1)]
+            columns |= {f"p({system})": share for system, share in zip(CRYSTAL_SYSTEMS, values.T)}
+    return table.assign(**columns)

@@ -1,0 +1,48 @@
+"""A noise study: what a trained model loses on `val` as one effect of instrument or powder grows, all others absent."""
+
+import pandas as pd
+from tqdm import tqdm
+
+from xxlib.analysis.evaluation import GIVEN, evaluate, given
+from xxlib.analysis.metrics import accuracy_interval
+from xxlib.inputs.augmentation import Effects
+
+# Words with unit, field of Effects, values from harmless to severe.
+SEVERITIES = (
+    ("instrument width (degree)", "instrument", (0.05, 0.1, 0.2, 0.4, 0.8)),
+    ("crystallite size (nm)", "size", (200, 50, 20, 10, 5)),
+    ("microstrain (%)", "strain", (0, 0.1, 0.2, 0.5, 1)),
+    ("zero shift (degree)", "zero_shift", (0, 0.05, 0.1, 0.2, 0.4)),
+    ("sample displacement (mm)", "displacement", (0, 0.1, 0.2, 0.4, 0.8)),
+    ("change of the cell's lengths (%)", "lattice", (-3, -2, -1, 0, 1)),
+    ("counts in the maximum", "counts", (100_000, 10_000, 1000, 300, 100)),
+    ("background left (of 100)", "residue", (0, 0.5, 1, 2, 5)),
+    ("strongest impurity line (of 100)", "impurity", (0, 5, 10, 20, 40)),
+    ("scatter of line intensities (ln)", "line_scatter", (0, 0.25, 0.5, 0.75, 1)),
+    ("start of the range (degree)", "start", (5, 10, 15, 20, 30)),
+    ("end of the range (degree)", "end", (90, 80, 70, 60, 50)),
+)
+BACKGROUND = 5.0  # of 100: that whose counting noise is there where counts are studied
+ERRORS = {"e_form_mae": ("E_f MAE (meV/atom)", 1000), "band_gap_mae": ("band gap MAE (eV)", 1)}
+
+
+def noise_study(model, config, examples, device, severities=SEVERITIES):
+    """Accuracy of the crystal system (with its interval) and MAE on `val`: one row an effect, value and what is given.
+
+    What is drawn for a crystal stays the same from value to value, so that differences are those of the severity.
+    """
+    views = [words for words in given(config) if GIVEN[words] != "xrd"]
+    steps = [
+        (effect, field, value, words) for effect, field, values in severities for value in values for words in views
+    ]
+    rows = []
+    for effect, field, value, words in tqdm(steps, desc="noise study", unit="evaluation"):
+        effects = {field: (value, value)} | ({"background": (BACKGROUND, BACKGROUND)} if field == "counts" else {})
+        absent = GIVEN[words] if config.modality_dropout else None
+        metrics, said = evaluate(model, examples, "val", config, device, Effects(**effects), absent)
+        row = {"given": words, "effect": effect, "value": value}
+        if "crystal_system" in said:
+            true = examples.dataset.labels["crystal_system"][examples.rows["val"]]
+            row |= accuracy_interval(said["crystal_system"].argmax(1) == true)
+        rows.append(row | {name: scale * metrics[key] for key, (name, scale) in ERRORS.items() if key in metrics})
+    return pd.DataFrame(rows)
