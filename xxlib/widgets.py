@@ -154,8 +154,9 @@ def explore(predictor, dataset, rows):
     for control in (formula, anode, view, hidden, target):
         control.observe(show, "value")
     choose()
+    shown = ipywidgets.VBox([picture, said], layout={"align_items": "flex-start"})  # pictures keep their size
     controls = ipywidgets.VBox([crystal, upload, formula, anode, hidden, target])
-    return ipywidgets.VBox([view, ipywidgets.HBox([controls, ipywidgets.VBox([picture, said])])])
+    return ipywidgets.VBox([view, ipywidgets.HBox([controls, shown])])
 
 
 def _png(figure):
