@@ -7,7 +7,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: run test lab stress lint
+.PHONY: run test lab page stress lint
 .DELETE_ON_ERROR:
 
 # The virtual environment; made again where requirements.txt has changed, finished where an install was interrupted.
@@ -33,6 +33,10 @@ test: $(READY)
 
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=.
+
+# Notebook 07 as a page without code.
+page: $(READY)
+	$(BIN)/voila notebooks/07_from_scan_to_answer.ipynb
 
 # What is too long for every change.
 stress: $(READY)

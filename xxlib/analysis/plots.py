@@ -336,6 +336,42 @@ def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
     return figure
 
 
+def reliability(panels, title=""):
+    """Is what is said with 80 % right in 80 % of cases?  Accuracy against confidence, points as large as their share.
+
+    panels: name -> table of calibration.reliability.
+    """
+    figure, axes = _subplots(size=(5.2, 4.4))
+    ax = axes[0, 0]
+    ax.plot([0, 100], [0, 100], color="black", linewidth=0.8, linestyle="--", label="as sure as right")
+    for k, (name, table) in enumerate(panels.items()):
+        share = table["crystals"] / table["crystals"].sum()
+        x, y = 100 * table["confidence"], 100 * table["accuracy"]
+        ax.plot(x, y, color=LINES[k % len(LINES)], linewidth=1)
+        ax.scatter(x, y, s=20 + 400 * share, color=LINES[k % len(LINES)], alpha=0.7, linewidths=0, label=name)
+    ax.set(xlabel="probability given to the answer (%)", ylabel="answers that are right (%)", title=title)
+    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    ax.legend(frameon=False, loc="upper left", fontsize=9)
+    return figure
+
+
+def refusal(panels, title=""):
+    """What the answers are worth that are left where the least sure are refused, one panel a quantity.
+
+    panels: quantity and unit -> name -> (share answered (n,), value among them (n,)), as calibration.refusal has them.
+    """
+    figure, axes = _subplots(1, len(panels), size=(4.2 * len(panels) + 0.4, 3.6))
+    for ax, (quantity, curves) in zip(axes[0], panels.items()):
+        for k, (name, (shares, values)) in enumerate(curves.items()):
+            seen = np.asarray(shares) >= 0.05  # fewer answers are noise
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+            ax.plot(100 * shares[seen], values[seen], linewidth=1.4, label=name, **style)
+        ax.set(xlabel="answered, the surest first (%)", ylabel=quantity, xlim=(0, 100))
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title)
+    return figure
+
+
 def learning_curves(curves, quantity, title="", log=True):
     """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
 

@@ -15,6 +15,7 @@ class Target:
     kind: str  # "regression" or "classification"
     unit: str = ""
     classes: tuple[str, ...] = ()
+    least: float = float("-inf")  # a regression is never below
 
     @property
     def width(self):
@@ -26,7 +27,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("e_form", "regression", unit="eV/atom"),
-        Target("band_gap", "regression", unit="eV"),
+        Target("band_gap", "regression", unit="eV", least=0.0),
         Target("crystal_system", "classification", classes=CRYSTAL_SYSTEMS),
         Target("space_group", "classification", classes=tuple(str(number) for number in range(1, 231))),
     )

@@ -27,6 +27,8 @@ def composition_of_formula(formula):
         raise ValueError(f"{formula!r} holds the isotope {isotopes[0]}: write H if its chemistry is meant")
     if re.search(r"\.\d+\(?H2O", formula):  # CuSO4.5H2O is read as CuSO(4.5)H2O
         raise ValueError(f'{formula!r} may be a hydrate or hold a decimal: write water as in "CuSO4(H2O)5"')
+    if re.search(r"(?<![\d.])0+(\.0*)?(?![\d.])", str(formula)) or not np.isfinite(list(amounts.values())).all():
+        raise ValueError(f"{formula!r} gives an element an amount of zero, or none that is a number: {advice}")
     if not amounts or min(amounts.values()) <= 0:
         raise ValueError(f"{formula!r} holds no atoms: {advice}")
     return _sorted_fractions(np.array([Element(symbol).Z for symbol in amounts]), np.array(list(amounts.values())))

@@ -24,6 +24,7 @@ LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing t
 COARSE_STEP = 0.1  # degree: sigma of the simulated peaks
 SAME_WAVELENGTH = 0.005  # relative: K-alpha1 and the mean of the doublet differ by 0.001
 GAP = 1.0  # degree on the grid: points farther apart than this are the ends of two measured ranges
+FEATURELESS = "No peak stands clearly out of the noise: is the sample amorphous, the scan too short?"
 BACKGROUND_STIFFNESS = 1e6  # lambda of the Whittaker smoother on the grid, step 0.02 degree
 
 
@@ -276,4 +277,4 @@ def _true_angles(two_theta, zero_shift, displacement, radius):
 def _say_if_featureless(net, warnings):
     noise = 1.4826 * np.median(np.abs(np.diff(net))) / np.sqrt(2)
     if net.max() < 8 * noise:
-        warnings.append("No peak stands clearly out of the noise: is the sample amorphous, the scan too short?")
+        warnings.append(FEATURELESS)

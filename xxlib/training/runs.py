@@ -91,9 +91,9 @@ def save_model(folder, model, about):
     write_checked(Path(folder) / "model.safetensors", save(tensors, metadata=metadata))
 
 
-def load_model(folder):
+def load_model(folder, name="model.safetensors"):
     """(tensors by name, about) of model.safetensors; raises CheckpointError where it is damaged."""
-    path = Path(folder) / "model.safetensors"
+    path = Path(folder) / name
     read_checked(path)
     try:
         with safe_open(path, framework="pt") as file:

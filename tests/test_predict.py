@@ -1,0 +1,234 @@
+"""From a formula and a scan to an answer, or to a refusal in plain words: in Python, and from the command line."""
+
+import hashlib
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import zipfile
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xxlib import PROJECT
+from xxlib.datasets.store import Dataset
+from xxlib.inputs.patterns import TWO_THETA
+from xxlib.inputs.scans.scan import Scan, ScanError
+from xxlib.predict import Predictor
+from xxlib.training.runs import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint):
+    return Predictor.load(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return Dataset(PROJECT / "data" / "demo")
+
+
+def measured(background=20.0, noise=0.5):
+    """Angles and counts of five peaks on a background."""
+    rng = np.random.default_rng(0)
+    counts = np.full(len(TWO_THETA), background)
+    for angle in (23.1, 32.8, 40.4, 47.0, 58.2):
+        counts += 800 * np.exp(-0.5 * ((TWO_THETA - angle) / 0.08) ** 2)
+    return TWO_THETA, counts + rng.normal(0, noise, len(TWO_THETA))
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("scans") / "sample 7.xy"
+    path.write_text("".join(f"{x:.2f} {y:.2f}\n" for x, y in zip(*measured())))
+    return path
+
+
+def test_three_lines_of_a_notebook(model, scan):
+    table = model("LaMnO3", scan)
+    assert isinstance(table, pd.DataFrame) and len(table) == 1
+    row = table.iloc[0]
+    assert (row["formula"], row["pattern"], row["answered from"]) == ("LaMnO3", "sample 7.xy", "composition + xrd")
+    assert row["e_form 90% from (eV/atom)"] < row["e_form (eV/atom)"] < row["e_form 90% to (eV/atom)"]
+    probabilities = row[[name for name in table if name.startswith("P(")]]
+    assert len(probabilities) == 7 and sum(probabilities) == pytest.approx(1)
+    assert row["crystal_system probability"] == max(probabilities) and row["crystal_system"] in row[
+        "crystal_system 90% set"
+    ].split(" or ")
+    assert any("Cu Kα (1.5418 angstrom) was taken" in warning for warning in row["warnings"])
+
+
+def test_what_is_answered_is_what_the_run_predicted(model, demo, answering_run):
+    """A crystal's own pattern and formula give the values of predictions.parquet, but for half precision."""
+    from xxlib.datasets.batches import make_batch
+    from xxlib.inputs.patterns import unpatchify
+
+    predicted = pd.read_parquet(answering_run / "predictions.parquet").set_index("id")
+    for row in demo.indices("test")[:5]:
+        pattern = unpatchify(make_batch(demo, [row]).tokens.numpy())[0]
+        said = model(demo.column("formula")[row], pattern).iloc[0]
+        expected = predicted.loc[demo.column("id")[row]]
+        assert said["e_form (eV/atom)"] == pytest.approx(expected["e_form_predicted"], abs=0.01)
+
+
+def test_lists_are_answered_sample_by_sample(model, scan, tmp_path):
+    photograph = tmp_path / "photograph.xy"
+    photograph.write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    scans = [scan, str(scan), scan, photograph]
+    table = model(["LaMnO3", "NaCl", "LaMno3", "NaCl"], scans)
+    assert table["refused"].astype(bool).tolist() == [False, False, True, True]
+    assert table["e_form (eV/atom)"].isna().tolist() == [False, False, True, True]
+    assert "no chemical formula" in table["refused"][2] and "JPEG" in table["refused"][3]
+    assert table["e_form (eV/atom)"][0] == pytest.approx(model("LaMnO3", scan)["e_form (eV/atom)"][0])
+    assert len(model(["LaMnO3", "NaCl"], scan)) == 2  # one scan for all
+    with pytest.raises(ValueError, match="2 formulas but 1 patterns"):
+        model(["LaMnO3", "NaCl"], [scan])
+
+
+def test_the_anode_is_heard(model, scan):
+    copper, molybdenum = model("LaMnO3", scan, anode="Cu"), model("LaMnO3", scan, anode="Mo")
+    assert copper["e_form (eV/atom)"][0] != molybdenum["e_form (eV/atom)"][0]
+    assert not any("does not state" in warning for warning in copper["warnings"][0])
+    with pytest.raises(ScanError, match="no anode 'Xy'"):
+        model("LaMnO3", scan, anode="Xy")
+
+
+def written(x, y):
+    return "".join(f"{a} {b}\n" for a, b in zip(x, y)).encode()
+
+
+X, Y = measured()
+REFUSED_FILES = {
+    "empty": (b"", "the file is empty"),
+    "one point": (b"20 100\n", "point|columns"),
+    "all zero": (written(X, np.zeros(len(X))), "nothing to see"),
+    "not a number": (written(X, np.where(X[700] == X, np.nan, Y)), "no finite number"),
+    "radian": (written(np.radians(X), Y), "radian"),
+    "unequal lengths": (written(X, Y) + b"90.5\n90.6\n", "column|line|row"),
+    "photograph": (b"\xff\xd8\xff\xe0" + bytes(range(256)) * 10, "JPEG picture"),
+    "page": (b"<!doctype html><html>sign in</html>", "web page"),
+    "text": (b"Dear colleague,\nplease find the scan attached.\n", "no columns of numbers"),
+    "noise": (written(X, np.random.default_rng(1).normal(100, 10, len(X))), "amorphous"),
+    "too short": (written(X[:100], Y[:100]), "degree"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_FILES)
+def test_no_number_from_garbage(model, tmp_path, name):
+    content, why = REFUSED_FILES[name]
+    path = tmp_path / "scan.xy"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=why) as caught:
+        model("LaMnO3", path)
+    assert str(caught.value).startswith("scan.xy: "), "which file"
+
+
+ORDERS = {
+    "descending": (slice(None, None, -1), "turned round"),
+    "unsorted": (np.random.default_rng(2).permutation(len(X)), "sorted"),
+    "duplicates": (np.sort(np.r_[np.arange(len(X)), np.arange(0, len(X), 50)]), "repeat an angle"),
+}
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_what_can_be_mended_is_mended_and_said(model, tmp_path, scan, name):
+    order, said = ORDERS[name]
+    path = tmp_path / "scan.xy"
+    path.write_text("".join(f"{x:.2f} {y:.2f}\n" for x, y in zip(X[order], Y[order])))
+    row, plain = model("LaMnO3", path).iloc[0], model("LaMnO3", scan).iloc[0]
+    assert any(said in warning for warning in row["warnings"])
+    assert row["e_form (eV/atom)"] == pytest.approx(plain["e_form (eV/atom)"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("formula", "why"),
+    [("LaMno3", "'LaMno3' is no chemical formula"), ("", "no chemical formula"), ("La0MnO3", "amount of zero"),
+     ("Ca1e400", "amount"), ("Og2O3", "no crystal that demo was trained on contains Og"), (7, "no chemical formula")],
+)  # fmt: skip
+def test_formulas_that_cannot_be_answered(model, scan, formula, why):
+    with pytest.raises(ValueError, match=why):
+        model(formula, scan)
+
+
+def test_arrays_that_are_no_pattern(model):
+    assert model("LaMnO3", Y)["pattern"][0] == "array"
+    bad = {"shape": Y[:100], "finite": np.where(X > 80, np.nan, Y), "negative": Y - 500, "equal": 0 * Y}
+    for why, values in bad.items():
+        with pytest.raises(ValueError, match=why):
+            model("LaMnO3", values)
+    with pytest.raises(ScanError, match="4250 angles but 4249"):
+        model("LaMnO3", Scan(two_theta=X, intensity=Y[:-1]))
+    with pytest.raises(ValueError, match="at least one"):
+        model()
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "xxlib.predict", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def test_the_command_answers_offline(model, checkpoint, scan, tmp_path):
+    """In a process that cannot open a connection: readable lines, then one JSON object."""
+    blocked = "import socket\ndef refuse(*_, **__):\n    raise OSError('no network')\nsocket.socket.connect = refuse\n"
+    (tmp_path / "sitecustomize.py").write_text(blocked)
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:{PROJECT}", "HOME": str(tmp_path)}
+    done = command("--formula", "LaMnO3", scan, "--model", checkpoint, "--json", env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    answer, row = json.loads(last), model("LaMnO3", scan).iloc[0]
+    assert answer["e_form"] == pytest.approx(row["e_form (eV/atom)"], abs=1e-4)
+    low, high = answer["e_form_interval"]
+    assert low < answer["e_form"] < high and answer["units"] == {"e_form": "eV/atom"}
+    assert answer["crystal_system"] == row["crystal_system"] and answer["level"] == 0.9
+    assert sum(answer["crystal_system_probabilities"].values()) == pytest.approx(1)
+    assert answer["warnings"] == row["warnings"]
+    assert "formation energy" in lines[1] and "eV/atom" in lines[1] and "crystal system" in lines[2]
+
+
+def test_the_command_refuses_in_one_line(checkpoint, tmp_path):
+    path = tmp_path / "photograph.xy"
+    path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    done = command("--formula", "LaMnO3", path, "--model", checkpoint, "--json")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("predict: photograph.xy: this is a JPEG picture")
+    assert json.loads(done.stdout.splitlines()[-1])["refused"] in done.stderr
+
+
+def test_a_checkpoint_that_is_not_there_or_damaged(checkpoint, answering_run, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint nowhere"):
+        Predictor.load("nowhere")
+    with pytest.raises(CheckpointError, match=r"python -m xxlib\.release"):
+        Predictor.load(answering_run)
+    for name in ("model.safetensors", "known.safetensors", "calibration.json"):
+        copy = tmp_path / name
+        copy.mkdir()
+        for path in checkpoint.glob("*"):
+            if path.is_file():
+                data = bytearray(path.read_bytes())
+                if path.name == name:
+                    data[len(data) // 2] ^= 1
+                (copy / path.name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=f"{name} does not match its sha256"):
+            Predictor.load(copy)
+
+
+def test_a_checkpoint_from_a_url(checkpoint, scan, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XXLIB_CACHE", str(tmp_path / "cache"))
+    archive = tmp_path / "served" / "demo.zip"
+    archive.parent.mkdir()
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in checkpoint.rglob("*"):
+            file.write(path, f"demo/{path.relative_to(checkpoint)}")
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=archive.parent)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/demo.zip"
+        with pytest.raises(CheckpointError, match="sha256="):
+            Predictor.load(url)
+        loaded = Predictor.load(url, hashlib.sha256(archive.read_bytes()).hexdigest())
+        server.shutdown()
+    pd.testing.assert_frame_equal(loaded("LaMnO3", scan), model("LaMnO3", scan))

@@ -1,0 +1,191 @@
+"""Intervals, probabilities and warnings: what they promise holds on data that was not fitted."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from xxlib.analysis.calibration import (
+    Classes,
+    Intervals,
+    calibration_error,
+    conformal_quantile,
+    refusal,
+    reliability,
+)
+from xxlib.analysis.inference import Answers, Ensemble
+from xxlib.analysis.novelty import Contradiction, auroc, jensen_shannon, nearest
+from xxlib.analysis.trust import Trust, read_trust, swapped, write_trust
+
+# Pure mathematics
+
+
+def test_conformal_quantile_counts_the_new_sample():
+    assert conformal_quantile(np.arange(1, 10), 0.9) == 9  # the 9th of 9: ceil(0.9 * 10)
+    assert conformal_quantile(np.arange(1, 20), 0.9) == 18
+    assert conformal_quantile(np.arange(1, 9), 0.9) == math.inf  # 8 are too few to promise 90 %
+
+
+def samples(n, spread, seed):
+    """Predictions, labels and vectors of n samples whose error has the standard deviation spread(vector[0])."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, 4))
+    predicted = rng.normal(size=n)
+    return predicted, predicted + rng.normal(size=n) * spread(vectors[:, 0]), vectors
+
+
+def growing(x):
+    return np.exp(x / 2)
+
+
+@pytest.mark.parametrize("spread", [growing, np.ones_like], ids=["hard and easy", "equally hard"])
+def test_intervals_hold_what_they_promise(spread):
+    fitted = Intervals.fit(*samples(3000, spread, 0))
+    predicted, true, vectors = samples(20000, spread, 1)
+    half = fitted.half_widths(vectors)
+    inside = np.abs(predicted - true) <= half
+    assert inside.mean() == pytest.approx(0.9, abs=0.02)
+    assert bool(fitted.weights) == (spread is growing), "a difficulty is taken where it helps, and only there"
+    if spread is growing:
+        hard = vectors[:, 0] > 1
+        assert inside[hard].mean() == pytest.approx(0.9, abs=0.04)
+        assert half[hard].mean() > 2 * half[vectors[:, 0] < -1].mean()
+
+
+def test_labels_that_are_missing_do_not_count():
+    predicted, true, vectors = samples(2000, growing, 0)
+    holes = np.where(np.arange(2000) % 2, np.nan, true)
+    assert Intervals.fit(predicted, holes, vectors) == Intervals.fit(predicted[::2], true[::2], vectors[::2])
+
+
+def classified(n, temperature, seed):
+    """Logits that are too sure by a factor, and classes drawn from the true probabilities."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.normal(size=(n, 5))
+    true = (logits + rng.gumbel(size=logits.shape)).argmax(-1)
+    return temperature * logits, true.astype(float)
+
+
+def test_temperature_sets_and_reliability():
+    fitted = Classes.fit(*classified(5000, 3.0, 0))
+    assert fitted.temperature == pytest.approx(3.0, rel=0.05)
+    logits, true = classified(20000, 3.0, 1)
+    probabilities = fitted.probabilities(logits)
+    sets = fitted.sets(probabilities)
+    assert sets[np.arange(len(true)), true.astype(int)].mean() == pytest.approx(0.9, abs=0.01)
+    assert sets.any(-1).all()
+    table = reliability(probabilities, true)
+    assert table["crystals"].sum() == len(true)
+    assert (
+        calibration_error(table)
+        < 0.02
+        < 0.1
+        < calibration_error(reliability(Classes(1.0, 0).probabilities(logits), true))
+    )
+
+
+def test_refusing_the_doubtful_leaves_the_better():
+    rng = np.random.default_rng(0)
+    doubt = rng.random(1000)
+    errors = np.abs(rng.normal(size=1000)) * doubt
+    shares, kept = refusal(doubt, errors)
+    assert shares[-1] == 1 and kept[-1] == pytest.approx(errors.mean())
+    assert kept[499] == pytest.approx(errors[np.argsort(doubt)[:500]].mean()) and kept[499] < 0.7 * kept[-1]
+
+
+def test_contradiction_and_its_alarm():
+    rng = np.random.default_rng(0)
+    right, wrong = rng.normal(size=(4000, 3)), rng.normal((3, 0, 0), size=(4000, 3))
+    fitted = Contradiction.fit(right[:2000], wrong[:2000])
+    ordinary, strange = fitted.score(right[2000:]), fitted.score(wrong[2000:])
+    assert auroc(ordinary, strange) == pytest.approx(0.983, abs=0.01)  # two normal distributions 3 apart
+    assert (ordinary > fitted.threshold).mean() == pytest.approx(0.01, abs=0.007)
+    assert (strange > fitted.threshold).mean() > 0.6
+
+
+def test_small_pieces():
+    a, b = np.log([[0.5, 0.5]]), np.array([[50.0, -50.0]])
+    assert jensen_shannon(a, a)[0] == pytest.approx(0, abs=1e-12)
+    assert jensen_shannon(b, -b)[0] == pytest.approx(np.log(2))
+    assert jensen_shannon(a, a + 7)[0] == pytest.approx(0, abs=1e-12), "logits are known but for a constant"
+    found, places = nearest(np.array([[0.0, 0.9]]), np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 5.0]]), 2)
+    assert places.tolist() == [[1, 0]] and found[0] == pytest.approx([0.1, 0.9])
+    for n in (2, 3, 10):
+        assert sorted(swapped(n)) == list(range(n)) and (swapped(n) != np.arange(n)).all()
+
+
+# Of a released checkpoint
+
+
+def test_what_is_written_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    n, labels = 300, {"e_form": rng.normal(size=300), "crystal_system": rng.integers(7, size=300).astype(float)}
+    answers = Answers(
+        values={"e_form": labels["e_form"] + 0.1 * rng.normal(size=n)},
+        logits={"crystal_system": rng.normal(size=(n, 7))},
+        vectors=rng.normal(size=(n, 6)),
+    )
+    trust = Trust.fit(answers, labels, rng.normal(size=(50, 6)).astype(np.float16))
+    contradiction = Contradiction((1.0, -2.0), 0.5, 0.9)
+    write_trust(tmp_path, {("composition", "xrd"): trust}, contradiction, np.arange(119))
+    read, contradiction_read, elements = read_trust(tmp_path)
+    assert read["composition", "xrd"].measure(answers, labels) == trust.measure(answers, labels)
+    assert contradiction_read == contradiction and elements.tolist() == list(range(119))
+
+
+def test_a_release_says_what_was_measured(checkpoint, answering_run):
+    metrics = json.loads((checkpoint / "metrics.json").read_text())
+    names = {
+        "composition + xrd, laboratory",
+        "composition + xrd, ideal",
+        "composition",
+        "xrd, laboratory",
+        "xrd, ideal",
+    }
+    assert set(metrics["test"]) == names
+    result = json.loads((answering_run / "results.json").read_text())
+    for name, metric in (("composition + xrd, ideal", "test"), ("xrd, laboratory", "test laboratory, pattern alone"),
+                         ("composition", "test composition alone")):  # fmt: skip
+        ours = metrics["test"][name]
+        assert ours["e_form mae"] == pytest.approx(result[f"{metric}/e_form_mae"], rel=0.01), "but for half precision"
+        assert ours["crystal_system accuracy (%)"] == pytest.approx(
+            100 * result[f"{metric}/crystal_system_accuracy"], abs=1
+        )
+    for measured in metrics["test"].values():  # 405 crystals: a standard deviation is 1.5 %
+        assert measured["e_form coverage (%)"] == pytest.approx(90, abs=6)
+        assert measured["crystal_system set coverage (%)"] == pytest.approx(90, abs=6)
+    card = (checkpoint / "README.md").read_text()
+    assert f"{metrics['test']['composition']['e_form mae']:.4g}" in card and "CHGNet labels, not DFT" in card
+    assert f"AUROC of {metrics['contradiction']['AUROC']:.3f}" in card
+    size = sum(path.stat().st_size for path in checkpoint.rglob("*"))
+    assert size < 10e6
+
+
+def test_an_ensemble_is_the_mean_of_its_members(checkpoint, tmp_path):
+    from xxlib import PROJECT
+    from xxlib.datasets.store import Dataset
+
+    dataset = Dataset(PROJECT / "data" / "demo")
+    rows = dataset.indices("test")[:8]
+    one, two = checkpoint / "model.safetensors", checkpoint / "model.safetensors"
+    single = Ensemble.load([one]).of_rows(dataset, rows, ("composition", "xrd"))
+    both = Ensemble.load([one, two])
+    with_other = both.models[1].heads["e_form"].bias
+    with_other.data += 1.0
+    said, std = both.of_rows(dataset, rows, ("composition", "xrd")), both.normalisers[0]["e_form"].std
+    assert said.values["e_form"] == pytest.approx(single.values["e_form"] + std / 2)
+    assert np.exp(said.logits["crystal_system"]).sum(-1) == pytest.approx(1)
+
+
+def test_strange_samples_are_warned_of(checkpoint):
+    """A pattern of nothing but a comb of lines, and the model's own training data."""
+    from xxlib.inputs.patterns import TWO_THETA
+    from xxlib.predict import Predictor
+
+    model = Predictor.load(checkpoint)
+    comb = (np.arange(len(TWO_THETA)) % 40 < 20) * 100.0
+    said = model("LaMnO3", comb)["warnings"][0]
+    assert any("unlike the training crystals" in warning for warning in said)
+    model.elements = np.where(np.arange(119) == 25, 3, model.elements)
+    assert "Only 3 of the training crystals contain Mn." in model("LaMnO3", comb)["warnings"][0]

@@ -1,0 +1,102 @@
+"""The model card of a released checkpoint: a README.md made of what was measured, never by hand."""
+
+from xxlib.datasets.targets import TARGETS
+
+CARD = """\
+# {name}
+
+Formation energy, band gap or crystal system of an inorganic crystal, from its composition, its powder X-ray pattern
+(Cu Kα, 5-90 degree), or both. Made by `python -m xxlib.release`; every number below is from `metrics.json`.
+
+| | |
+|---|---|
+| model | {architecture}, {parameters:,} parameters, weights in half precision, {members} |
+| targets | {targets} |
+| trained on | {n_train:,} crystals of `{dataset}`: {labels} |
+| split | {split}; chosen and calibrated on `val` ({n_val:,}), measured on `test` ({n_test:,}) |
+| training | {samples:,} samples, seed {seeds}, commit {commits}, {hardware} |
+| licence of the weights | MIT; {licence} |
+
+## Measured on `test`
+
+{results}
+Intervals and sets are split-conformal at {level:.0f} %: `coverage` is the share that holds the truth. `surest 50%` is
+what remains where the less sure half is refused.
+{contradiction}
+
+![what is left where the least sure are refused](refusal.png)
+
+## Limits
+
+- The patterns of this table are simulated, {effects}.
+  What a measured pattern loses against them is in `data/results`.
+- {functional}
+- Ordered inorganic crystals with the elements in `calibration.json`; no molecules, no amorphous samples, no mixtures.
+- Intervals hold for samples that are like the training data: the answer warns where a sample is unlike them.
+"""
+LABELS = {
+    "data/demo": (
+        "generated crystals with CHGNet labels, not DFT",
+        "Energies are those of CHGNet for unrelaxed generated crystals: no result about materials rests on them.",
+        "the crystals and labels are this project's",
+    ),
+    "data/mp36k": (
+        "DFT labels of the Materials Project (MEGNet MP-2018.6.1 release)",
+        "Energies and band gaps are those of PBE (formation energies with the Materials Project's corrections): PBE "
+        "band gaps are smaller than measured ones, by about 40 % in semiconductors.",
+        "the data are the Materials Project's, CC BY 4.0 (cite Jain et al., APL Materials 1, 011002 (2013))",
+    ),
+}
+OTHER_LABELS = ("see `metrics.json`", "Labels are those of the dataset's source.", "that of the data: see their source")
+
+
+def model_card(name, metrics):
+    """Text of README.md from metrics.json's dict."""
+    first, counts = metrics["runs"][0], metrics["dataset"]["counts"]
+    labels, functional, licence = LABELS.get(first["dataset"], OTHER_LABELS)
+    effects = first["augmentation"]
+    members = len(metrics["runs"])
+    shown = metrics["contradiction"]
+    contradiction = shown and (
+        f"Swapped patterns are told from right ones with an AUROC of {shown['AUROC']:.3f};\nthe warning comes for "
+        f"{shown['noticed (%)']:.0f} % of them, and for {shown['false alarms (%)']:.1f} % of right pairs."
+    )
+    return CARD.format(
+        name=name,
+        architecture="XxaCT-NN " + " + ".join(first["modalities"]),
+        parameters=first["parameters"],
+        members="one model" if members == 1 else f"{members} models averaged",
+        targets=", ".join(f"{t} ({TARGETS[t].unit})" if TARGETS[t].unit else t for t in first["targets"]),
+        n_train=first["n_train"] or counts["train"],
+        dataset=first["dataset"],
+        labels=labels,
+        split=f"by {first['split']}",
+        n_val=counts["val"],
+        n_test=counts["test"],
+        samples=first["samples"],
+        seeds=", ".join(str(run["seed"]) for run in metrics["runs"]),
+        commits=", ".join(dict.fromkeys(run["commit"] for run in metrics["runs"])),
+        hardware=first["hardware"],
+        licence=licence,
+        results=_table(metrics["test"]),
+        level=metrics["level (%)"],
+        contradiction=contradiction or "",
+        functional=functional,
+        effects=f"ideal or under the effects `{effects}` of a diffractometer" if effects else "and ideal",
+    )
+
+
+def _table(measured):
+    """A metric a row, a combination of inputs a column."""
+    names = list(measured)
+    lines = ["| from | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    for metric in measured[names[0]]:
+        values = " | ".join(f"{measured[name][metric]:,.4g}" for name in names)
+        lines.append(f"| {_with_unit(metric)} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+def _with_unit(metric):
+    target, _, rest = metric.partition(" ")
+    unit = TARGETS[target].unit if rest.startswith(("mae", "mean width")) else ""
+    return metric + (f" ({unit})" if unit else "")

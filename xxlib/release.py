@@ -1,0 +1,188 @@
+"""Run folders -> a checkpoint that answers for itself: python -m xxlib.release data/runs/<name> data/checkpoints/<name>
+
+Several runs, of different seeds, become one ensemble.  What is written:
+
+model.safetensors   half precision; model-2.safetensors, ... of further members; *.sha256 beside each
+reconstructing.safetensors   a model pretrained by mxm, to look at, where one is given
+calibration.json    intervals, temperatures, thresholds, fitted on `val`
+known.safetensors   vectors of KNOWN training crystals, and known/, these crystals as a dataset
+metrics.json        measured on `test`
+README.md           the model card, made of all this, with reliability.png and refusal.png
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save
+from tqdm import tqdm
+
+from xxlib.analysis import plots
+from xxlib.analysis.calibration import LEVEL, refusal, reliability
+from xxlib.analysis.card import model_card
+from xxlib.analysis.inference import Ensemble
+from xxlib.analysis.novelty import Contradiction, auroc, signs_of_disagreement
+from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, swapped, write_trust
+from xxlib.datasets.store import DatasetError, sha256
+from xxlib.datasets.targets import TARGETS
+from xxlib.training import runs
+from xxlib.training.config import ConfigError
+from xxlib.training.examples import examples_of
+
+KNOWN = 3000  # training crystals that a checkpoint carries: what is known, and looks alike
+LEAST_LINE = 1.0  # intensity (0-100) of the weakest line of these that is kept
+
+
+def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
+    """Turn finished runs into a checkpoint folder; returns metrics.json as a dict.
+
+    reconstructing: folder of a run that was pretrained by mxm.
+    Raises CheckpointError, ConfigError or DatasetError where a run is not finished or its dataset is not there.
+    """
+    folders, folder = [Path(path) for path in folders], Path(folder)
+    for path in [*folders, *([reconstructing] if reconstructing else [])]:
+        if not runs.results(path):
+            raise runs.CheckpointError(f"{path} has not finished (no results.json): train it to its end first")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ["model.safetensors", *(f"model-{k}.safetensors" for k in range(2, len(folders) + 1))]
+    paths = [_halved(path, folder / name) for path, name in zip(folders, names)]
+    if reconstructing:
+        paths.append(_halved(reconstructing, folder / "reconstructing.safetensors"))
+    ensemble = Ensemble.load(paths[: len(folders)])  # what is judged is what is stored
+    examples = examples_of(ensemble.config)
+    dataset, rows = examples.dataset, examples.rows
+    chosen = np.sort(np.random.default_rng(0).choice(rows["train"], min(n_known, len(rows["train"])), replace=False))
+    write_known(dataset, chosen, folder / "known")
+
+    labels = {
+        split: {target.name: dataset.labels[target.name][rows[split]] for target in examples.targets}
+        for split in ("val", "test")
+    }
+    # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
+    effects = ensemble.config.augmentation
+    trust, said, measured = {}, {}, {}
+    for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input"):
+        known = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
+        for split in ("val", "test"):
+            said[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, effects)
+        trust[modalities] = Trust.fit(said[modalities, "val"], labels["val"], known)
+        words = name_of(modalities)
+        if effects and "xrd" in modalities:
+            measured[f"{words}, {effects}"] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+            ideal = ensemble.of_rows(dataset, rows["test"], modalities)
+            measured[f"{words}, ideal"] = trust[modalities].measure(ideal, labels["test"])
+        else:
+            measured[words] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+    contradiction, contradiction_measured = None, {}
+    if len(ensemble.inputs) > 1:
+        contradiction, contradiction_measured = _contradiction(ensemble, trust, said, dataset, rows)
+    write_trust(folder, trust, contradiction, count_elements(dataset, rows["train"]))
+    metrics = {
+        "runs": [json.loads((path / "results.json").read_text()) for path in folders],
+        "dataset": {name: dataset.meta[name] for name in ("source", "wavelength", "symprec", "counts")},
+        "weights": {path.name: sha256(path) for path in paths},
+        "level (%)": 100 * LEVEL,
+        "test": measured,
+        "contradiction": contradiction_measured,
+    }
+    runs.write_json(folder / "metrics.json", metrics)
+    draw(folder, trust, said, labels["test"])
+    runs.write_atomically(folder / "README.md", model_card(folder.name, metrics).encode())
+    return metrics
+
+
+def _halved(run, path):
+    """The weights of a run in half precision, as a file of the checkpoint folder."""
+    tensors, about = runs.load_model(run)
+    halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    runs.write_checked(path, save(halved, metadata={name: json.dumps(value) for name, value in about.items()}))
+    return path
+
+
+def _contradiction(ensemble, trust, said, dataset, rows):
+    """The Contradiction fitted on `val`, and what it is worth on `test`."""
+    both, signs = ensemble.inputs[0], {}
+    for split in ("val", "test"):
+        n = len(rows[split])
+        composition, xrd, together = (said[modalities, split] for modalities in (("composition",), ("xrd",), both))
+        signs[split, "right"] = signs_of_disagreement(composition, xrd, together, trust[both].distance(together))
+        other = swapped(n)
+        together = ensemble.of_rows(dataset, rows[split], both, ensemble.config.augmentation, rows[split][other])
+        signs[split, "wrong"] = signs_of_disagreement(
+            composition, xrd.taken(other), together, trust[both].distance(together)
+        )
+    fitted = Contradiction.fit(signs["val", "right"], signs["val", "wrong"])
+    right, wrong = (fitted.score(signs["test", kind]) for kind in ("right", "wrong"))
+    return fitted, {
+        "AUROC": auroc(right, wrong),
+        "false alarms (%)": 100 * float((right > fitted.threshold).mean()),
+        "noticed (%)": 100 * float((wrong > fitted.threshold).mean()),
+    }
+
+
+def draw(folder, trust, said, labels):
+    """reliability.png and refusal.png on `test`, a line for each combination of inputs."""
+    panels, tables = {}, {}
+    for modalities, part in trust.items():
+        answers = said[modalities, "test"]
+        for name, (doubt, errors) in doubts(part, answers, labels).items():
+            shares, kept = refusal(doubt, errors)
+            if name in part.classes:
+                quantity, kept = f"{name}: right (%)", 100 - 100 * kept
+                table = reliability(part.classes[name].probabilities(answers.logits[name]), labels[name])
+                tables[name_of(modalities)] = table
+            else:
+                quantity = f"{name}: MAE ({TARGETS[name].unit})"
+            panels.setdefault(quantity, {})[name_of(modalities)] = shares, kept
+    plots.refusal(panels, folder.name).savefig(folder / "refusal.png", dpi=100)
+    if tables:
+        plots.reliability(tables, folder.name).savefig(folder / "reliability.png", dpi=100)
+
+
+def write_known(dataset, rows, folder):
+    """Some rows of a Dataset as a small dataset of one compressed shard, without their weakest lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = pa.Table.from_batches(dataset.shards)
+    table = shards.take(pa.array(rows))
+    lines = [np.asarray(values) >= LEAST_LINE for values in table["intensity"].to_pylist()]
+    for name in ("two_theta", "intensity"):
+        kept = [np.asarray(values)[keep] for values, keep in zip(table[name].to_pylist(), lines)]
+        column = pa.array(kept, table.schema.field(name).type)
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    table = table.drop_columns([name for name in ("h", "k", "l", "lattice") if name in table.column_names])
+    path = folder / "shard-00000.arrow"
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_file(buffer, table.schema, options=options) as writer:
+        writer.write_batch(table.combine_chunks().to_batches()[0])
+    runs.write_atomically(path, buffer.getvalue())
+    meta = dataset.meta | {
+        "counts": {"train": len(rows)},
+        "least_intensity": LEAST_LINE,
+        "shards": [{"file": path.name, "rows": len(rows), "sha256": sha256(path)}],
+    }
+    runs.write_json(folder / "dataset.json", meta)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m xxlib.release", description=__doc__.split("\n")[0])
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders; several are averaged")
+    parser.add_argument("folder", type=Path, help="of the checkpoint, data/checkpoints/<name>")
+    parser.add_argument("--reconstructing", type=Path, metavar="RUN", help="a run pretrained by mxm, to look at")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    try:
+        metrics = release(options.runs, options.folder, reconstructing=options.reconstructing)
+    except (runs.CheckpointError, ConfigError, DatasetError, OSError) as error:
+        sys.exit(f"release: {error}")
+    size = sum(path.stat().st_size for path in options.folder.rglob("*") if path.is_file())
+    print(json.dumps(metrics["test"], indent=1))
+    print(f"{options.folder}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

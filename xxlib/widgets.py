@@ -1,0 +1,180 @@
+"""Look at what a model does: a thin shell of controls over the functions of analysis.explain and analysis.views."""
+
+import html
+import io
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from xxlib.analysis import explain, views
+from xxlib.analysis.calibration import LEVEL
+from xxlib.analysis.inference import batch_of
+from xxlib.datasets.batches import make_batch
+from xxlib.datasets.targets import TARGETS
+from xxlib.inputs.patterns import N_TOKENS, unpatchify
+from xxlib.inputs.samples import read_sample
+from xxlib.inputs.scans import read_scan
+from xxlib.inputs.scans.scan import ANODES
+
+
+def see_prediction(predictor, prediction, labels=None):
+    """Figure of an answer with its intervals; labels: the truth by target, where it is known."""
+    labels, values = labels or {}, {}
+    for name, value in prediction.values.items():
+        values[f"{name} ({TARGETS[name].unit})"] = value
+    truth = {f"{name} ({TARGETS[name].unit})": labels[name] for name in prediction.values if name in labels}
+    name = next(iter(prediction.probabilities), None)
+    probabilities, sets = ({}, ()) if name is None else (prediction.probabilities[name], prediction.sets[name])
+    if name in labels:
+        truth["class"] = TARGETS[name].classes[int(labels[name])]
+    return views.prediction(values, probabilities, sets, LEVEL, truth, _title(prediction))
+
+
+def see_reconstruction(predictor, prediction, hidden=()):
+    """Figure of the pattern with its tokens, and of what the model pretrained by mxm makes of the hidden ones.
+
+    hidden: numbers of tokens, from 1.
+    """
+    sample = prediction.sample
+    marked = np.isin(np.arange(1, N_TOKENS + 1), list(hidden))
+    unseen = marked | sample.masked
+    reconstructed = (
+        explain.reconstruct(predictor.reconstructing, batch_of(sample), unseen) if marked.any() else sample.pattern
+    )
+    return views.reconstruction(sample.pattern, reconstructed, marked, sample.masked, _title(prediction))
+
+
+def see_attention(predictor, prediction):
+    """Figure of the cross-attention from tokens to elements.  Raises ValueError without a formula."""
+    _needs_both(prediction)
+    weights = explain.cross_attention(predictor.ensemble.models[0], batch_of(prediction.sample))
+    return views.attention(weights, _elements(prediction.sample), _title(prediction))
+
+
+def see_attribution(predictor, prediction, target):
+    """Figure of what moved the answer for a target: parts of the pattern, elements.  Raises ValueError without both."""
+    _needs_both(prediction)
+    quantity, index, scale = f"logit of {target}", None, 1.0
+    if TARGETS[target].kind == "classification":
+        first = next(iter(prediction.probabilities[target]))
+        index, quantity = TARGETS[target].classes.index(first), f"logit of {first}"
+    else:
+        scale, quantity = predictor.ensemble.normalisers[0][target].std, TARGETS[target].unit
+    model, batch = predictor.ensemble.models[0], batch_of(prediction.sample)
+    points, elements, _ = explain.attribution(model, batch, target, index)
+    names = _elements(prediction.sample)
+    title = f"{_title(prediction)}: {target}"
+    return views.attribution(prediction.sample.pattern, scale * points, names, scale * elements, quantity, title)
+
+
+def see_neighbours(predictor, prediction):
+    """Figure of the nearest known materials with their simulated patterns, below that of the sample."""
+    table = predictor.nearest_known(prediction)
+    known = unpatchify(make_batch(predictor.known, prediction.nearest).tokens.numpy())
+    names = [f"{formula}\n{system}" for formula, system in zip(table["formula"], table["crystal_system"])]
+    pattern = prediction.sample.pattern if "xrd" in prediction.sample.modalities else None
+    return views.neighbours(pattern, known, names, _title(prediction))
+
+
+def explore(predictor, dataset, rows):
+    """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in five ways.
+
+    dataset, rows: crystals to choose from.
+    """
+    import ipywidgets
+
+    formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
+    options = {"style": {"description_width": "80px"}, "layout": {"width": "330px"}}
+    crystals = [("(an uploaded scan)", None), *((f"{f}  {i}", int(row)) for f, i, row in zip(formulas, ids, rows))]
+    crystal = ipywidgets.Dropdown(options=crystals, value=int(rows[0]), description="crystal", **options)
+    upload = ipywidgets.FileUpload(description="upload a scan", layout={"width": "330px"})
+    formula = ipywidgets.Text(description="formula", continuous_update=False, **options)
+    anodes = [("as in the file", None), *((name, name) for name in ANODES)]
+    anode = ipywidgets.Dropdown(options=anodes, description="anode", **options)
+    names = ["answer", "tokens", "attention", "attribution", "known materials"]
+    view = ipywidgets.ToggleButtons(options=names, style={"button_width": "130px"})
+    tokens = range(1, N_TOKENS + 1)
+    hidden = ipywidgets.SelectMultiple(options=tokens, description="hide tokens", rows=6, **options)
+    target = ipywidgets.Dropdown(options=predictor.ensemble.config.targets, description="attributed", **options)
+    picture, said = ipywidgets.Image(format="png"), ipywidgets.HTML()
+    given = {"pattern": None, "name": "", "labels": None, "shown": None}
+
+    def show(_=None):
+        chosen = (formula.value, id(given["pattern"]), anode.value, view.value, hidden.value, target.value)
+        if chosen == given["shown"]:
+            return
+        given["shown"] = chosen
+        try:
+            sample = read_sample(formula.value.strip() or None, given["pattern"], anode=anode.value)
+            sample = replace(sample, name=given["name"])
+            prediction = predictor.answer([sample])[0]
+            figure = {
+                "answer": lambda: see_prediction(predictor, prediction, given["labels"]),
+                "tokens": lambda: see_reconstruction(predictor, prediction, hidden.value),
+                "attention": lambda: see_attention(predictor, prediction),
+                "attribution": lambda: see_attribution(predictor, prediction, target.value),
+                "known materials": lambda: see_neighbours(predictor, prediction),
+            }[view.value]()
+        except ValueError as error:
+            refuse(error)
+            return
+        picture.value, said.value = _png(figure), f"<pre>{html.escape(str(prediction))}</pre>"
+
+    def choose(_=None):
+        row = crystal.value
+        if row is None:
+            return
+        given["pattern"] = unpatchify(make_batch(dataset, [row]).tokens.numpy())[0]
+        given["name"] = ids[list(rows).index(row)]
+        given["labels"] = {name: dataset.labels[name][row] for name in predictor.ensemble.config.targets}
+        formula.value = str(dataset.column("formula")[row])
+        show()
+
+    def receive(_):
+        for file in upload.value:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / Path(file["name"]).name
+                path.write_bytes(file["content"])
+                try:
+                    given["pattern"] = read_scan(path)
+                except ValueError as error:
+                    refuse(error)
+                    return
+            given["name"], given["labels"] = path.name, None
+            crystal.value, formula.value = None, ""  # not that of the crystal before
+            show()
+
+    def refuse(error):
+        picture.value, said.value = b"", f"<b>{html.escape(str(error))}</b>"
+
+    crystal.observe(choose, "value")
+    upload.observe(receive, "value")
+    for control in (formula, anode, view, hidden, target):
+        control.observe(show, "value")
+    choose()
+    shown = ipywidgets.VBox([picture, said], layout={"align_items": "flex-start"})  # pictures keep their size
+    controls = ipywidgets.VBox([crystal, upload, formula, anode, hidden, target])
+    return ipywidgets.VBox([view, ipywidgets.HBox([controls, shown])])
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=90)
+    return buffer.getvalue()
+
+
+def _title(prediction):
+    return " and ".join(filter(None, (prediction.sample.formula, prediction.sample.name)))
+
+
+def _elements(sample):
+    from pymatgen.core import Element
+
+    return [Element.from_Z(int(z)).symbol for z in sample.element_ids]
+
+
+def _needs_both(prediction):
+    if len(prediction.sample.modalities) < 2:
+        raise ValueError("this view relates a composition to a pattern: give both")
