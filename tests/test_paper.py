@@ -122,8 +122,8 @@ def modalities(composition, spread, bimodal):
 @pytest.mark.parametrize(
     ("composition", "spread", "bimodal", "verdict"),
     [
-        (76, 3, 60, "held."),
-        (76, 3, 90, "did not hold."),
+        (76, 3, 60, "one: held, the difference of -16 meV/atom."),
+        (76, 3, 90, "one: did not hold"),
         (76, 3, 74, "within the spread"),
         (76, np.nan, 60, "one seed"),
         (np.nan, 3, 60, "missing composition."),
@@ -131,6 +131,13 @@ def modalities(composition, spread, bimodal):
 )
 def test_a_difference_counts_beyond_the_spread(composition, spread, bimodal, verdict):
     assert verdict in claims.bimodal(modalities(composition, spread, bimodal))
+
+
+def test_larger_is_better_where_it_is_an_accuracy():
+    rows = [("composition", 58.0, 1.0), ("composition + xrd", 71.0, 1.0), ("xrd", 57.0, 1.0)]
+    table = pd.DataFrame(rows, columns=["modalities", CRYSTAL_SYSTEM, f"+- {CRYSTAL_SYSTEM}"])
+    table = table.assign(model="XxaCT-NN small", targets="crystal_system", seeds=2)
+    assert "held, the difference of +13 %" in claims.bimodal(table)
 
 
 def test_speed_up_is_said_with_its_spread(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xxlib.analysis.metrics import classification_metrics, regression_metrics
+from xxlib.analysis.metrics import classification_metrics, limit_of_composition, regression_metrics
 from xxlib.datasets import splits
 from xxlib.models.config import ModelConfig
 from xxlib.models.layers import recompute_layers
@@ -327,6 +327,13 @@ def test_regression_metrics():
     values = regression_metrics(np.array([0.0, 1.0, 2.0, np.nan]), np.array([0.0, 1.0, 5.0, 9.0]))
     assert values["mae"] == pytest.approx(1) and values["rmse"] == pytest.approx(math.sqrt(3))
     assert values["r2"] == pytest.approx(1 - 9 / 2)
+
+
+def test_polymorphs_limit_what_a_composition_says():
+    formulas = np.array(["TiO2", "TiO2", "TiO2", "NaCl", "C"])
+    limit = limit_of_composition(formulas, np.array([-3.0, -3.1, -3.4, -2.0, np.nan]), "regression")
+    assert limit == pytest.approx((0.1 + 0 + 0.3 + 0) / 4)
+    assert limit_of_composition(formulas, np.array([0, 0, 1, 2, np.nan]), "classification") == 3 / 4
 
 
 def test_classification_metrics():

@@ -7,21 +7,35 @@ import numpy as np
 
 from xxlib.analysis.paper import written
 from xxlib.analysis.scaling import power_law
-from xxlib.analysis.tables import E_FORM
+from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM
 
 PRETRAINED = "pretrain-both"
+QUANTITIES = (
+    ("e_form", E_FORM, "MAE of E_f", "meV/atom", -1),
+    ("crystal_system", CRYSTAL_SYSTEM, "Accuracy of the crystal system", "%", 1),
+    ("band_gap", BAND_GAP, "MAE of the band gap", "eV", -1),
+)
 
 
 def bimodal(table_1):
-    """That composition and pattern together say more of E_f than either alone."""
-    rows = table_1[(table_1["targets"] == "e_form") & (table_1["model"].str.startswith("XxaCT-NN small"))]
+    """That composition and pattern together say more than either alone."""
+    return " ".join(_of_target(table_1, *target) for target in QUANTITIES)
+
+
+def _of_target(table_1, target, metric, quantity, unit, better):
+    rows = table_1[(table_1["targets"] == target) & (table_1["model"].str.startswith("XxaCT-NN small"))]
     rows = rows.set_index("modalities")
-    missing = [name for name in ("composition", "xrd", "composition + xrd") if not _known(rows, name)]
+    alone, both = ("composition", "xrd"), "composition + xrd"
+    missing = [name for name in (*alone, both) if name not in rows.index or not np.isfinite(rows.loc[name, metric])]
     if missing:
-        return _open("Both modalities against one", missing)
-    own, alone, xrd = (rows.loc[name] for name in ("composition + xrd", "composition", "xrd"))
-    said = f"MAE of E_f: {_of(own)} with both, {_of(alone)} from composition alone, {xrd[E_FORM]:.0f} meV/atom from the"
-    return f"{said} pattern alone. Both better than composition: {_verdict(alone, own)}."
+        return _open(f"{quantity} with both modalities against one", missing)
+    said = [_of(rows.loc[name], metric) for name in (both, *alone)]
+    best = max(alone, key=lambda name: better * rows.loc[name, metric])
+    verdict = _verdict(rows.loc[best], rows.loc[both], metric, unit, better)
+    return (
+        f"{quantity}: {said[0]} with both, {said[1]} from composition alone, {said[2]} {unit} from the pattern alone. "
+        f"Both better than the better one: {verdict}."
+    )
 
 
 def faster(table_2):
@@ -95,24 +109,21 @@ def sentences(name):
     return [claim(written(name)) for claim in CLAIMS[name]]
 
 
-def _known(rows, name):
-    return name in rows.index and np.isfinite(rows.loc[name, E_FORM])
+def _of(row, metric):
+    spread = row[f"+- {metric}"]
+    return f"{row[metric]:.3g}" + (f" +- {spread:.2g} ({row['seeds']:.0f} seeds)" if np.isfinite(spread) else "")
 
 
-def _of(row):
-    spread = row[f"+- {E_FORM}"]
-    return f"{row[E_FORM]:.1f}" + (f" +- {spread:.1f} ({row['seeds']:.0f} seeds)" if np.isfinite(spread) else "")
-
-
-def _verdict(worse, better):
-    """Whether the first error is larger than the second, beyond the spread over seeds."""
-    difference = worse[E_FORM] - better[E_FORM]
-    spreads = [row[f"+- {E_FORM}"] / np.sqrt(row["seeds"]) for row in (worse, better)]
+def _verdict(one, other, metric, unit, better):
+    """Whether the other is better, beyond the spread over seeds; better: 1 where larger is, -1 where smaller is."""
+    gain = better * (other[metric] - one[metric])
+    shown = f"the difference of {other[metric] - one[metric]:+.2g} {unit}"
+    spreads = [row[f"+- {metric}"] / np.sqrt(row["seeds"]) for row in (one, other)]
     if not np.isfinite(spreads).all():
-        return f"open, one side has one seed (difference {difference:+.1f} meV/atom)"
-    if abs(difference) < 2 * np.hypot(*spreads):
-        return f"open, the difference of {difference:+.1f} meV/atom is within the spread"
-    return "held" if difference > 0 else "did not hold"
+        return f"open, {shown} is that of one seed on a side"
+    if abs(gain) < 2 * np.hypot(*spreads):
+        return f"open, {shown} is within the spread"
+    return f"held, {shown}" if gain > 0 else f"did not hold, {shown}"
 
 
 def _open(claim, missing):

@@ -1,6 +1,7 @@
 """How good predictions are: plain numpy on all examples at once, never averages of batch averages."""
 
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95  # of intervals
@@ -31,6 +32,18 @@ def classification_metrics(true, probabilities):
         "balanced_accuracy": float(np.mean([right[true == k].mean() for k in np.unique(true)])),
         "log_loss": float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()),
     }
+
+
+def limit_of_composition(formulas, labels, kind):
+    """What the best possible model of the composition alone would reach, because polymorphs share a formula.
+
+    formulas, labels: (n,), NaN = no label; kind: of the target.  Returns the MAE that the median of each formula has
+    ("regression"), or the accuracy of its most frequent class ("classification").
+    """
+    by_formula = pd.Series(labels).groupby(np.asarray(formulas))
+    if kind == "regression":
+        return float((labels - by_formula.transform("median")).abs().mean())
+    return float(by_formula.agg(lambda labels: labels.value_counts().max()).sum() / by_formula.count().sum())
 
 
 def accuracy_interval(right):
