@@ -84,8 +84,8 @@ EFFECTS = {
         end=(50.0, 90.0),
     ),
 }
-# As most instruments are used: half of the scans cover all of 5-90 degree.
-EFFECTS["laboratory, half of it whole"] = dataclasses.replace(EFFECTS["laboratory"], cut=0.5)
+# The same with half of the scans over all of 5-90 degree, as most instruments are used.
+EFFECTS["laboratory-mixed"] = dataclasses.replace(EFFECTS["laboratory"], cut=0.5)
 
 
 @dataclass(frozen=True, eq=False)
