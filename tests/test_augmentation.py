@@ -9,10 +9,10 @@ import pytest
 from xxlib.inputs import patterns
 from xxlib.inputs.augmentation import EFFECTS, N_IMPURITY_LINES, RADIUS, Effects, augmented, draw
 from xxlib.inputs.conditioning import condition
-from xxlib.inputs.diffraction import CU_KA
 from xxlib.inputs.patterns import TWO_THETA
-from xxlib.inputs.scans.scan import ANODES, Scan
+from xxlib.inputs.scans.scan import Scan
 from xxlib.inputs.texture import equal_axes, march, metric_tensor
+from xxlib.inputs.wavelengths import ANODES, CU_KA
 
 LABORATORY = EFFECTS["laboratory"]
 

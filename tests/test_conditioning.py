@@ -6,10 +6,11 @@ import pytest
 
 from xxlib.inputs.conditioning import background_of, better_anode, condition, resample, restrict, without_ka2
 from xxlib.inputs.crystals import Crystal, lattice_from_cell
-from xxlib.inputs.diffraction import CU_KA, Sticks, sticks
+from xxlib.inputs.diffraction import Sticks, sticks
 from xxlib.inputs.patterns import STEP, TWO_THETA, pattern
 from xxlib.inputs.scans import read_scan
-from xxlib.inputs.scans.scan import ANODES, Scan, ScanError, source
+from xxlib.inputs.scans.scan import Scan, ScanError, source
+from xxlib.inputs.wavelengths import ANODES, CU_KA
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 NACL = Crystal(
@@ -204,7 +205,7 @@ def test_peak_areas_stay_when_the_background_goes():
 
 def test_ka2_is_stripped_to_the_pattern_of_one_wavelength():
     two_theta = np.arange(5, 90.01, 0.02)
-    ka1, ka2 = ANODES["Cu"]
+    ka1, ka2, _ = ANODES["Cu"]
     first, second = (sticks(NACL, wavelength, (1.0, 150.0)) for wavelength in (ka1, ka2))
     scale = first.intensity.max()
     intensity = drawn(two_theta, first, 0.06, first.intensity / scale) + 0.5 * drawn(
@@ -225,7 +226,7 @@ def test_ka2_is_stripped_to_the_pattern_of_one_wavelength():
 
 def test_stripping_undoes_the_doublet_at_every_angle():
     """Close lines at low angles, wide ones at high angles: the sum of a signal and its shifted half gives it back."""
-    ka1, ka2 = ANODES["Co"]
+    ka1, ka2, _ = ANODES["Co"]
     signal = lambda angle: 5 + np.exp(-0.5 * ((angle - 40) / 3) ** 2)  # noqa: E731
     place = 2 * np.degrees(np.arcsin(np.sin(np.radians(TWO_THETA / 2)) * ka1 / ka2))
     back = without_ka2(signal(TWO_THETA) + 0.5 * signal(place), ka1, ka2, 0.5)
@@ -283,7 +284,7 @@ def test_restrict_in_training():
         (measured(1, 8), {}, "covers 3 of the 85 degree"),
         (measured(100, 140), {}, "covers 0 of the 85 degree"),
         (measured(5, 60), {"wavelength": 15.4}, "wavelength of 15.4 angstrom"),
-        (measured(5, 60), {"wavelength": "Ku"}, "Give one of Ag, Mo, Cu"),
+        (measured(5, 60), {"wavelength": "Ku"}, "Give one of Cu, Mo, Co"),
         (Scan(two_theta=measured().two_theta, intensity=-1 + measured().intensity * 0), {}, "above the background"),
         (measured(5, 60, radiation="neutron"), {}, "neutron pattern"),
     ],

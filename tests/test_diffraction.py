@@ -8,9 +8,10 @@ import pytest
 from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
 from pymatgen.core import Element, Lattice, Structure
 
-from xxlib.inputs import diffraction
+from xxlib.inputs import diffraction_kernel
 from xxlib.inputs.crystals import Crystal, RejectedCrystal, crystal_from_structure, lattice_from_cell
-from xxlib.inputs.diffraction import CU_KA, PATTERN_RANGE, STORED_RANGE, pack, sticks, sticks_of
+from xxlib.inputs.diffraction import PATTERN_RANGE, STORED_RANGE, pack, scattering_factors, sticks, sticks_of
+from xxlib.inputs.wavelengths import ANODES, CU_KA, emission_lines
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 
@@ -99,7 +100,7 @@ def test_indices_of_a_long_cell_are_not_wrapped():
 def test_whole_degrees_are_degrees():
     whole, decimal = (sticks(rock_salt(), two_theta_range=angles) for angles in ((10, 60), (10.0, 60.0)))
     assert np.array_equal(whole.two_theta, decimal.two_theta) and np.array_equal(whole.intensity, decimal.intensity)
-    assert len(diffraction._of_all.signatures) == 1  # compiled once
+    assert len(diffraction_kernel.of_all.signatures) == 1  # compiled once
 
 
 def test_every_reflection_in_range_is_counted():
@@ -231,10 +232,10 @@ def test_a_crystal_without_lines_leaves_an_empty_place():
 # Wavelengths, thermal motion
 
 
-@pytest.mark.parametrize("anode", diffraction.ANODES)
+@pytest.mark.parametrize("anode", ANODES)
 @pytest.mark.parametrize("line", ["Ka", "Ka1", "Ka2"])
 def test_wavelengths_have_the_names_of_pymatgen(anode, line):
-    assert diffraction.emission_lines(anode + line) == ((WAVELENGTHS[anode + line], 1.0),)
+    assert emission_lines(anode + line) == ((WAVELENGTHS[anode + line], 1.0),)
     expected = XRDCalculator(wavelength=anode + line).get_pattern(nacl(), two_theta_range=(10, 80))
     lines = sticks(crystal_from_structure(nacl(), "NaCl"), wavelength=anode + line, two_theta_range=(10, 80))
     assert np.allclose(lines.two_theta, expected.x, rtol=0, atol=1e-7)
@@ -268,12 +269,12 @@ def test_thermal_motion_is_that_of_pymatgen():
 
 
 def test_the_table_of_scattering_factors_is_exact():
-    table = diffraction.scattering_factors(600)  # s^2 up to 1 per angstrom^2
+    table = scattering_factors(600)  # s^2 up to 1 per angstrom^2
     for z in (1, 8, 26, 57, 98):
         a, b = np.array(ATOMIC_SCATTERING_PARAMS[Element.from_Z(z).symbol]).T
         s2 = np.random.default_rng(z).uniform(0, 1, 200)
         exact = z - 41.78214 * s2 * (a * np.exp(-b * s2[:, None])).sum(1)
-        values = diffraction._factors(np.array([z]), 4 * s2, table, np.zeros(99))[:, 0]
+        values = diffraction_kernel._factors(np.array([z]), 4 * s2, table, np.zeros(99))[:, 0]
         assert np.abs(values / exact - 1).max() < 2e-11
 
 

@@ -49,8 +49,8 @@ def gradients(dataset, name, dtype, divided):
 def in_double(make_batch):
     """Batches for a model in float64."""
 
-    def made(*arguments):
-        batch = make_batch(*arguments)
+    def made(*arguments, **options):
+        batch = make_batch(*arguments, **options)
         object.__setattr__(batch, "tokens", batch.tokens.double())
         object.__setattr__(batch, "fractions", batch.fractions.double())
         return batch

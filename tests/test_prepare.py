@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from xxlib.datasets.sources import Source, parsed, refused
 from xxlib.datasets.sources.generated import Repeats
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset, DatasetError
-from xxlib.inputs.diffraction import CU_KA
+from xxlib.inputs.wavelengths import CU_KA
 
 DEMO = PROJECT / "data" / "demo"
 N_CRYSTALS, SHARD, CHUNK = 240, 40, 10
@@ -229,6 +230,26 @@ def begin(source, folder, monkeypatch):
         prepare.prepare(dataclasses.replace(source, records=records), folder, n_workers=1, progress=False)
     assert "finished shards" in error.value.__notes__[0] and str(folder) in error.value.__notes__[0]
     assert len(list(folder.glob("shard-*.arrow"))) == 2 and not (folder / "dataset.json").exists()
+
+
+def test_what_was_seen_before_needs_no_memory(tmp_path):
+    prepare.prepare(salts(), tmp_path / "salts", n_workers=1, progress=False)
+    batch = pa.ipc.open_file(tmp_path / "salts" / "shard-00000.arrow").get_batch(0)
+    repeats, n = Repeats(), len(batch)
+    formula = batch.schema.get_field_index("formula")
+
+    def see(times):
+        for i in times:
+            other = pa.array([f"{name} {i}" for name in batch["formula"].to_pylist()])
+            assert repeats(batch.set_column(formula, "formula", other)) == [None] * n
+
+    see(range(10))
+    tracemalloc.start()
+    try:
+        see(range(10, 110))
+        assert tracemalloc.get_traced_memory()[0] < 100 * n * 50  # bytes: a pattern alone would be 340
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_repeated_after_an_interruption_either(tmp_path, monkeypatch):

@@ -2,13 +2,11 @@
 
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.analysis import tables
-from xxlib.analysis.tables import CRYSTAL_SYSTEM, E_FORM, captioned, results_table, summary_table, table_1
+from xxlib.analysis.tables import E_FORM, captioned, planned_table, results_table, summary_table
+from xxlib.training.variants import pretraining, variant
 
 # results.json as xxlib.train writes it
 RESULT = {
@@ -82,28 +80,24 @@ def test_summary_is_mean_and_spread_over_seeds_and_nothing_else(tmp_path):
     assert len(alone) == 3 and alone[f"+- {E_FORM}"].isna().all(), "one seed has no spread"
 
 
-def test_table_1_ends_with_the_references(tmp_path):
-    write(tmp_path, "bimodal-multi-s0")
-    write(tmp_path, "smoke-bimodal-multi-s0", dataset="data/demo")  # other labels: not in this table
-    table = table_1(tmp_path)
-    assert len(table) == 1 + len(tables.REFERENCES)
-    assert list(table[E_FORM]) == pytest.approx([80, 963, 101, 66.0, 22])
-    assert list(table[CRYSTAL_SYSTEM].iloc[:3]) == pytest.approx([70, 22.6, 52.6])
-    assert "random" in table["split"].iloc[-1] and set(table["split"].iloc[:-1]) == {"formula"}
-
-
-def test_table_1_survives_its_csv(tmp_path):
-    write(tmp_path, "bimodal-multi-s0")
-    table = table_1(tmp_path)
-    table.to_csv(tmp_path / "table_1.csv", index=False)
-    read = pd.read_csv(tmp_path / "table_1.csv")
-    assert list(read) == list(table) and np.allclose(read[E_FORM], table[E_FORM])
-    assert "1500000,1024000" in (tmp_path / "table_1.csv").read_text(), "counts stay whole numbers"
+def test_what_is_planned_and_not_finished_is_a_row_without_metrics(tmp_path):
+    planned = [variant("small", "bimodal", "multi", seed=seed, learning_rate=5e-4, batch_size=256, n_steps=4000)
+               for seed in (0, 1)]  # fmt: skip
+    planned += [pretraining("small", "both"), variant("small", "xrd", "band_gap", pretraining("small", "mxm"))]
+    write(tmp_path, planned[0].name)
+    write(tmp_path, "composition-e_form-s0")  # finished, and not planned
+    table = planned_table(tmp_path, planned)
+    assert list(table["name"]) == [planned[0].name, planned[1].name, planned[3].name]
+    assert list(table["note"]) == ["", planned[1].name, planned[3].name]
+    assert table[E_FORM].notna().tolist() == [True, False, False]
+    assert table.loc[2, "initial"] == "data/runs/pretrain-mxm-s0" and table.loc[2, "targets"] == "band_gap"
+    summary = summary_table(table)
+    assert list(summary["seeds"]) == [1, 0] and summary.loc[0, E_FORM] == pytest.approx(80)
+    assert list(summary["note"]) == [f"missing: {planned[1].name}", f"missing: {planned[3].name}"]
 
 
 def test_no_run_is_an_empty_table(tmp_path):
     assert len(summary_table(results_table(tmp_path))) == 0
-    assert len(table_1(tmp_path)) == len(tables.REFERENCES)
 
 
 def test_demo_results_say_what_their_labels_are(tmp_path):
@@ -114,7 +108,6 @@ def test_demo_results_say_what_their_labels_are(tmp_path):
 
 def test_captioned_shows_the_caption_and_leaves_out_empty_columns(tmp_path):
     write(tmp_path, "bimodal-multi-s0")
-    html = captioned(table_1(tmp_path), "CHGNet labels, not DFT").to_html()
+    html = captioned(summary_table(results_table(tmp_path)), "CHGNet labels, not DFT").to_html()
     assert "CHGNet labels, not DFT" in html and ">80.0<" in html and ">0.0005<" in html and "nan" not in html.lower()
-    assert "band_gap" in html
-    assert "band_gap" not in captioned(summary_table(results_table(tmp_path)), "").to_html()
+    assert "band_gap" not in html

@@ -137,6 +137,16 @@ def test_hidden_tokens_are_not_seen_and_mask_is_learned():
     assert model.mask.grad.abs().sum() > 0
 
 
+def test_every_point_of_a_hidden_token_can_learn_from_the_first_step():
+    """A point that is below zero for every pattern has no gradient, and stays there."""
+    torch.manual_seed(0)
+    model = build(PRESETS["small"].model, {}, ("mxm",)).eval()
+    ids, fractions = torch.tensor([[3, 9]]).expand(8, 2), torch.full((8, 2), 0.5)
+    tokens, masked = torch.rand(8, 17, 250) * 4, torch.zeros(8, 17, dtype=torch.bool)
+    masked[:, 3] = True
+    assert (model(ids, fractions, tokens, masked).reconstructed > 0).float().mean() > 0.99
+
+
 def test_temperature_starts_at_007_and_is_learned():
     model = build(PRESETS["smoke"].model, {}, ("contrastive",))
     assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07) and model.logit_scale.requires_grad

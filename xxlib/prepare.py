@@ -42,7 +42,8 @@ from xxlib.datasets.sources.optimade import optimade
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.writer import Writer
 from xxlib.inputs.crystals import SYMPREC
-from xxlib.inputs.diffraction import CU_KA, STORED_RANGE
+from xxlib.inputs.diffraction import STORED_RANGE
+from xxlib.inputs.wavelengths import CU_KA
 
 CHUNK_RECORDS = 200  # what a worker takes at once; divides writer.SHARD_RECORDS
 

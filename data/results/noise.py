@@ -1,7 +1,7 @@
 """The noise study of trained models:  python data/results/noise.py RUN ...
 
 RUN: run folders with their model.safetensors; names alone are those in data/runs/.  Writes noise.csv beside this
-script, on `val` of each run's dataset, and figures/<dataset>/noise-*.png.
+script, on `val` of each run's dataset; figures.py draws it.
 """
 
 import argparse
@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from xxlib.analysis import plots
 from xxlib.analysis.evaluation import trained
 from xxlib.analysis.severity import noise_study
 from xxlib.training import runs
@@ -30,12 +29,6 @@ def main():
         tables.append(table.assign(run=config.name))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(arguments.results / "noise.csv", index=False, float_format="%.5g")
-    place = Path(config.dataset).name
-    for words, part in table.groupby("given"):
-        for quantity in (name for name in ("accuracy (%)", "E_f MAE (meV/atom)", "band gap MAE (eV)") if name in part):
-            figure = plots.severity(part, quantity, f"on val, {words}")
-            name = "-".join(["noise", *words.split(), quantity.split(" (")[0].replace(" ", "-").lower()])
-            print(plots.save_figure(figure, f"{place}/{name}"))
 
 
 if __name__ == "__main__":

@@ -85,7 +85,8 @@ def evaluate(model, examples, split, config, device, effects=None, absent=None):
     drawn = draw(effects, len(rows), 0) if effects else None
     collected = {target.name: [] for target in examples.targets}
     for chunk in _chunks(np.arange(len(rows))[parallel.share(len(rows))]):
-        batch = make_batch(examples.dataset, rows[chunk], drawn=None if drawn is None else drawn[chunk]).to(device)
+        measured = None if drawn is None else drawn[chunk]
+        batch = make_batch(examples.dataset, rows[chunk], drawn=measured, device=device)
         if absent:
             batch = batch.without(torch.tensor([[absent == modality for modality in MODALITIES]] * len(chunk)))
         with precision(config, device):
@@ -123,7 +124,7 @@ def evaluate_pretraining(model, examples, config, device):
     found = 0
     own_chunks = list(_chunks(np.arange(len(rows))))[parallel.rank() :: parallel.n_processes()]
     for chunk in own_chunks:
-        batch = make_batch(examples.dataset, rows[chunk]).to(device)
+        batch = make_batch(examples.dataset, rows[chunk], device=device)
         inputs = (batch.element_ids, batch.fractions, batch.tokens)
         if "contrastive" in config.objectives:
             with precision(config, device):

@@ -1,5 +1,7 @@
 """The latent space: what a model's CLS vectors say of crystals, in two dimensions, in scores and in neighbours."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +11,12 @@ from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from xxlib.datasets.batches import make_batch
+from xxlib.datasets.targets import TARGETS
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.models.xxact import build
+from xxlib.training import runs
+from xxlib.training.config import from_dict
+from xxlib.training.examples import examples_of
 
 BATCH = 512
 SILHOUETTE_CRYSTALS = 5000  # the score takes the distance of every pair
@@ -26,12 +33,42 @@ def embeddings(model, dataset, rows):
     model.eval()
     collected = {"fused": [], "composition": [], "xrd": []}
     for start in tqdm(range(0, len(rows), BATCH), desc="embeddings", unit="batch"):
-        batch = make_batch(dataset, rows[start : start + BATCH]).to(device)
+        batch = make_batch(dataset, rows[start : start + BATCH], device=device)
         output = model(batch.element_ids, batch.fractions, batch.tokens)
         for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
             if vectors is not None:
                 collected[name].append(vectors.float().cpu().numpy())
     return {name: np.concatenate(pieces) for name, pieces in collected.items() if pieces}
+
+
+def of_run(folder, split="test"):
+    """The CLS vectors that the heads of a finished run read of a split (n, D), its Dataset and their rows (n,).
+
+    folder: of the run, with its model.safetensors.  Raises CheckpointError where that is missing or damaged.
+    """
+    tensors, about = runs.load_model(folder)
+    config = from_dict(about["config"])
+    examples = examples_of(config)
+    model = build(config.model, {name: TARGETS[name].width for name in config.targets}, config.objectives)
+    runs.load_weights(model, tensors, Path(folder) / "model.safetensors")
+    rows = examples.rows[split]
+    return embeddings(model, examples.dataset, rows)["fused"], examples.dataset, rows
+
+
+def describe(folder):
+    """Leave in the folder of a finished run what Table 5 and Figure 2 need of its `test`, without its weights.
+
+    silhouettes.csv: silhouettes().  latent.parquet: id, formula, crystal_system, "PC 1" and "PC 2" of each crystal; the
+    share of the variance of both is attrs["variance"] of the DataFrame that pandas reads.
+    """
+    vectors, dataset, rows = of_run(folder)
+    columns = {name: dataset.column(name)[rows] for name in ("id", "formula", "crystal_system")}
+    points, shares = principal_components(vectors)
+    columns |= {f"PC {k + 1}": points[:, k].astype(np.float32) for k in range(2)}
+    silhouettes(vectors, columns["crystal_system"]).to_csv(Path(folder) / "silhouettes.csv", float_format="%.5g")
+    table = pd.DataFrame(columns)
+    table.attrs["variance"] = shares.tolist()
+    table.to_parquet(Path(folder) / "latent.parquet", compression="zstd")
 
 
 def principal_components(vectors):

@@ -14,9 +14,9 @@ from xxlib.datasets.batches import Batch, make_batch
 from xxlib.inputs.compositions import composition_of_formula
 from xxlib.inputs.conditioning import condition, restrict
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
-from xxlib.inputs.diffraction import CU_KA
 from xxlib.inputs.patterns import patchify, unpatchify
 from xxlib.inputs.scans.scan import Scan, checked
+from xxlib.inputs.wavelengths import CU_KA
 from xxlib.models.config import MODALITIES
 
 RANGES = ((10, 90), (20, 90), (5, 70), (5, 50), (10, 70), (20, 50))  # degree, for accuracy against range

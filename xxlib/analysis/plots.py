@@ -378,10 +378,7 @@ def learning_curves(curves, quantity, title="", log=True):
     curves: name -> (samples (n,), values (n,)); a value of NaN is of a moment without evaluation.
     quantity: name and unit, "MAE on val (meV/atom)".
     """
-    curves = {name: np.array([samples, values], float) for name, (samples, values) in curves.items()}
-    curves = {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()}
-    if not any(len(samples) for samples, _ in curves.values()):
-        raise ValueError("no evaluation in any run: nothing to draw")
+    curves = _evaluated(curves)
     figure, axes = _subplots(size=(8.5, 4))
     ax = axes[0, 0]
     for k, (name, (samples, values)) in enumerate(curves.items()):
@@ -395,6 +392,40 @@ def learning_curves(curves, quantity, title="", log=True):
     ax.grid(which="both", color="0.92")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
+
+
+def learning_columns(columns, title=""):
+    """Learning curves of the same runs side by side, one column a metric on `val`; a run keeps its colour.
+
+    columns: quantity with unit -> curves, as learning_curves takes them.  Accuracies are drawn as they are, errors on a
+    logarithmic axis.
+    """
+    columns = {quantity: _evaluated(curves) for quantity, curves in columns.items()}
+    names = list(dict.fromkeys(name for curves in columns.values() for name in curves))
+    figure, axes = _subplots(1, len(columns), size=(3.7 * len(columns), 3.6))
+    for ax, (quantity, curves) in zip(axes[0], columns.items()):
+        for name, (samples, values) in curves.items():
+            k = names.index(name)
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+            ax.plot(samples / 1000, values, linewidth=1.5, label=name, **style)
+        if "accuracy" not in quantity:
+            _log_scale(ax)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
+        ax.set_xlim(left=0)
+        ax.grid(which="both", color="0.92")
+    lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)), frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def _evaluated(curves):
+    """name -> (2, n) samples and values, without the moments that have no evaluation."""
+    curves = {name: np.array([samples, values], float) for name, (samples, values) in curves.items()}
+    curves = {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()}
+    if not any(len(samples) for samples, _ in curves.values()):
+        raise ValueError("no evaluation in any run: nothing to draw")
+    return curves
 
 
 def progress(metrics, n_samples, title=""):
@@ -527,6 +558,8 @@ def severity(table, quantity, title=""):
                 ax.fill_between(values, points["low (%)"], points["high (%)"], color=colour, alpha=0.15, linewidth=0)
         if values.min() > 0 and values.max() / values.min() >= 10:
             ax.set_xscale("log")
+            ax.set_xticks(values, [f"{value:,g}" for value in values], fontsize=8)
+            ax.minorticks_off()
         if values[0] > values[-1]:
             ax.invert_xaxis()  # to the right it gets worse
         ax.set(xlabel=effect)

@@ -5,9 +5,11 @@ distribution around the best ones, with as many degrees of freedom as points les
 parameter, of the curve, of a crossing) is taken from the same draws.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import least_squares
 from scipy.stats import multivariate_t
 
@@ -108,6 +110,21 @@ def crossing(first, second, largest=1e12):
     return float(np.exp(at)), *np.exp(ends).tolist()
 
 
+def crossings(fits):
+    """Where each two of several PowerLaws (name -> fit) are equal: a table with the ends of the 95 % interval.
+
+    A pair that does not cross has no number.
+    """
+    rows = []
+    for (one, first), (other, second) in itertools.combinations(fits.items(), 2):
+        try:
+            at = crossing(first, second)
+        except ValueError:
+            at = (np.nan,) * 3
+        rows.append({"lines": f"{one} and {other}", **dict(zip(("training crystals", "from", "to"), at))})
+    return pd.DataFrame(rows, columns=["lines", "training crystals", "from", "to"])
+
+
 def steps_to_reach(lines, metric, value, rising=False):
     """The step at which a metric of metrics.jsonl first reaches a value, straight lines drawn between evaluations.
 
@@ -126,6 +143,17 @@ def steps_to_reach(lines, metric, value, rising=False):
     return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
 
 
+def value_at(lines, metric, share):
+    """A metric of metrics.jsonl after a share of the steps of a run, straight lines drawn between evaluations.
+
+    Raises ValueError where that is before the first evaluation.
+    """
+    steps, values = _curve(lines, metric)
+    if share * steps[-1] < steps[0]:
+        raise ValueError(f"the first {metric} is at step {steps[0]:.0f}, after {share:.0%} of training")
+    return float(np.interp(share * steps[-1], steps, values))
+
+
 def speed_up(scratch, pretrained, metric, rising=False, share=0.25):
     """How many times fewer steps pretrained runs need for what scratch runs reach at 25 % of training.
 
@@ -137,12 +165,8 @@ def speed_up(scratch, pretrained, metric, rising=False, share=0.25):
         raise ValueError(f"{len(scratch)} scratch and {len(pretrained)} pretrained runs: one of each for every seed")
     ratios = []
     for before, after in zip(scratch, pretrained):
-        steps, values = _curve(before, metric)
-        until = share * steps[-1]
-        if until < steps[0]:
-            raise ValueError(f"the first {metric} is at step {steps[0]:.0f}, after {share:.0%} of training")
-        value = np.interp(until, steps, values)
-        ratios.append(until / steps_to_reach(after, metric, value, rising))
+        until = share * _curve(before, metric)[0][-1]
+        ratios.append(until / steps_to_reach(after, metric, value_at(before, metric, share), rising))
     ratios = np.array(ratios)
     spread = float(ratios.std(ddof=1)) if len(ratios) > 1 else np.nan
     return {"mean": float(ratios.mean()), "std": spread, "ratios": ratios}

@@ -1,8 +1,10 @@
-"""Results of finished runs as tables: one row a run, or one row a model over its seeds beside what others reach."""
+"""Runs as tables: one row a run, or one row for the runs that differ by their seed alone."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from xxlib import PROJECT
@@ -17,25 +19,21 @@ APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "augm
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
-CRYSTAL_SYSTEM = "test crystal_system accuracy (%)"
-LABELS = {"data/demo": "CHGNet labels, not DFT", "data/mp36k": "DFT labels of the Materials Project"}
+CRYSTAL_SYSTEM, SPACE_GROUP = "test crystal_system accuracy (%)", "test space_group accuracy (%)"
+LABELS = {
+    "data/demo": "CHGNet labels, not DFT",
+    "data/mp36k": "DFT labels of the Materials Project",
+    "data/nomad2018": "DFT labels of the NOMAD 2018 competition",
+}
 
 ARCHITECTURES = {
     "xxact": "XxaCT-NN",
     "fcn": "PXRDPiAYN FCN",
     "fcn_mlp": "PXRDPiAYN FCN+MLP",
     "crabnet": "CrabNet",
+    "mat2vec": "XxaCT-NN with mat2vec's element vectors,",
     "boosting": "gradient boosting on element statistics,",
 }
-
-# On the `test` of mp36k by formula, except ALIGNN, whose published predictions belong to a random split of the same
-# release with 60,000 crystals for training; ALIGNN is given the crystal structure, the others are not.
-REFERENCES = (
-    {"model": "mean, or most frequent class, of train", E_FORM: 963, BAND_GAP: 1.44, CRYSTAL_SYSTEM: 22.6},
-    {"model": "gradient boosting on element statistics", E_FORM: 101, BAND_GAP: 0.447, CRYSTAL_SYSTEM: 52.6},
-    {"model": "CrabNet, published code, 40 epochs", E_FORM: 66.0, "parameters": 12_000_000},
-    {"model": "ALIGNN, from the structure", E_FORM: 22, BAND_GAP: 0.218, "split": "random, 60,000 crystals to train"},
-)
 
 
 def results_table(folder, search=False):
@@ -52,18 +50,46 @@ def results_table(folder, search=False):
     return pd.DataFrame(rows).sort_values(["targets", "modalities", "seed", "name"], ignore_index=True)
 
 
+def planned_table(folder, planned):
+    """One row for each of some RunConfigs, in their order, those that pretrain left out.
+
+    A run that has not finished is a row without metrics; its `note` is its name.
+    """
+    rows = []
+    for config in planned:
+        path = Path(folder) / config.name / "results.json"
+        if path.exists():
+            rows.append(_row(path) | {"note": ""})
+        elif config.targets:
+            said = json.loads(json.dumps(dataclasses.asdict(config)))
+            unknown = {"parameters": np.nan, "best_step": np.nan, "seconds": np.nan, "hardware": "", "commit": ""}
+            result = said | unknown | {"modalities": said["model"]["modalities"]}
+            rows.append(_values(said, result | {"samples": config.n_steps * config.batch_size}) | {"note": config.name})
+    table = pd.DataFrame([row for row in rows if row["targets"]])
+    # Known as soon as one seed has finished; what is grouped by it would otherwise fall apart.
+    alike = ["preset", "architecture", "modalities", "targets", "initial"]
+    return table.assign(parameters=table.groupby(alike)["parameters"].transform("first"))
+
+
 def _row(path):
     try:
         result = json.loads(path.read_text())
-        row = {name: result[name] for name in ("name", "dataset", "split", "preset", "seed", "parameters", "samples")}
-        row |= {name: " + ".join(result[name]) for name in ("modalities", "targets")}
-        row |= {name: result[name] for name in ("best_step", "seconds", "hardware", "commit")}
-        row |= {name: result.get(name) or usual for name, usual in APART.items()}
-        config = json.loads(path.with_name("run.json").read_text())
-        row |= {name: config[name] for name in RECIPE}
-        row["architecture"] = config.get("model", {}).get("architecture", "xxact")  # the one there was at first
+        return _values(json.loads(path.with_name("run.json").read_text()), result)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not the results of a run ({error}): remove it and train again") from error
+
+
+def _values(config, result):
+    """The row of a run: config as in run.json, result as in results.json."""
+    row = {name: result[name] for name in ("name", "dataset", "split", "preset", "seed", "parameters", "samples")}
+    row |= {name: " + ".join(result[name]) for name in ("modalities", "targets")}
+    row |= {name: result[name] for name in ("best_step", "seconds", "hardware", "commit")}
+    row |= {name: usual if result.get(name) is None else result[name] for name, usual in APART.items()}
+    row |= {name: config[name] for name in RECIPE}
+    model = config.get("model", {})
+    row["architecture"] = model.get("architecture", "xxact")  # the one there was at first
+    if model.get("element_vectors", "learned") != "learned":
+        row["architecture"] = model["element_vectors"]
     row["labels"] = LABELS.get(row["dataset"], "")
     for name, value in result.items():
         split, _, metric = name.partition("/")
@@ -88,27 +114,21 @@ def summary_table(results, metrics=(E_FORM, BAND_GAP, CRYSTAL_SYSTEM)):
     """One row for the runs of a results_table that differ by nothing but their seed, with `seeds`, their number.
 
     Each metric is the mean over seeds; beside it "+-" is the standard deviation of one run (n - 1), empty for one seed.
+    Of a planned_table, `note` names the runs that are missing.
     """
     rows = []
-    for about, runs in results.groupby(ABOUT, sort=False, dropna=False):
-        row = dict(zip(ABOUT, about)) | {"seeds": len(runs)}
+    for about, alike in results.groupby(ABOUT, sort=False, dropna=False):
+        missing = [name for name in alike.get("note", ()) if name]
+        row = dict(zip(ABOUT, about)) | {"seeds": len(alike) - len(missing)}
+        row["note"] = f"missing: {', '.join(missing)}" if missing else ""
         for metric in metrics:
-            values = runs[metric].dropna() if metric in runs else pd.Series(dtype=float)
+            values = alike[metric].dropna() if metric in alike else pd.Series(dtype=float)
             row |= {metric: values.mean(), f"+- {metric}": values.std()}
-        words = {name: ", ".join(sorted(set(runs[name]))) for name in ("hardware", "commit")}
+        words = {name: ", ".join(sorted(set(alike[name]) - {""})) for name in ("hardware", "commit")}
         rows.append({"model": f"{ARCHITECTURES[row['architecture']]} {row['preset']}"} | row | words)
     columns = [name for metric in metrics for name in (metric, f"+- {metric}")]
-    return pd.DataFrame(rows, columns=["model", *ABOUT[:2], *columns, "seeds", *ABOUT[2:], "hardware", "commit"])
-
-
-def table_1(folder):
-    """The summary of a folder of runs on mp36k, and below it the REFERENCES, for orientation."""
-    references = pd.DataFrame(REFERENCES).assign(dataset="data/mp36k", labels=LABELS["data/mp36k"])
-    references["split"] = references["split"].fillna("formula")
-    results = results_table(folder)
-    results = results[results["dataset"] == "data/mp36k"]  # demo labels never stand in one table with these
-    table = pd.concat([summary_table(results), references], ignore_index=True)
-    return table.astype({name: "Int64" for name in WHOLE})  # NaN would make them decimals
+    about = [*columns, "seeds", *ABOUT[2:], "hardware", "commit", *["note"] * ("note" in results)]
+    return pd.DataFrame(rows, columns=["model", *ABOUT[:2], *about])
 
 
 def captioned(table, caption):
@@ -124,8 +144,8 @@ def main():
     """Print what was trained here, and table 1."""
     shown = ["model", "modalities", "targets", E_FORM, BAND_GAP, CRYSTAL_SYSTEM, "seeds", "labels"]
     here = summary_table(results_table(PROJECT / "data" / "runs"))
-    mp36k = table_1(PROJECT / "data" / "results" / "runs")
-    for title, table in (("Trained here (data/runs)", here), ("Table 1 (data/results/runs)", mp36k)):
+    mp36k = pd.read_csv(PROJECT / "data" / "results" / "table_1.csv")
+    for title, table in (("Trained here (data/runs)", here), ("Table 1 (data/results/table_1.csv)", mp36k)):
         print(f"{title}\n{table[shown].to_string(index=False, na_rep='', float_format='{:.3f}'.format)}\n")
 
 

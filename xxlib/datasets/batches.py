@@ -14,6 +14,9 @@ from xxlib.inputs.augmentation import augmented, draw
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
 EFFECTS_STREAM, ABSENT_STREAM = (0, 1), (0, 2)
 
+CPU = torch.device("cpu")
+GPU_MULTIPLE = 8  # of 1 + E on a GPU: aligned attention, and one compiled kernel for compositions of up to 7 elements
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -36,7 +39,7 @@ class Batch:
 
     def without(self, absent):
         """The same batch where `absent` (B, 2) bool, composition and xrd, says what is not given."""
-        composition, xrd = absent.to(self.tokens.device).T[..., None]  # (B, 1) each
+        composition, xrd = send(absent, self.tokens.device).T[..., None]  # (B, 1) each
         masked = torch.zeros_like(self.tokens[..., 0], dtype=torch.bool) if self.masked is None else self.masked
         return replace(
             self,
@@ -45,46 +48,50 @@ class Batch:
             masked=masked | xrd,
         )
 
-    def to(self, device):
-        """The same batch on another device."""
-        return Batch(
-            element_ids=self.element_ids.to(device, non_blocking=True),
-            fractions=self.fractions.to(device, non_blocking=True),
-            tokens=self.tokens.to(device, non_blocking=True),
-            targets={name: values.to(device, non_blocking=True) for name, values in self.targets.items()},
-            masked=None if self.masked is None else self.masked.to(device, non_blocking=True),
-        )
 
+def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None, device=CPU):
+    """Batch of some rows of a Dataset, on a device.
 
-def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None):
-    """Batch of some rows of a Dataset.
-
+    A GPU is sent sticks, which are a tenth of the bytes, and renders the patterns; nothing here waits for it, so that
+    the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     drawn: effects drawn for these crystals (xxlib.inputs.augmentation); the ideal patterns where None.
     """
-    element_ids, fractions = padded_compositions(dataset, rows)
-    tokens, masked = make_tokens(dataset, rows, drawn)
+    element_ids, fractions = padded_compositions(dataset, rows, 1 if device.type == "cpu" else GPU_MULTIPLE)
+    labels = make_targets(dataset, rows, targets, normalisers)
+    tokens, masked = make_tokens(dataset, rows, drawn, device)
     return Batch(
-        element_ids=torch.from_numpy(element_ids),
-        fractions=torch.from_numpy(fractions),
-        tokens=torch.from_numpy(tokens),
-        targets=make_targets(dataset, rows, targets, normalisers),
-        masked=None if masked is None else torch.from_numpy(masked),
+        element_ids=send(torch.from_numpy(element_ids), device),
+        fractions=send(torch.from_numpy(fractions), device),
+        tokens=tokens,
+        targets={name: send(values, device) for name, values in labels.items()},
+        masked=masked,
     )
 
 
-def make_tokens(dataset, rows, drawn=None):
-    """Tokens (B, L, P) of some rows, and which of them (B, L) were not measured under drawn effects, or None."""
+def send(tensor, device):
+    """A tensor of the CPU on a device, without waiting for the copy."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def make_tokens(dataset, rows, drawn=None, device=CPU):
+    """Tokens (B, L, P) of some rows on a device, and which (B, L) were not measured under drawn effects, or None.
+
+    Effects are computed on the CPU; without them a GPU renders the patterns.
+    """
     two_theta, offsets = dataset.take("two_theta", rows)
     intensity, _ = dataset.take("intensity", rows)
+    if drawn is None and device.type != "cpu":
+        sticks = (send(torch.from_numpy(x), device) for x in (two_theta, intensity, offsets))
+        return patterns.patchify(render(*sticks)), None
     if drawn is None:
-        return patterns.patchify(patterns.patterns(two_theta, intensity, offsets)), None
+        return torch.from_numpy(patterns.patchify(patterns.patterns(two_theta, intensity, offsets))), None
     hkl = lattices = None
     if dataset.has_hkl:
         hkl = np.stack([dataset.take(index, rows)[0] for index in "hkl"], axis=1)
         lattices = dataset.take("lattice", rows)[0].reshape(-1, 6)
     signals, masked = augmented(two_theta, intensity, offsets, drawn, hkl, lattices)
-    return patterns.patchify(signals), masked
+    return send(torch.from_numpy(patterns.patchify(signals)), device), send(torch.from_numpy(masked), device)
 
 
 def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, shift=0.0):
@@ -94,8 +101,8 @@ def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, s
     """
     n_crystals, device = len(offsets) - 1, two_theta.device
     owner = torch.repeat_interleave(torch.arange(n_crystals, device=device), offsets.diff(), output_size=len(two_theta))
-    shift = torch.as_tensor(shift, dtype=torch.float64, device=device).expand(n_crystals)
-    position = (two_theta.double() + shift[owner] - patterns.START) / patterns.STEP  # (p,) in grid points
+    moved = shift.double()[owner] if isinstance(shift, Tensor) else shift
+    position = (two_theta.double() + moved - patterns.START) / patterns.STEP  # (p,) in grid points
     reach = math.ceil((patterns.VOIGT_REACH if mixing > 0 else patterns.REACH) * sigma / patterns.STEP)
     nearest = position.round()
     window = torch.arange(-reach, reach + 1, device=device)  # (W,)
@@ -126,12 +133,16 @@ def make_targets(dataset, rows, targets, normalisers):
     return labels
 
 
-def padded_compositions(dataset, rows):
-    """element_ids (B, E) int64 and fractions (B, E) float32, padded with 0 to the longest of these rows."""
+def padded_compositions(dataset, rows, multiple=1):
+    """element_ids (B, E) int64 and fractions (B, E) float32, padded with 0 to the longest of these rows.
+
+    multiple: what 1 + E, the CLS counted, is to be a multiple of.
+    """
     ids, offsets = dataset.take("element_ids", rows)
     values, _ = dataset.take("fractions", rows)
     lengths = np.diff(offsets)
-    filled = np.arange(lengths.max()) < lengths[:, None]
+    longest = -(-(1 + lengths.max()) // multiple) * multiple - 1
+    filled = np.arange(longest) < lengths[:, None]
     element_ids, fractions = np.zeros(filled.shape, np.int64), np.zeros(filled.shape, np.float32)
     element_ids[filled], fractions[filled] = ids, values
     return element_ids, fractions

@@ -12,7 +12,8 @@ from xxlib.datasets import splits
 from xxlib.datasets.store import schema
 from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
 from xxlib.inputs.crystals import Crystal, RejectedCrystal, cell_from_lattice, crystal_system, space_group
-from xxlib.inputs.diffraction import CU_KA, STORED_RANGE, pack, sticks, sticks_of
+from xxlib.inputs.diffraction import STORED_RANGE, pack, sticks, sticks_of
+from xxlib.inputs.wavelengths import CU_KA
 
 TIME_LIMIT = 60.0  # s, of one crystal: the backstop for what the limits before the kernel let through
 MAX_REFLECTIONS_X_ATOMS = 1e8  # of one crystal; half a second.  Cells of 200 atoms have 1e6.

@@ -15,10 +15,9 @@ from numba import njit
 
 from xxlib.inputs import patterns
 from xxlib.inputs.conditioning import restrict
-from xxlib.inputs.diffraction import CU_KA
 from xxlib.inputs.patterns import N_POINTS, START, STEP, TWO_THETA
-from xxlib.inputs.scans.scan import ANODES, KA2_RATIO
 from xxlib.inputs.texture import PREFERRED, equal_axes, march, metric_tensor
+from xxlib.inputs.wavelengths import ANODES, CU_KA, KA2_RATIO
 
 RADIUS = 200.0  # mm, of the goniometer: the displacement over it is what counts
 SCHERRER = 0.9  # shape factor, for widths at half maximum
@@ -85,8 +84,8 @@ EFFECTS = {
         end=(50.0, 90.0),
     ),
 }
-# As most instruments are used: half of the scans cover all of 5-90 degree.
-EFFECTS["laboratory, half of it whole"] = dataclasses.replace(EFFECTS["laboratory"], cut=0.5)
+# The same with half of the scans over all of 5-90 degree, as most instruments are used.
+EFFECTS["laboratory-mixed"] = dataclasses.replace(EFFECTS["laboratory"], cut=0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +209,7 @@ def _doublet():
     Each is the number of a point and how far it lies beyond that, in points.
     """
     sines = np.sin(np.radians(TWO_THETA / 2))
-    places = [(2 * np.degrees(np.arcsin(sines * CU_KA / line)) - START) / STEP for line in ANODES["Cu"]]
+    places = [(2 * np.degrees(np.arcsin(sines * CU_KA / line)) - START) / STEP for line in ANODES["Cu"][:2]]
     points = [np.clip(place.astype(np.int64), 0, N_POINTS - 2) for place in places]
     return np.stack([points[0], places[0] - points[0], points[1], places[1] - points[1]]).astype(np.float32)
 

@@ -15,10 +15,10 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
-from xxlib.inputs.diffraction import CU_KA
 from xxlib.inputs.patterns import N_POINTS, STEP, TWO_THETA, patchify
 from xxlib.inputs.patterns import pattern as pattern_of
-from xxlib.inputs.scans.scan import ANODES, KA2_RATIO, ScanError, source
+from xxlib.inputs.scans.scan import ScanError, source
+from xxlib.inputs.wavelengths import ANODES, CU_KA, KA2_RATIO
 
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
 COARSE_STEP = 0.1  # degree: sigma of the simulated peaks
@@ -261,7 +261,7 @@ def _doublet(scan, wavelength):
     """K-alpha1 and K-alpha2 (angstrom) and their ratio of intensities, of the file or else of the anode."""
     if scan.ka1 and scan.ka2 and abs(scan.wavelength / wavelength - 1) < SAME_WAVELENGTH:
         return scan.ka1, scan.ka2, scan.ka2_ratio
-    for name, (ka1, ka2) in ANODES.items():
+    for name, (ka1, ka2, _) in ANODES.items():
         if abs(source(name)["wavelength"] / wavelength - 1) < SAME_WAVELENGTH:
             return ka1, ka2, KA2_RATIO
     raise ScanError(f"{wavelength:.5g} angstrom is no Kα line: there is no Kα2 to strip. Leave strip_ka2 out")

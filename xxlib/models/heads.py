@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from xxlib.models.encoders import POINTS_PER_TOKEN
 
+MEAN_INTENSITY = 2.0  # of a pattern of 0-100, most of which is zero
+
 
 class Output(NamedTuple):
     """What a model says of a batch."""
@@ -38,6 +40,9 @@ class MaskedXRDHead(nn.Module):
     def __init__(self, d_fused):
         super().__init__()
         self.reconstruct = nn.Linear(d_fused, POINTS_PER_TOKEN)
+        # From around zero one point in eight falls below zero for every pattern within the first steps, where a ReLU
+        # has no gradient, and stays there.
+        nn.init.constant_(self.reconstruct.bias, MEAN_INTENSITY)
 
     def forward(self, x):
         """x: (B, L, D) -> tokens (B, L, P), intensity 0-100 and never below 0."""

@@ -27,7 +27,8 @@ class RunConfig:
     name: str  # of the run folder
     preset: str  # which of PRESETS it started from
     dataset: str  # folder of the dataset, relative to the project's
-    targets: tuple[str, ...] = ("e_form",)  # two or more: each example of a step trains one, drawn uniformly
+    targets: tuple[str, ...] = ("e_form",)
+    one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
     objectives: tuple[str, ...] = ()  # of pretraining: "contrastive", "mxm" or both; then there are no targets
     hidden_rate: float = 0.05  # share of tokens that mxm hides
     hidden_span: int = 1  # contiguous tokens that are hidden together
@@ -36,7 +37,7 @@ class RunConfig:
     frozen: bool = False  # transfer: those stay as they are, only the new heads train
     split: str = "formula"  # or "random", as in the paper
     left_out: str | None = None  # zero-shot: a family of crystals that is `test` and nothing else
-    n_train: int | None = None  # of the training crystals; a smaller number is the beginning of a larger one
+    n_train: int | None = None  # of the training crystals, the beginning of any larger number; 0: unlabelled ones alone
     seed: int = 0
     batch_size: int  # of all processes together
     n_steps: int
@@ -63,7 +64,8 @@ class RunConfig:
                 raise ConfigError(f"{field} {getattr(self, field)!r}: choose from {', '.join(map(str, known))}")
         for field in ("batch_size", "n_steps", "n_threads", "learning_rate", "micro_batch", "n_train", "hidden_span"):
             value = getattr(self, field)
-            if value is not None and not value > 0:
+            unlabelled_alone = field == "n_train" and value == 0 and self.unlabelled
+            if value is not None and not value > 0 and not unlabelled_alone:
                 raise ConfigError(f"{field} {value} must be positive")
         if not 0 < self.hidden_rate < 1 or self.hidden_span > N_TOKENS:
             raise ConfigError(f"hidden_rate must be between 0 and 1, hidden_span at most {N_TOKENS} tokens")

@@ -5,11 +5,8 @@ the batch) and works on its share of it, in micro-batches.  Losses divide by cou
 over its parts are its loss and its gradient.
 """
 
-import contextlib
-
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xxlib.datasets.batches import (
     drawn_absent,
@@ -17,6 +14,7 @@ from xxlib.datasets.batches import (
     drawn_targets,
     make_batch,
     make_targets,
+    send,
     training_rows,
 )
 from xxlib.inputs.augmentation import EFFECTS
@@ -30,8 +28,7 @@ def step_gradients(model, examples, config, step, device):
     """Set the gradients of the batch of one step, and return its losses: name -> scalar, each of the whole batch."""
     rows = rows_of_step(examples, config, step)
     backward = _pretraining if config.objectives else _supervised
-    with attention_kernel(device):  # of the backward pass too, which computes layers again where they are checkpointed
-        losses = backward(model, examples, config, step, rows, device)
+    losses = backward(model, examples, config, step, rows, device)
     parallel.sum_over_processes(p.grad for p in model.parameters() if p.grad is not None)
     parallel.sum_over_processes(losses.values())
     return losses
@@ -45,7 +42,9 @@ def rows_of_step(examples, config, step):
 def _supervised(model, examples, config, step, rows, device):
     """Gradients and losses of this process's share of a batch."""
     targets, normalisers = examples.targets, examples.normalisers
-    drawn = drawn_targets(len(targets), step, len(rows), config.seed) if len(targets) > 1 else None
+    drawn = None
+    if config.one_target and len(targets) > 1:
+        drawn = drawn_targets(len(targets), step, len(rows), config.seed)
     counts = target_counts(make_targets(examples.dataset, rows, targets, normalisers), drawn)
     size, seed = len(rows), config.seed
     effects = drawn_effects(EFFECTS[config.augmentation], step, size, seed) if config.augmentation else None
@@ -53,14 +52,14 @@ def _supervised(model, examples, config, step, rows, device):
     losses = {}
     for k, part in enumerate(_parts(len(rows), config.micro_batch)):
         measured = None if effects is None else effects[part]
-        batch = make_batch(examples.dataset, rows[part], targets, normalisers, measured).to(device)
+        batch = make_batch(examples.dataset, rows[part], targets, normalisers, measured, device)
         if absent is not None:
             batch = batch.without(absent[part])
         _seed(config, step, k)
         with precision(config, device):
             output = model(*batch.inputs)
         predictions = {name: full(values) for name, values in output.predictions.items()}
-        own = None if drawn is None else drawn[part].to(device)
+        own = None if drawn is None else send(drawn[part], device)
         log_std = {name: full(values) for name, values in (output.log_std or {}).items()}
         pieces = target_losses(predictions, batch.targets, own, counts, log_std)
         sum(pieces.values()).backward()
@@ -76,7 +75,7 @@ def _pretraining(model, examples, config, step, rows, device):
     micro-batch needs no second pass.
     """
     parts = _parts(len(rows), config.micro_batch)
-    batches = [make_batch(examples.dataset, rows[part]).to(device) for part in parts]
+    batches = [make_batch(examples.dataset, rows[part], device=device) for part in parts]
     losses = {}
 
     def summaries(k):
@@ -102,7 +101,7 @@ def _pretraining(model, examples, config, step, rows, device):
         losses["mxm"] = 0
         for k, (part, batch) in enumerate(zip(parts, batches)):
             _seed(config, step, len(parts) + k)
-            own = masked[part].to(device)
+            own = send(masked[part], device)
             with precision(config, device):
                 output = model(batch.element_ids, batch.fractions, batch.tokens, own)
             piece = masked_xrd_loss(full(output.reconstructed), batch.tokens, own, scale)
@@ -131,17 +130,9 @@ def _seed(config, step, k):
     torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
-@contextlib.contextmanager
 def precision(config, device):
-    """The arithmetic of a model's forward pass."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"), attention_kernel(device):
-        yield
-
-
-def attention_kernel(device):
-    """How attention is computed, for as long as the context lasts."""
-    # Over 18 tokens the plain products are faster on a CPU than the fused attention kernel made for long sequences.
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
+    """The arithmetic of a model's forward pass, as a context."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
 def full(values):

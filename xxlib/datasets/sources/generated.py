@@ -1,5 +1,6 @@
 """Crystals made from prototypes."""
 
+import sqlite3
 from functools import partial
 from itertools import count
 
@@ -34,7 +35,10 @@ class Repeats:
     """Finds the crystals that are the same as an earlier one; sees them in order, as record batches."""
 
     def __init__(self):
-        self.seen = {}  # (formula, space group) -> ids and coarse patterns of unit length, (m, 170)
+        # A temporary database: what its cache does not hold lies on disk, so that memory does not grow with it.
+        self.seen = sqlite3.connect("")
+        self.seen.execute("CREATE TABLE seen (formula TEXT, space_group INTEGER, id TEXT, pattern BLOB)")
+        self.seen.execute("CREATE INDEX alike ON seen (formula, space_group)")
 
     def __call__(self, batch):
         """For each crystal why it is a repetition, or None."""
@@ -50,9 +54,9 @@ class Repeats:
         return [self._first(id, key, row) for id, *key, row in zip(*columns, coarse)]
 
     def _first(self, id, key, coarse):
-        ids, others = self.seen.get(tuple(key), ([], np.zeros((0, len(coarse)), np.float16)))
-        same = others.astype(np.float32) @ coarse.astype(np.float32) > SAME_PATTERN
-        if same.any():
-            return f"repeats {ids[int(same.argmax())]}: the same formula, space group and pattern"
-        self.seen[tuple(key)] = [*ids, id], np.concatenate([others, coarse[None]])
+        alike = "SELECT id, pattern FROM seen WHERE formula = ? AND space_group = ? ORDER BY rowid"
+        for earlier, pattern in self.seen.execute(alike, key):
+            if np.frombuffer(pattern, np.float16).astype(np.float32) @ coarse.astype(np.float32) > SAME_PATTERN:
+                return f"repeats {earlier}: the same formula, space group and pattern"
+        self.seen.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", (*key, id, coarse.tobytes()))
         return None

@@ -33,7 +33,7 @@ def jarvis(path):
         "kind": "jarvis",
         "name": "JARVIS-DFT, 3D",
         "version": member or path.name,
-        "licence": "CC BY 4.0; cite Choudhary et al., npj Comput. Mater. 6, 173 (2020)",
+        "licence": "see jarvis.nist.gov; cite Choudhary et al., npj Comput. Mater. 6, 173 (2020)",
         "url": URL,
         "functional": "OptB88vdW",
         "labels": {

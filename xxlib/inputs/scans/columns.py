@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from xxlib.inputs.scans.scan import ANODES, Scan, ScanError, source
+from xxlib.inputs.scans.scan import Scan, ScanError, source
+from xxlib.inputs.wavelengths import ANODES
 
 COMMENTS = ("#", "!", "%", "//", ";", "*", "'")
 GROUPED = r"[+-]?\d{{1,3}}({0}\d{{3}})+"  # digits in groups of three behind a mark

@@ -5,19 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from xxlib.inputs.wavelengths import ANODES, KA2_RATIO
+
 MAX_POINTS = 1_000_000
 DAMAGED = "The file seems cut off or damaged: export or copy it again"
-
-# K-alpha1 and K-alpha2 in angstrom (International Tables for Crystallography C, table 4.2.2.4).
-ANODES = {
-    "Ag": (0.5594218, 0.5638131),
-    "Mo": (0.7093172, 0.713607),
-    "Cu": (1.5405929, 1.5444274),
-    "Co": (1.788996, 1.792835),
-    "Fe": (1.936041, 1.939973),
-    "Cr": (2.289726, 2.293651),
-}
-KA2_RATIO = 0.5  # intensity of K-alpha2 over K-alpha1, where nothing else is known
 
 COUPLED = {"gonio", "coupled", "2thetatheta", "twothetatheta", "2thetaomega", "omega2theta", "thetatheta",
            "lockedcoupled", "unlockedcoupled", "coupledtwothetatheta", "twothetaomega", "theta2theta"}  # fmt: skip
@@ -63,9 +54,9 @@ class Scan:
 def source(anode=None, ka1=None, ka2=None, ratio=None):
     """Fields of a Scan for a tube: what the file says (None or 0 = does not), completed from the anode."""
     anode = (anode or "").strip().capitalize()[:2] or None
-    known = ANODES.get(anode, (None, None))
+    known = ANODES.get(anode, (None, None, None))
     if not ka1:
-        ka1, ka2 = known
+        ka1, ka2, _ = known
     if not ka1:
         return {"anode": anode}
     if not ka2:

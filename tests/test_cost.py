@@ -1,0 +1,60 @@
+"""What a training step costs, against counts by hand; and the benchmark that measures it."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from xxlib import PROJECT
+from xxlib.analysis.cost import step_cost
+from xxlib.training.config import PRESETS
+
+L, P, FEATURES = 17, 250, 200
+
+
+def attention(queries, keys, width, own_keys):
+    """Multiplications and additions, in pairs, of an attention with all its linear layers."""
+    project = queries * width * width + own_keys * width * 2 * width
+    return project + 2 * queries * keys * width + queries * width * width
+
+
+def forward(model, E):
+    """Pairs of multiplication and addition in a forward pass of the bimodal model with one regression."""
+    D, F = model.d_model, model.d_fused
+    elements, tokens = 1 + E, 1 + L
+    composition = E * FEATURES * D + elements * D * F
+    layer = attention(elements, elements, D, elements) + 2 * elements * D * model.composition_d_ff
+    composition += model.n_layers * layer
+    layer = attention(tokens, tokens, D, tokens) + 2 * tokens * D * model.xrd_d_ff
+    xrd = model.n_layers * layer + tokens * D * F
+    fusion = 0
+    for rows in [tokens] * (model.fusion_layers - 1) + [1]:  # the last layer computes the CLS alone
+        fusion += attention(rows, tokens, F, tokens) + attention(rows, elements, F, elements)
+        fusion += 2 * rows * F * model.fusion_d_ff
+    return composition + L * P * D + xrd + fusion + F
+
+
+def forward_and_backward(model, E):
+    """FLOP: the backward pass is twice the forward one, but for the pattern, of which nobody asks the gradient."""
+    return 2 * (3 * forward(model, E) - L * P * model.d_model)
+
+
+def test_operations_are_those_counted_by_hand():
+    config = PRESETS["small"]
+    flops, _ = step_cost(config, n_elements=5)
+    assert flops == forward_and_backward(config.model, 5)
+
+
+def test_the_committed_counts_are_those_of_the_presets():
+    """GFLOP per sample in data/results/throughput.csv, of both modalities and four elements."""
+    table = pd.read_csv(PROJECT / "data" / "results" / "throughput.csv").dropna(subset="GFLOP per sample")
+    for preset, gflop in zip(table["preset"], table["GFLOP per sample"]):
+        assert gflop == pytest.approx(forward_and_backward(PRESETS[preset].model, 4) / 1e9, rel=5e-3)
+
+
+def test_bytes_fall_with_precision_and_with_the_share_of_the_weights():
+    config = dataclasses.replace(PRESETS["smoke"], precision="fp32")
+    _, bytes_ = step_cost(config)
+    _, half = step_cost(dataclasses.replace(config, precision="bf16"))
+    _, alone = step_cost(dataclasses.replace(config, batch_size=1))
+    assert L * P * 4 < half < bytes_ < alone

@@ -1,0 +1,111 @@
+"""Names of runs, and the plan of those behind the tables of mp36k."""
+
+import dataclasses
+import importlib.util
+import sys
+
+import pandas as pd
+import pytest
+
+from xxlib import PROJECT
+from xxlib.training.config import RunConfig
+from xxlib.training.variants import MULTI, pretraining, variant
+
+RESULTS = PROJECT / "data" / "results"
+
+
+@pytest.fixture(scope="module")
+def mp36k():
+    """data/results/mp36k.py, which is a script and no package."""
+    sys.path.insert(0, str(RESULTS))
+    try:
+        spec = importlib.util.spec_from_file_location("mp36k", RESULTS / "mp36k.py")
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        yield script
+    finally:
+        sys.path.remove(str(RESULTS))
+
+
+def test_a_name_says_what_sets_a_run_apart():
+    both = pretraining("small", "both")
+    multi = variant("small", "bimodal", "multi")
+    tuned = variant("small", "bimodal", "e_form", both, seed=2, n_steps=4000, n_train=870)
+    assert (both.name, multi.name) == ("pretrain-both-s0", "bimodal-multi-s0")
+    assert tuned.name == "bimodal-e_form-steps4000-n870-from-both-s2" and tuned.initial == "data/runs/pretrain-both-s0"
+    frozen = variant("small", "bimodal", "band_gap", multi, frozen=True)
+    assert frozen.name == "bimodal-band_gap-frozen-from-multi-s0" and frozen.frozen
+    masked = pretraining("smoke", "mxm", hidden_rate=0.1, hidden_span=2, unlabelled="data/generated50k")
+    assert masked.name == "smoke-pretrain-mxm-rate0.1-span2-with-generated50k-s0"
+    assert variant("smoke", "xrd", "e_form", masked).name.endswith("-from-mxm-rate0.1-span2-with-generated50k-s0")
+    assert multi.targets == MULTI and both.targets == () and both.objectives == ("contrastive", "mxm")
+    assert variant("small", "mat2vec", "e_form").model.element_vectors == "mat2vec"
+
+
+def test_no_two_runs_of_the_plan_share_a_name(mp36k):
+    planned = [config for configs in mp36k.plan.parts().values() for config in configs]
+    of = {config.name: config for config in planned}
+    assert all(of[config.name] == config for config in planned)
+    searched = {config.name for kind in mp36k.plan.KINDS for config in mp36k.plan.search(kind)}
+    assert len(searched) == 3 * len(mp36k.plan.KINDS) and not searched & set(of)
+    assert {mp36k.plan.kind(config) for config in planned} == set(mp36k.plan.KINDS)
+
+
+def test_every_start_is_itself_planned(mp36k):
+    of = mp36k.by_name()
+    for config in of.values():
+        if config.initial:
+            start = of[config.initial.removeprefix("data/runs/")]
+            assert start.model == config.model and start.split == config.split
+
+
+def test_committed_runs_are_those_of_the_plan(mp36k):
+    """A committed run has the name, and apart from its threads the config, that the plan gives it."""
+    of = mp36k.by_name()
+    for path in sorted(RESULTS.glob("runs/*/run.json")):
+        if not path.parent.name.startswith("floor-"):
+            said = RunConfig.load(path)
+            assert dataclasses.replace(of[said.name], n_threads=said.n_threads) == said
+
+
+def test_committed_tables_are_those_of_the_committed_runs(mp36k, tmp_path, monkeypatch):
+    monkeypatch.setattr(mp36k, "RESULTS", tmp_path)
+    mp36k.write_tables()
+    written = sorted(path.name for path in tmp_path.glob("*.csv"))
+    assert "table_1.csv" in written and "table_5.csv" in written
+    for name in written:
+        assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), f"{name}: mp36k.py --tables renews it"
+
+
+def test_a_run_comes_after_its_search_and_its_start(mp36k, tmp_path, monkeypatch):
+    """And the rate that the search found best on val is the one it is trained with."""
+    trained = []
+
+    def train(config, n_threads):
+        trained.append(config)
+
+    def keep(config):
+        (tmp_path / config.name).mkdir()
+        error = 1.0 if config.learning_rate == 5e-4 else 2.0
+        (tmp_path / config.name / "results.json").write_text(f'{{"val/error": {error}}}')
+
+    for name, stand_in in (("COMMITTED", tmp_path), ("train", train), ("keep", keep), ("write_tables", lambda: None)):
+        monkeypatch.setattr(mp36k, name, stand_in)
+    mp36k.finish(mp36k.by_name()["bimodal-e_form-from-both-s0"], n_threads=1)
+    names = list(dict.fromkeys(config.name for config in trained))
+    pretrained, searches = names.index("pretrain-both-s0"), [n for n in names if n.startswith("search-from-both")]
+    assert all(names.index(f"search-pretrain-both-lr{rate}") < pretrained for rate in ("0.0005", "0.001", "0.002"))
+    assert all(pretrained < names.index(name) for name in searches) and len(searches) == 3
+    assert names[-1] == "bimodal-e_form-from-both-s0" and trained[-1].learning_rate == 5e-4
+    before = len(trained)
+    mp36k.finish(mp36k.by_name()["bimodal-e_form-from-both-s0"], n_threads=1)
+    assert len(trained) == before, "what has finished is skipped"
+
+
+def test_the_list_estimates_from_runs_alike(mp36k):
+    table = mp36k.listed(list(mp36k.by_name().values())).set_index("run")
+    assert table.loc["bimodal-e_form-s0", "state"] == "done"
+    took = pd.read_json(RESULTS / "runs" / "composition-e_form-s0" / "results.json", typ="series")["seconds"] / 60
+    assert table.loc["composition-e_form-s0", "minutes"] == pytest.approx(took, abs=0.1)
+    half, full = (table.loc[f"bimodal-e_form{word}-s0", "minutes"] for word in ("-steps4000-n869", "-steps16000"))
+    assert full == pytest.approx(4 * half, rel=0.02)
