@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from xxlib.analysis.calibration import (
 from xxlib.analysis.inference import Answers, Ensemble
 from xxlib.analysis.novelty import Contradiction, auroc, jensen_shannon, nearest
 from xxlib.analysis.trust import Trust, read_trust, swapped, write_trust
+from xxlib.predict import Predictor
 
 # Pure mathematics
 
@@ -152,9 +154,10 @@ def test_a_release_says_what_was_measured(checkpoint, answering_run):
         assert ours["crystal_system accuracy (%)"] == pytest.approx(
             100 * result[f"{metric}/crystal_system_accuracy"], abs=1
         )
-    for measured in metrics["test"].values():  # 405 crystals: a standard deviation is 1.5 %
-        assert measured["e_form coverage (%)"] == pytest.approx(90, abs=6)
-        assert measured["crystal_system set coverage (%)"] == pytest.approx(90, abs=6)
+    for name, measured in metrics["test"].items():  # fitted to 392 crystals, measured on 405: a deviation is 2 %
+        if "ideal" not in name:  # the fit is to patterns under the effects of an instrument
+            assert measured["e_form coverage (%)"] == pytest.approx(90, abs=6.5)
+            assert measured["crystal_system set coverage (%)"] == pytest.approx(90, abs=6.5)
     card = (checkpoint / "README.md").read_text()
     assert f"{metrics['test']['composition']['e_form mae']:.4g}" in card and "CHGNet labels, not DFT" in card
     assert f"AUROC of {metrics['contradiction']['AUROC']:.3f}" in card
@@ -179,13 +182,20 @@ def test_an_ensemble_is_the_mean_of_its_members(checkpoint, tmp_path):
 
 
 def test_strange_samples_are_warned_of(checkpoint):
-    """A pattern of nothing but a comb of lines, and the model's own training data."""
-    from xxlib.inputs.patterns import TWO_THETA
-    from xxlib.predict import Predictor
-
+    """Where the limit of the distance is crossed, and where it is not; an element that is rare; a contradiction."""
     model = Predictor.load(checkpoint)
-    comb = (np.arange(len(TWO_THETA)) % 40 < 20) * 100.0
-    said = model("LaMnO3", comb)["warnings"][0]
-    assert any("unlike the training crystals" in warning for warning in said)
+    pattern = np.exp(-((np.arange(4250) - 1800.0) ** 2) / 50)
+    both = model.trust["composition", "xrd"]
+    usual = [np.inf, Contradiction(model.contradiction.weights, model.contradiction.bias, 1.0)]
+    for farthest, contradiction, words in (
+        (*usual, None),
+        (0.0, usual[1], "unlike the training crystals"),
+        (usual[0], replace(usual[1], threshold=-1.0), "contradict each other"),
+    ):
+        model.trust["composition", "xrd"] = replace(both, farthest=farthest)
+        model.contradiction = contradiction
+        said = model("LaMnO3", pattern)["warnings"][0]
+        assert [words in warning for warning in said] == ([True] if words else [])
+    model.trust["composition", "xrd"], model.contradiction = replace(both, farthest=np.inf), usual[1]
     model.elements = np.where(np.arange(119) == 25, 3, model.elements)
-    assert "Only 3 of the training crystals contain Mn." in model("LaMnO3", comb)["warnings"][0]
+    assert model("LaMnO3", pattern)["warnings"][0] == ["Only 3 of the training crystals contain Mn."]
