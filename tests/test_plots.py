@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 
 from xxlib.analysis import plots
-from xxlib.analysis.metrics import regression_metrics
+from xxlib.analysis.calibration import refusal, reliability
+from xxlib.analysis.metrics import accuracy_interval, regression_metrics
 from xxlib.analysis.scaling import power_law
 from xxlib.inputs.conditioning import condition
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
@@ -32,6 +33,7 @@ TWO, THREE_SYSTEMS = RNG.normal(size=(50, 2)), RNG.choice(["cubic", "trigonal", 
 SIZES = np.array([500.0, 1000, 2000, 4000])
 FIT = power_law(SIZES, 5000 * SIZES**-0.5)
 TWO_N = [1000, 4000]
+INTERVAL = accuracy_interval(np.array([True, False]))
 COUNTS = np.bincount([8, 8, 8, 26], minlength=119)
 
 # function -> a call, and what must stand on the axes (x, y) of its panels
@@ -80,6 +82,28 @@ FIGURES = {
     plots.scaling: (
         lambda: plots.scaling({"m": (SIZES, 5000 * SIZES**-0.5, FIT), "n": (SIZES, SIZES, None)}, "MAE (meV/atom)"),
         [("training crystals", "MAE (meV/atom)")],
+    ),
+    plots.learning_columns: (
+        lambda: plots.learning_columns({"MAE (eV)": {"m": ([1000, 2000], [3.0, 2.0])}}),
+        [("samples seen (thousand)", "MAE (eV)")],
+    ),
+    plots.reliability: (
+        lambda: plots.reliability({"m": reliability(PROBABILITIES, SYSTEMS)}),
+        [("probability given to the answer (%)", "answers that are right (%)")],
+    ),
+    plots.refusal: (
+        lambda: plots.refusal({"MAE (eV)": {"m": refusal(TRUE, np.abs(TRUE))}}),
+        [("answered, the surest first (%)", "MAE (eV)")],
+    ),
+    plots.severity: (
+        lambda: plots.severity(
+            pd.DataFrame({"run": "m", "effect": "zero shift (degree)", "value": [0.1], "MAE": [1]}), "MAE"
+        ),
+        [("zero shift (degree)", "MAE")],
+    ),
+    plots.accuracies: (
+        lambda: plots.accuracies({"m": pd.DataFrame([{"patterns": "measured", "of": "all"} | INTERVAL])}),
+        [("accuracy of the crystal system (%)", "")],
     ),
 }
 
