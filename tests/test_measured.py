@@ -81,6 +81,8 @@ def test_a_model_is_judged_beside_the_simulated_patterns(run, scans, dataset):
     assert set(accuracies["given"]) == set(given(config)) and len(given(config)) == 3
     n = accuracies[accuracies["of"] == "all"].groupby("patterns")["n"].first()
     assert n.to_dict() == {"measured": 6, "measured, in the dataset": 4, "simulated": 4}
+    n = accuracies[accuracies["patterns"] == "measured"].groupby("of")["n"].first()
+    assert n["cubic"] == 6 and n["trigonal"] == 0
     assert set(accuracies["of"]) == {"all", *CRYSTAL_SYSTEMS, *(f"{start}-{end} degree" for start, end in RANGES)}
     assert (errors["n"][errors["patterns"] == "simulated"] == 4).all() and set(errors["of"]) == {"E_f (meV/atom)"}
     assert len(samples) == 3 * (6 + 4 + 4)
