@@ -104,7 +104,7 @@ def test_a_run_comes_after_its_search_and_its_start(mp36k, tmp_path, monkeypatch
 
 def test_the_list_estimates_from_runs_alike(mp36k):
     table = mp36k.listed(list(mp36k.by_name().values())).set_index("run")
-    assert table.loc["bimodal-e_form-s0", "state"] == "done"
+    assert table.loc["composition-e_form-s0", "state"] == "done"
     took = pd.read_json(RESULTS / "runs" / "composition-e_form-s0" / "results.json", typ="series")["seconds"] / 60
     assert table.loc["composition-e_form-s0", "minutes"] == pytest.approx(took, abs=0.1)
     half, full = (table.loc[f"bimodal-e_form{word}-s0", "minutes"] for word in ("-steps4000-n869", "-steps16000"))

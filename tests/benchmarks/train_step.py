@@ -163,7 +163,7 @@ def pipeline_rate(run, n=4):
     todo = iter(rows * 2)
 
     def make():
-        make_batch(examples.dataset, next(todo), examples.targets, examples.normalisers, run.device)
+        make_batch(examples.dataset, next(todo), examples.targets, examples.normalisers, device=run.device)
 
     seconds(run.device, make, n)
     rate = n * part / seconds(run.device, make, n)
