@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,12 +10,14 @@ import pytest
 import torch
 from test_train import CPU, TINY, config, rock_salt_dataset, run_folder
 
-from xxlib import train
+from xxlib import launch, train
 from xxlib.analysis.evaluation import View, evaluate, views
+from xxlib.analysis.metrics import IGNORES, ignores_pattern
 from xxlib.datasets.batches import Batch, drawn_absent, drawn_effects, make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.inputs.augmentation import EFFECTS
 from xxlib.models.config import ModelConfig
+from xxlib.models.encoders import XRDEncoder
 from xxlib.models.xxact import build, count_parameters
 from xxlib.training import runs, steps
 from xxlib.training.config import ConfigError, from_dict
@@ -143,13 +146,41 @@ def test_a_run_is_judged_in_all_its_views(dataset, tmp_path):
 
 
 def test_views_are_what_a_run_trains_for(dataset):
-    assert views(config(dataset)) == [View()]
+    assert views(config(dataset, modalities=("xrd",))) == [View()]
+    assert views(config(dataset)) == [View(), View(exchanged=True)]
     assert [view.words for view in views(config(dataset, **MEASURED))] == [
-        "", "laboratory", "composition alone", "pattern alone", "laboratory, pattern alone"
+        "", "laboratory", "composition alone", "pattern alone", "laboratory, pattern alone", "exchanged patterns"
     ]  # fmt: skip
     assert [view.words for view in views(config(dataset, modality_dropout=0.1))] == [
-        "", "composition alone", "pattern alone"
+        "", "composition alone", "pattern alone", "exchanged patterns"
     ]  # fmt: skip
+
+
+def test_exchanged_patterns_are_those_of_other_crystals(dataset, tmp_path):
+    run = train._prepare(config(dataset), tmp_path, CPU)
+    rows = run.examples.rows["val"]
+    _, predicted = evaluate(run.model, run.examples, "val", run.config, CPU, exchanged=True)
+    others = np.roll(rows, len(rows) // 2)
+    own, other = (make_batch(run.examples.dataset, which) for which in (rows, others))
+    assert not (rows == others).any() and not torch.equal(own.tokens, other.tokens)
+    with torch.no_grad():
+        expected = run.model(own.element_ids, own.fractions, other.tokens).predictions["e_form"]
+    assert np.allclose(run.examples.normalisers["e_form"].normalise(predicted["e_form"]), expected, atol=1e-5)
+
+
+def test_a_model_that_ignores_patterns_is_noticed(dataset, tmp_path, capsys, monkeypatch):
+    """As happens where the learning rate is too high: the encoder has one output for all patterns."""
+    forward = XRDEncoder.forward
+    for name in ("working", "collapsed"):
+        folder = run_folder(tmp_path, config(dataset, name=name, targets=("e_form", "crystal_system")))
+        train.main([str(folder / "run.json")])
+        said = IGNORES in capsys.readouterr().err
+        with warnings.catch_warnings(record=True) as warned:
+            launch._outcome(folder)
+        assert [said, bool(warned), ignores_pattern(runs.results(folder))] == [name == "collapsed"] * 3
+        monkeypatch.setattr(
+            XRDEncoder, "forward", lambda self, *inputs, **options: 0 * forward(self, *inputs, **options)
+        )
 
 
 def test_effects_of_an_evaluation_are_fixed_and_matter(dataset, tmp_path):

@@ -23,7 +23,7 @@ RESULT = {
 def write(folder, name, **changes):
     """A finished run in a folder; changes: keys of results.json, with "/" where they have it, or None to leave out."""
     path = folder / name / "results.json"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     result = {key: value for key, value in (RESULT | {"name": name} | changes).items() if value is not None}
     path.write_text(json.dumps(result))
     path.with_name("run.json").write_text(json.dumps({"batch_size": 256, "learning_rate": 5e-4, "n_steps": 4000}))
@@ -48,6 +48,17 @@ def test_a_run_is_a_row_in_the_units_of_the_tables(tmp_path):
     assert {name: row[name] for name in about} == {name: RESULT[name] for name in about}
     assert (row["modalities"], row["targets"]) == ("composition + xrd", "e_form + crystal_system")
     assert (row["batch_size"], row["learning_rate"], row["n_steps"]) == (256, 5e-4, 4000)
+
+
+def test_a_run_that_ignores_its_patterns_is_missing(tmp_path):
+    planned = variant("small", "bimodal", "multi")
+    same = {"val exchanged patterns/e_form_mae": 0.0810001, "val exchanged patterns/crystal_system_accuracy": 0.71}
+    for change, note in (({}, ""), ({"val exchanged patterns/crystal_system_accuracy": 0.4}, ""), (same, planned.name)):
+        for path in tmp_path.glob("*/*"):
+            path.unlink()
+        write(tmp_path, planned.name, **(change | (same if note else {})))
+        (row,) = planned_table(tmp_path, [planned]).to_dict("records")
+        assert row["note"] == note and (E_FORM in row) != bool(note)
 
 
 def test_search_runs_are_kept_apart(tmp_path):

@@ -13,11 +13,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import psutil
 
 from xxlib import PROJECT
 from xxlib.analysis import progress
+from xxlib.analysis.metrics import IGNORES, ignores_pattern
 from xxlib.training import processes, runs, supervisor
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.processes import AlreadyRunning
@@ -189,4 +191,7 @@ def _outcome(folder, status=0):
     if status or runs.results(folder) is None:
         words = "was stopped before its end; launch.train goes on where it was; what it printed is in"
         raise TrainingFailed(f"{folder.name} {words} {folder / 'output.log'}")
-    return runs.results(folder)
+    result = runs.results(folder)
+    if ignores_pattern(result):
+        warnings.warn(f"{folder.name} {IGNORES}", stacklevel=3)
+    return result

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from xxlib import PROJECT
 from xxlib.analysis.evaluation import evaluate_pretraining, evaluate_views, predictions_table, views
+from xxlib.analysis.metrics import IGNORES, ignores_pattern
 from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
 from xxlib.models.layers import compile_layers, recompute_layers
@@ -252,7 +253,8 @@ def _evaluate_val(run):
     if run.config.objectives:
         values = evaluate_pretraining(run.model, run.examples, run.config, run.device)
         return {f"val/{name}": value for name, value in values.items()}
-    whole = [view for view in views(run.config) if view.absent is None]  # the others are judged at the end
+    # The others are judged at the end.
+    whole = [view for view in views(run.config) if view.absent is None and not view.exchanged]
     return evaluate_views(run.model, run.examples, "val", whole, run.config, run.device)[0]
 
 
@@ -387,6 +389,8 @@ def main(arguments=None):
     shown = {name: round(value, 4) for name, value in result.items() if name.startswith(("val/", "test/"))}
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"{result['name']}: {json.dumps(shown)}")
+        if ignores_pattern(result):
+            print(f"train: {result['name']} {IGNORES}", file=sys.stderr)
 
 
 if __name__ == "__main__":

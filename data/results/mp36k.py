@@ -19,6 +19,7 @@ import torch
 
 from xxlib import PROJECT, launch, prepare
 from xxlib.analysis import floor, latent, paper, tables
+from xxlib.analysis.metrics import ignores_pattern
 from xxlib.datasets.store import Dataset
 from xxlib.train import commit, hardware
 from xxlib.training import runs
@@ -36,7 +37,8 @@ def planned():
     for kind in plan.KINDS:
         found = {config.learning_rate: runs.results(COMMITTED / config.name) for config in plan.search(kind)}
         if all(found.values()):
-            rates[kind] = min(found, key=lambda rate: found[rate]["val/error"])
+            working = [rate for rate, result in found.items() if not ignores_pattern(result)]
+            rates[kind] = min(working, key=lambda rate: found[rate]["val/error"])
     usual = PRESETS["small"].learning_rate
     parts = {
         part: [dataclasses.replace(c, learning_rate=rates.get(plan.kind(c), usual)) for c in configs]

@@ -1,5 +1,6 @@
 """How good a model is on crystals that it does not train on."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from xxlib.analysis.metrics import classification_metrics, regression_metrics
-from xxlib.datasets.batches import make_batch
+from xxlib.analysis.metrics import EXCHANGED, classification_metrics, regression_metrics
+from xxlib.datasets.batches import make_batch, make_tokens
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.models.config import MODALITIES
@@ -21,7 +22,6 @@ from xxlib.training.steps import full, precision
 
 EVALUATION_BATCH = 512  # also the number of candidates among which a composition finds its pattern
 
-
 # What a model may be given: words -> the modality that is absent.
 GIVEN = {"composition and pattern": None, "composition alone": "xrd", "pattern alone": "composition"}
 
@@ -31,20 +31,24 @@ class View(NamedTuple):
 
     augmentation: str | None = None  # name of the Effects that its patterns are measured under; None: ideal ones
     absent: str | None = None  # the modality that is not given
+    exchanged: bool = False  # each crystal is given the pattern of another
 
     @property
     def words(self):
         """What is added to the name of the split: "val" is the ideal whole, "val laboratory, pattern alone" another."""
         alone = [words for words, modality in GIVEN.items() if modality and modality == self.absent]
-        return ", ".join(([self.augmentation] if self.augmentation else []) + alone)
+        return ", ".join(([self.augmentation] if self.augmentation else []) + alone + [EXCHANGED] * self.exchanged)
 
 
 def views(config):
-    """The Views in which a run is judged: ideal patterns first, then under its effects, then one modality alone."""
+    """The Views in which a run is judged.
+
+    Ideal patterns first, then under its effects, then one modality alone, then patterns exchanged.
+    """
     found = [View(augmentation) for augmentation in dict.fromkeys((None, config.augmentation))]
     if config.modality_dropout:
         found += [View(absent="xrd"), *(view._replace(absent="composition") for view in found)]
-    return found
+    return found + [View(exchanged=True)] * (len(config.model.modalities) > 1)
 
 
 def given(config):
@@ -64,7 +68,8 @@ def evaluate_views(model, examples, split, views, config, device):
     values, predictions = {}, {}
     for view in views:
         effects = EFFECTS[view.augmentation] if view.augmentation else None
-        metrics, predictions[view] = evaluate(model, examples, split, config, device, effects, view.absent)
+        about = effects, view.absent, view.exchanged
+        metrics, predictions[view] = evaluate(model, examples, split, config, device, *about)
         error = metrics.pop("error")
         if view == View(config.augmentation):
             values[f"{split}/error"] = error
@@ -73,20 +78,25 @@ def evaluate_views(model, examples, split, views, config, device):
 
 
 @torch.no_grad()
-def evaluate(model, examples, split, config, device, effects=None, absent=None):
+def evaluate(model, examples, split, config, device, effects=None, absent=None, exchanged=False):
     """Metrics of a split as a flat dict, and the predictions: name -> (n,) in the target's unit, or (n, K).
 
     `error`, on which the epoch is chosen, is the mean over targets of MAE / standard deviation or 1 - accuracy.
     effects: Effects that patterns are measured under; what is drawn for the crystals of a split is the same in each
-    evaluation of every run.  absent: the modality that is not given.
+    evaluation of every run.  absent: the modality that is not given.  exchanged: each crystal is given the pattern of
+    the one half a split further on.
     """
     model.eval()
     rows = examples.rows[split]
+    others = np.roll(rows, len(rows) // 2)
     drawn = draw(effects, len(rows), 0) if effects else None
     collected = {target.name: [] for target in examples.targets}
     for chunk in _chunks(np.arange(len(rows))[parallel.share(len(rows))]):
         measured = None if drawn is None else drawn[chunk]
         batch = make_batch(examples.dataset, rows[chunk], drawn=measured, device=device)
+        if exchanged:
+            tokens, masked = make_tokens(examples.dataset, others[chunk], measured, device)
+            batch = replace(batch, tokens=tokens, masked=masked)
         if absent:
             batch = batch.without(torch.tensor([[absent == modality for modality in MODALITIES]] * len(chunk)))
         with precision(config, device):

@@ -5,6 +5,13 @@ import pandas as pd
 from scipy.stats import binomtest
 
 CONFIDENCE = 0.95  # of intervals
+EXCHANGED = "exchanged patterns"  # each crystal judged with the pattern of another
+IGNORED = (
+    1e-3  # relative change of a metric; an encoder that has collapsed moves it by 1e-7, one that is of use by 1e-2
+)
+
+
+IGNORES = "answers the same when it is given the pattern of another crystal: train it again at a lower learning rate"
 
 
 def regression_metrics(true, predicted):
@@ -32,6 +39,17 @@ def classification_metrics(true, probabilities):
         "balanced_accuracy": float(np.mean([right[true == k].mean() for k in np.unique(true)])),
         "log_loss": float(-np.log(np.maximum(probabilities[np.arange(len(true)), true], 1e-12)).mean()),
     }
+
+
+def ignores_pattern(result):
+    """Whether a model of both modalities answers from the composition alone; result: its results.json as a dict.
+
+    True where every metric of `val` stays within IGNORED of what it is when patterns are exchanged: the encoder of
+    patterns has collapsed to one output, which an error of the whole may hide.
+    """
+    others = {name: value for name, value in result.items() if name.startswith(f"val {EXCHANGED}/")}
+    pairs = [(value, result["val/" + name.partition("/")[2]]) for name, value in others.items()]
+    return bool(pairs) and all(abs(a - b) <= IGNORED * abs(b) for a, b in pairs)
 
 
 def limit_of_composition(formulas, labels, kind):

@@ -18,6 +18,7 @@ from xxlib.analysis.tables import (
     E_FORM,
     LABELS,
     WHOLE,
+    finished,
     planned_table,
     results_table,
     summary_table,
@@ -161,7 +162,7 @@ def _groups(planned, key):
 
 
 def _finished(folder, planned):
-    return [config for config in planned if config.targets and runs.results(Path(folder) / config.name)]
+    return [config for config in planned if config.targets and finished(folder, config)]
 
 
 def _start(initial):

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from xxlib import PROJECT
+from xxlib.analysis.metrics import ignores_pattern
 from xxlib.datasets.targets import TARGETS
+from xxlib.training import runs
 
 SEARCH = "search-"  # how the names begin of runs that only chose a learning rate: they never saw `test`
 # What runs have in common that differ by their seed alone.
@@ -57,9 +59,8 @@ def planned_table(folder, planned):
     """
     rows = []
     for config in planned:
-        path = Path(folder) / config.name / "results.json"
-        if path.exists():
-            rows.append(_row(path) | {"note": ""})
+        if finished(folder, config):
+            rows.append(_row(Path(folder) / config.name / "results.json") | {"note": ""})
         elif config.targets:
             said = json.loads(json.dumps(dataclasses.asdict(config)))
             unknown = {"parameters": np.nan, "best_step": np.nan, "seconds": np.nan, "hardware": "", "commit": ""}
@@ -69,6 +70,12 @@ def planned_table(folder, planned):
     # Known as soon as one seed has finished; what is grouped by it would otherwise fall apart.
     alike = ["preset", "architecture", "modalities", "targets", "initial"]
     return table.assign(parameters=table.groupby(alike)["parameters"].transform("first"))
+
+
+def finished(folder, config):
+    """Whether a run has finished; one of both modalities that ignores its patterns has failed."""
+    result = runs.results(Path(folder) / config.name)
+    return result is not None and not ignores_pattern(result)
 
 
 def _row(path):
