@@ -126,9 +126,7 @@ def test_every_plot_is_a_figure_with_units_that_can_be_drawn(name):
 
 
 def test_every_plot_is_tested():
-    public = {
-        v for k, v in vars(plots).items() if not k.startswith("_") and getattr(v, "__module__", "") == plots.__name__
-    }
+    public = {getattr(plots, name) for name in plots.__all__ if callable(getattr(plots, name))}
     assert public - {plots.save_figure} == set(FIGURES)
 
 
@@ -287,7 +285,7 @@ def test_nothing_to_draw_is_said(empty):
 
 
 def test_save_figure_makes_folders_and_returns_the_path(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots, "PROJECT", tmp_path)
+    monkeypatch.setattr(plots.style, "PROJECT", tmp_path)
     path = plots.save_figure(plots.crystal_systems(["cubic"]), "demo/systems")
     assert path == tmp_path / "figures" / "demo" / "systems.png"
     assert path.read_bytes().startswith(b"\x89PNG")

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.patches import Patch
 
-from xxlib.analysis.plots import ANGLE, INTENSITY, LINES, PALETTE, _subplots
+from xxlib.analysis.plots.style import ANGLE, INTENSITY, LINES, PALETTE, subplots
 from xxlib.inputs.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
 
 EDGES = TWO_THETA[0] + STEP * POINTS_PER_TOKEN * np.arange(N_TOKENS + 1)  # degree, of the tokens
@@ -17,7 +17,7 @@ def reconstruction(pattern, reconstructed, hidden, masked, title=""):
 
     reconstructed: (4250,).  hidden, masked: (17,) bool, True = the model does not see it; nothing was measured there.
     """
-    figure, axes = _subplots(size=(10, 3.8))
+    figure, axes = subplots(size=(10, 3.8))
     ax = axes[0, 0]
     _tokens(ax, hidden, masked)
     ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=0.9, label="pattern")
@@ -31,7 +31,7 @@ def reconstruction(pattern, reconstructed, hidden, masked, title=""):
 
 def attention(weights, elements, title=""):
     """Cross-attention from the tokens of a pattern to the elements: weights (1 + 17, 1 + E), CLS first."""
-    figure, axes = _subplots(size=(1.0 * len(elements) + 3.4, 5.6))
+    figure, axes = subplots(size=(1.0 * len(elements) + 3.4, 5.6))
     ax = axes[0, 0]
     image = ax.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
     labels = [f"{left:.0f}-{right:.0f}" for left, right in pairwise(EDGES)]
@@ -45,7 +45,7 @@ def attention(weights, elements, title=""):
 
 def attribution(pattern, points, elements, shares, quantity, title=""):
     """What pushes an output up or down: points (4250,) of the pattern, shares (E,) of the elements, in `quantity`."""
-    figure, axes = _subplots(1, 2, size=(10, 3.8), width_ratios=(3, 1))
+    figure, axes = subplots(1, 2, size=(10, 3.8), width_ratios=(3, 1))
     left, right = axes[0]
     left.plot(TWO_THETA, pattern, color="0.75", linewidth=0.8)
     left.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), title=title)
@@ -73,7 +73,7 @@ def prediction(values, probabilities, sets, level, labels=None, title=""):
     labels = labels or {}
     panels = len(values) + bool(probabilities)
     ratios = [1] * len(values) + [1.6] * bool(probabilities)
-    figure, axes = _subplots(1, panels, size=(2.4 * len(values) + 4.6 * bool(probabilities), 3.6), width_ratios=ratios)
+    figure, axes = subplots(1, panels, size=(2.4 * len(values) + 4.6 * bool(probabilities), 3.6), width_ratios=ratios)
     for ax, (name, (value, low, high)) in zip(axes[0], values.items()):
         ax.errorbar([0], [value], [[value - low], [high - value]], fmt="o", color=LINES[0], capsize=8, markersize=8)
         ax.annotate(f"{value:.2f}", (0, value), xytext=(10, 0), textcoords="offset points", va="center")
@@ -102,7 +102,7 @@ def neighbours(pattern, known, names, title=""):
     rows = ([] if pattern is None else [("this sample", pattern, LINES[1])]) + [
         (name, values, LINES[0]) for name, values in zip(names, known)
     ]
-    figure, axes = _subplots(size=(10, 0.8 * len(rows) + 0.9))
+    figure, axes = subplots(size=(10, 0.8 * len(rows) + 0.9))
     ax = axes[0, 0]
     for k, (name, values, colour) in enumerate(rows):
         base = 120 * (len(rows) - 1 - k)

@@ -1,0 +1,161 @@
+"""Figures of how models learn, and of what they have learned: curves, scaling, latent space."""
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from xxlib.analysis.plots.style import DASHES, LINES, PALETTE, subplots
+
+
+def learning_curves(curves, quantity, title="", log=True):
+    """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
+
+    curves: name -> (samples (n,), values (n,)); a value of NaN is of a moment without evaluation.
+    quantity: name and unit, "MAE on val (meV/atom)".
+    """
+    curves = _evaluated(curves)
+    figure, axes = subplots(size=(8.5, 4))
+    ax = axes[0, 0]
+    for k, (name, (samples, values)) in enumerate(curves.items()):
+        style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+        last = values[-1] if len(values) else np.nan
+        ax.plot(samples / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
+    if log:
+        _log_scale(ax)
+    ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
+    ax.set_xlim(left=0)
+    ax.grid(which="both", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def learning_columns(columns, title=""):
+    """Learning curves of the same runs side by side, one column a metric on `val`; a run keeps its colour.
+
+    columns: quantity with unit -> curves, as learning_curves takes them.  Accuracies are drawn as they are, errors on a
+    logarithmic axis.
+    """
+    columns = {quantity: _evaluated(curves) for quantity, curves in columns.items()}
+    names = list(dict.fromkeys(name for curves in columns.values() for name in curves))
+    figure, axes = subplots(1, len(columns), size=(3.8 * len(columns), 4))
+    for ax, (quantity, curves) in zip(axes[0], columns.items()):
+        for name, (samples, values) in curves.items():
+            k = names.index(name)
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+            ax.plot(samples / 1000, values, linewidth=1.5, label=name, **style)
+        if "accuracy" not in quantity:
+            _log_scale(ax)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
+        ax.set_xlim(left=0)
+        ax.grid(which="both", color="0.92")
+    lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)), frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def _evaluated(curves):
+    """name -> (2, n) samples and values, without the moments that have no evaluation."""
+    curves = {name: np.array([samples, values], float) for name, (samples, values) in curves.items()}
+    curves = {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()}
+    if not any(len(samples) for samples, _ in curves.values()):
+        raise ValueError("no evaluation in any run: nothing to draw")
+    return curves
+
+
+def progress(metrics, n_samples, title=""):
+    """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
+
+    metrics: table of the lines of metrics.jsonl, in which only `samples` is needed.  n_samples: of the whole run.
+    """
+    if len(metrics) == 0:
+        raise ValueError("no line of metrics: nothing to draw")
+    losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
+    panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
+    figure, axes = subplots(1, 3, size=(11, 2.6), width_ratios=(2, 1, 1))
+    for ax, (names, quantity) in zip(axes[0], panels):
+        for k, name in enumerate(names):
+            known = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
+            ax.plot(known["samples"] / 1000, known.get(name, []), marker=".", markersize=3, label=name, **style)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
+        ax.grid(color="0.92")
+    axes[0, 0].set_title(title)
+    if losses:
+        axes[0, 0].legend(frameon=False, fontsize=8)
+        if (metrics[losses].min() > 0).all():
+            _log_scale(axes[0, 0])
+    axes[0, 2].set_ylim(bottom=0)
+    return figure
+
+
+def _log_scale(ax):
+    """A logarithmic y axis with plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.tick_params(axis="y", which="minor", labelsize=8)
+
+
+def scaling(panels, quantity, title=""):
+    """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
+
+    panels: name -> (n (k,) training crystals, errors (k,), its scaling.PowerLaw or None).  quantity: name and unit,
+    "MAE on test (meV/atom)".  The legend gives each exponent with its interval.
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    figure, axes = subplots(size=(7.6, 4.2))
+    ax = axes[0, 0]
+    for k, (name, (n, errors, fit)) in enumerate(panels.items()):
+        colour, marker = LINES[k % len(LINES)], "os^Dv"[k % 5]
+        label = name
+        if fit is not None:
+            grid = np.geomspace(min(n) / 1.3, max(n) * 1.3, 100)
+            low, high = fit.interval("b")
+            label = f"{name}\n$\\propto N^{{{-fit.b:.2f}}}$ ({-high:.2f} to {-low:.2f})"
+            if fit.c > 0:
+                label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
+            ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5)
+            ax.fill_between(grid, *fit.band(grid), color=colour, alpha=0.15, linewidth=0)
+        ax.scatter(
+            n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
+        )
+    ax.set(xscale="log", yscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
+    for axis, form in ((ax.xaxis, "{:,.0f}"), (ax.yaxis, "{:,g}")):
+        axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else ""))
+    ax.tick_params(axis="y", which="minor", labelsize=8)
+    ax.xaxis.set_minor_formatter("")
+    ax.grid(which="major", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelspacing=1)
+    return figure
+
+
+def latent(panels, title=""):
+    """Crystals in two dimensions of a latent space, one panel a model, three panels a row, coloured by crystal system.
+
+    panels: name -> (points (n, 2), systems (n,) of CRYSTAL_SYSTEMS, share of the variance of each dimension (2,), or
+    None where the dimensions are not principal components).
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    n_columns = min(3, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = subplots(n_rows, n_columns, size=(3.4 * n_columns + 0.2, 3.2 * n_rows + 0.6))
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (name, (points, systems, shares)) in zip(axes.flat, panels.items()):
+        # In a random order: drawn one after the other, the last system would hide the first.
+        order = np.random.default_rng(0).permutation(len(points))
+        colours = np.array([PALETTE[system] for system in systems])
+        ax.scatter(*np.asarray(points)[order].T, s=6, c=colours[order], alpha=0.7, linewidths=0, rasterized=True)
+        labels = ["dimension 1", "dimension 2"]
+        if shares is not None:
+            labels = [f"PC {k + 1} ({100 * share:.0f} % of the variance)" for k, share in enumerate(shares)]
+        ax.set(xlabel=labels[0], ylabel=labels[1], title=name)
+        ax.locator_params(nbins=5)
+    dots = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in PALETTE.items()]
+    figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns), frameon=False)
+    figure.suptitle(title)
+    return figure
