@@ -8,14 +8,10 @@ numbers of processes and threads its weights are then bitwise those of an uninte
 
 import argparse
 import contextlib
-import ctypes
 import dataclasses
 import json
 import os
-import platform
-import re
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -38,13 +34,13 @@ from xxlib.training import parallel, runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
 from xxlib.training.divergence import explain, first_bad_step
 from xxlib.training.examples import Examples, examples_of
+from xxlib.training.machine import commit, hardware, keep_freed_memory
 from xxlib.training.schedule import learning_rate
 from xxlib.training.steps import step_gradients
 
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # the paper's
 LINES, EVALUATIONS = 100, 20  # of metrics.jsonl: one each 1 % of the run, each 5 % with metrics on `val`
 CHECKPOINT_SECONDS = 600  # at most, between two checkpoints
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 STOPPED = 75  # exit status of a run that was asked to stop: start it again and it goes on
 
 
@@ -319,14 +315,6 @@ def _finish(run):
     return result
 
 
-def keep_freed_memory():
-    """Have the C library keep what is freed for the next step; to ask for it anew costs 10 % of a small step."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)  # the largest value that it takes
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
 @contextlib.contextmanager
 def _termination():
     """Whether SIGTERM, a scheduler's warning, has come; the step at hand is finished first."""
@@ -336,24 +324,6 @@ def _termination():
         yield lambda: bool(came)
     finally:
         signal.signal(signal.SIGTERM, former)
-
-
-def commit():
-    """Short hash of the checkout, with + where it has changes; "unknown" outside git."""
-    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
-    done = subprocess.run(git, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
-
-
-def hardware(device, n_threads):
-    """What a result was computed on, in words."""
-    n = parallel.n_processes()
-    if device.type == "cuda":
-        return (f"{n} x " if n > 1 else "") + torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere platform knows
-    model = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    name = model[1] if model else platform.processor() or platform.machine()
-    return f"{name} CPU, " + (f"{n} processes of " if n > 1 else "") + f"{n_threads} threads"
 
 
 @contextlib.contextmanager

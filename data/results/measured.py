@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from xxlib import PROJECT, train
+from xxlib import PROJECT
 from xxlib.analysis.evaluation import trained
 from xxlib.analysis.measured import judge, read
 from xxlib.datasets.store import Dataset, sha256
 from xxlib.training import runs
+from xxlib.training.machine import commit
 
 TABLES = ("measured_accuracy.csv", "measured_errors.csv", "measured_samples.csv")
 
@@ -51,7 +52,7 @@ def main():
         # Before the results: an evaluation that fails half-way has been one, too.
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         about = {"run": config.name, "evaluated": when, "patterns": arguments.patterns.name, "n": len(measured.table)}
-        about |= {"patterns_sha256": patterns, "sha256": checksum, "commit": train.commit()}
+        about |= {"patterns_sha256": patterns, "sha256": checksum, "commit": commit()}
         add(pd.DataFrame([about]), log)
         tables = judge(model, config, normalisers, measured, dataset)
         for table, name in zip(tables, TABLES):

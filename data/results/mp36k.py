@@ -15,13 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 import plan
-import torch
 
 from xxlib import PROJECT, launch, prepare
 from xxlib.analysis import floor, latent, paper, tables
 from xxlib.analysis.metrics import ignores_pattern
 from xxlib.datasets.store import Dataset
-from xxlib.train import commit, hardware
 from xxlib.training import runs
 from xxlib.training.config import PRESETS, RunConfig
 from xxlib.training.variants import MULTI
@@ -93,8 +91,7 @@ def finish_floors():
     for target in plan.FLOORS:
         folder = COMMITTED / f"floor-{target}-s0"
         if runs.results(folder) is None:
-            where = hardware(torch.device("cpu"), torch.get_num_threads())
-            floor.floor(dataset, target, folder, commit=commit(), hardware=where)
+            floor.floor(dataset, target, folder)
             write_tables()
 
 

@@ -30,7 +30,7 @@ from xxlib.datasets.sources.parquet import parquet
 from xxlib.inputs import patterns
 from xxlib.inputs.crystals import crystal_from_structure
 from xxlib.inputs.diffraction import PATTERN_RANGE, pack, sticks_of
-from xxlib.train import hardware
+from xxlib.training.machine import hardware
 
 CLASSES = {"1-10 atoms": (1, 10), "11-30 atoms": (11, 30), "over 30 atoms": (31, 10**6)}
 REPEATS = 40  # of what takes milliseconds; the fastest counts, as the machine may be busy with other things

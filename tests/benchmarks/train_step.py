@@ -33,6 +33,7 @@ from xxlib import PROJECT, train
 from xxlib.analysis.cost import step_cost
 from xxlib.datasets.batches import make_batch
 from xxlib.models.encoders import MAX_Z, fraction_encodings
+from xxlib.training import machine
 from xxlib.training.config import PRESETS
 from xxlib.training.steps import rows_of_step
 
@@ -256,12 +257,12 @@ def main():
             precision=options.precision or ("bf16" if device.type == "cuda" else "fp32"),
         )
         torch.set_num_threads(config.n_threads)
-        train.keep_freed_memory()  # of which both forms have the benefit
+        machine.keep_freed_memory()  # of which both forms have the benefit
         found[preset] = measure(config, device, options.turns, not options.no_plain)
         print(preset, json.dumps(found[preset]), flush=True)
     names = next(iter(found.values()))
     by_preset = {name: {preset: values[name] for preset, values in found.items()} for name in names}
-    print(json.dumps({"device": train.hardware(device, config.n_threads), **by_preset}))
+    print(json.dumps({"device": machine.hardware(device, config.n_threads), **by_preset}))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from xxlib import PROJECT
@@ -14,19 +15,19 @@ from xxlib.analysis.metrics import classification_metrics, regression_metrics
 from xxlib.datasets.batches import padded_compositions
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.training import runs
+from xxlib.training.machine import commit, hardware
 
 BOOSTING = {"learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 63, "early_stopping": True, "n_iter_no_change": 20}
 LAWRENCIUM = 103  # above it pymatgen knows too little
 NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
 
-def floor(dataset, target, folder, *, commit, hardware, seed=0):
+def floor(dataset, target, folder, seed=0):
     """Fit the floor of one target on `train` of a Dataset, judge it on `val` and `test`; returns the results.
 
     Boosting ends where `val` no longer improves.  The run folder gets run.json, results.json and predictions.parquet in
     the form of a training, for the tables: a step is a boosting iteration, a batch all training crystals; parameters
-    are not counted.  target: a name of TARGETS.  commit, hardware: as xxlib.train says them.  Raises ValueError where
-    the labels of `train` do not vary.
+    are not counted.  target: a name of TARGETS.  Raises ValueError where the labels of `train` do not vary.
     """
     started, target, folder = time.monotonic(), TARGETS[target], Path(folder)
     rows = {split: dataset.indices(split) for split in ("train", "val", "test")}
@@ -64,8 +65,8 @@ def floor(dataset, target, folder, *, commit, hardware, seed=0):
         "samples": len(train) * config["n_steps"],
         "best_step": config["n_steps"],
         "seconds": round(time.monotonic() - started, 1),
-        "hardware": hardware,
-        "commit": commit,
+        "hardware": hardware(torch.device("cpu"), torch.get_num_threads()),
+        "commit": commit(),
         **metrics,
     }
     folder.mkdir(parents=True, exist_ok=True)
