@@ -47,7 +47,7 @@ def test_a_finished_run_is_described_without_its_weights(tmp_path):
     """What Table 5 and Figure 2 draw is that of the run's own model, on its own test."""
     config = dataclasses.replace(variant("smoke", "bimodal", "multi"), model=TINY)
     model = build(TINY, WIDTHS)
-    runs.save_model(tmp_path, model, {"config": dataclasses.asdict(config)})
+    runs.save_model(tmp_path, model, {"config": dataclasses.asdict(config), "normalisers": {}})
     latent.describe(tmp_path)
     demo = Dataset(PROJECT / "data" / "demo")
     rows = demo.indices("test")

@@ -10,14 +10,16 @@ from test_train import CPU, config, rock_salt_dataset, run_folder
 
 from xxlib import PROJECT, train
 from xxlib.analysis import plots
-from xxlib.analysis.evaluation import given, trained
-from xxlib.analysis.measured import RANGES, judge, predictions, read
+from xxlib.analysis.inference import Ensemble, trained
+from xxlib.analysis.measured import RANGES, answers, judge, read
 from xxlib.analysis.metrics import accuracy_interval
 from xxlib.analysis.severity import noise_study
+from xxlib.analysis.trust import read_trust
 from xxlib.datasets.store import Dataset, sha256
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.inputs.diffraction import Sticks
 from xxlib.inputs.patterns import TWO_THETA, pattern
+from xxlib.release import release
 from xxlib.training.examples import examples_of
 
 TARGETS = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
@@ -34,6 +36,23 @@ def run(dataset, tmp_path_factory):
     folder = run_folder(tmp_path_factory.mktemp("run"), run)
     train.train(run, folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints") / "rock-salts"
+    release([run], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tables(checkpoint, scans, dataset):
+    """Accuracies, errors, certainties, samples."""
+    return judge(ensemble_of(checkpoint), read_trust(checkpoint)[0], read(scans), Dataset(dataset))
+
+
+def ensemble_of(checkpoint):
+    return Ensemble.load(checkpoint.glob("model*.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +93,9 @@ def test_measured_patterns_are_conditioned(scans):
     assert (cut.patterns[:, TWO_THETA < 19.99] == 0).all() and cut.patterns.max(1) == pytest.approx(100)
 
 
-def test_a_model_is_judged_beside_the_simulated_patterns(run, scans, dataset):
-    model, config, normalisers = trained(run)
-    measured = read(scans)
-    accuracies, errors, samples = judge(model, config, normalisers, measured, Dataset(dataset))
-    assert set(accuracies["given"]) == set(given(config)) and len(given(config)) == 3
+def test_a_checkpoint_is_judged_beside_the_simulated_patterns(tables):
+    accuracies, errors, certainties, samples = tables
+    assert set(accuracies["given"]) == {"composition and pattern", "composition alone", "pattern alone"}
     n = accuracies[accuracies["of"] == "all"].groupby("patterns")["n"].first()
     assert n.to_dict() == {"measured": 6, "measured, in the dataset": 4, "simulated": 4}
     n = accuracies[accuracies["patterns"] == "measured"].groupby("of")["n"].first()
@@ -91,42 +108,45 @@ def test_a_model_is_judged_beside_the_simulated_patterns(run, scans, dataset):
     right = (samples["crystal_system_predicted"] == samples["crystal_system"]).groupby(
         [samples["given"], samples["patterns"]]
     ).mean()  # fmt: skip
+    certain = certainties.set_index(["given", "patterns"])
     for about, part in accuracies[accuracies["of"] == "all"].groupby(["given", "patterns"]):
         assert part["accuracy (%)"].item() == pytest.approx(100 * right[about])
+        assert certain.loc[about, "crystal_system accuracy (%)"] == pytest.approx(100 * right[about])
+    about = ("pattern alone", "measured")
+    known = samples[(samples["given"] == about[0]) & (samples["patterns"] == about[1]) & samples["mp_id"].notna()]
+    held = (known["e_form_low"] <= known["e_form"]) & (known["e_form"] <= known["e_form_high"])
+    assert len(known) == 4 and certain.loc[about, "e_form coverage (%)"] == pytest.approx(100 * held.mean())
 
 
-def test_simulated_patterns_are_judged_as_the_split_is(run, scans, dataset):
-    """What evaluation says of crystals, judging says of the same by their formulas."""
-    model, config, normalisers = trained(run)
-    _, _, samples = judge(model, config, normalisers, read(scans), Dataset(dataset))
+def test_simulated_patterns_are_judged_as_the_split_is(run, tables):
+    """What evaluation says of crystals, judging says of the same by their formulas, in half precision."""
+    samples = tables[-1]
     table = pd.read_parquet(run / "predictions.parquet").set_index("id")
     found = samples[(samples["given"] == "composition and pattern") & (samples["patterns"] == "simulated")]
     known = found[found["mp_id"].isin(table.index)]
     assert len(known) == 2 and np.allclose(
-        known["e_form_predicted"], table.loc[known["mp_id"], "e_form_predicted"], atol=1e-4
+        known["e_form_predicted"], table.loc[known["mp_id"], "e_form_predicted"], atol=2e-3
     )
 
 
-def test_what_is_not_given_is_not_used(run, scans):
-    model, config, normalisers = trained(run)
-    measured = read(scans)
+def test_what_is_not_given_is_not_used(checkpoint, scans):
+    ensemble, measured = ensemble_of(checkpoint), read(scans)
     flat = type(measured)(measured.table, np.roll(measured.patterns, 500, 1), measured.masked)
     other = type(measured)(measured.table.assign(formula="KBr"), measured.patterns, measured.masked)
     for words, changed in (("composition alone", flat), ("pattern alone", other)):
-        first, second = (predictions(model, config, normalisers, each, words)["e_form"] for each in (measured, changed))
+        first, second = (answers(ensemble, each, words).values["e_form"] for each in (measured, changed))
         assert np.array_equal(first, second)
-        both = predictions(model, config, normalisers, changed, "composition and pattern")["e_form"]
-        assert not np.allclose(
-            both, predictions(model, config, normalisers, measured, "composition and pattern")["e_form"]
-        )
+        both, before = (answers(ensemble, each, "composition and pattern") for each in (changed, measured))
+        assert not np.allclose(both.values["e_form"], before.values["e_form"])
 
 
-def test_a_model_is_judged_once(run, scans, tmp_path):
-    command = [sys.executable, PROJECT / "data/results/measured.py", scans, run, "--results", tmp_path]
+def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
+    command = [sys.executable, PROJECT / "data/results/measured.py", scans, checkpoint, "--results", tmp_path]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     log = pd.read_csv(tmp_path / "measured_log.csv")
-    assert log["sha256"].tolist() == [sha256(run / "model.safetensors")] and log["run"].tolist() == ["tiny"]
+    assert log["sha256"].tolist() == [sha256(checkpoint / "model.safetensors")]
+    assert log["model"].tolist() == ["rock-salts"] and len(pd.read_csv(tmp_path / "measured_trust.csv")) == 9
     assert len(pd.read_csv(tmp_path / "measured_samples.csv")) == 42
     second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 1 and "was judged on these patterns before" in second.stderr.splitlines()[-1]
@@ -135,7 +155,7 @@ def test_a_model_is_judged_once(run, scans, tmp_path):
 
 
 def test_a_noise_study_is_drawn(run):
-    model, run_config, _ = trained(run)
+    model, run_config, _ = trained(run / "model.safetensors")
     severities = (("zero shift (degree)", "zero_shift", (0, 5.0)), ("counts in the maximum", "counts", (1e9, 20)))
     table = noise_study(model, run_config, examples_of(run_config), CPU, severities)
     assert len(table) == 2 * 2 * 2 and set(table["given"]) == {"composition and pattern", "pattern alone"}

@@ -21,7 +21,7 @@ QUANTITIES = {"accuracy": "accuracy (%)", "e_form": "E_f MAE (meV/atom)", "band_
 def draw_measured(path):
     """Of measured_accuracy.csv: accuracies of all models, for each thing they were given."""
     for words, table in pd.read_csv(path).groupby("given"):
-        figure = plots.accuracies(dict(list(table.groupby("run", sort=False))), f"Given {words}")
+        figure = plots.accuracies(dict(list(table.groupby("model", sort=False))), f"Given {words}")
         plots.save_figure(figure, f"mp36k/measured_{words.replace(' ', '_')}")
 
 

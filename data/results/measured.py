@@ -1,9 +1,10 @@
-"""Judge trained models on measured patterns:  python data/results/measured.py PATTERNS.parquet RUN ...
+"""Judge released checkpoints on measured patterns:  python data/results/measured.py PATTERNS.parquet CHECKPOINT ...
 
-PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  RUN: run folders with their
-model.safetensors; names alone are those in data/runs/.  Every model is judged once: measured_log.csv says when, by its
-checksum, and one that stands there is refused, so that no choice is made on these patterns.  Adds to
-measured_accuracy.csv (which figures.py draws), measured_errors.csv and measured_samples.csv beside this script.
+PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as
+xxlib.release writes them; names alone are those in data/checkpoints/.  Every checkpoint is judged once:
+measured_log.csv says when, by the checksums of its weights, and one that stands there is refused, so that no choice is
+made on these patterns.  Adds to measured_accuracy.csv (which figures.py draws), measured_errors.csv, measured_trust.csv
+and measured_samples.csv beside this script.
 """
 
 import argparse
@@ -14,13 +15,15 @@ from pathlib import Path
 import pandas as pd
 
 from xxlib import PROJECT
-from xxlib.analysis.evaluation import trained
+from xxlib.analysis.inference import Ensemble
 from xxlib.analysis.measured import judge, read
+from xxlib.analysis.trust import read_trust
 from xxlib.datasets.store import Dataset, sha256
+from xxlib.predict import CHECKPOINTS
 from xxlib.training import runs
 from xxlib.training.machine import commit
 
-TABLES = ("measured_accuracy.csv", "measured_errors.csv", "measured_samples.csv")
+TABLES = ("measured_accuracy.csv", "measured_errors.csv", "measured_trust.csv", "measured_samples.csv")
 
 
 def add(table, path):
@@ -33,31 +36,31 @@ def add(table, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("patterns", type=Path, help="the measured patterns, a parquet file")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or its name in data/runs")
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="folder, or its name in data/checkpoints")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent, help="folder of the tables")
     arguments = parser.parse_args()
     log, patterns = arguments.results / "measured_log.csv", sha256(arguments.patterns)
     judged = pd.read_csv(log) if log.exists() else pd.DataFrame(columns=["sha256", "patterns_sha256"])
     judged = set(judged["sha256"][judged["patterns_sha256"] == patterns])
-    models = {}
-    for run in arguments.runs:
-        folder = Path(run) if (Path(run) / "run.json").exists() else runs.RUNS / run
-        checksum = sha256(folder / "model.safetensors")
-        if checksum in judged:
-            sys.exit(f"measured: {run} was judged on these patterns before; its results are in {log.parent}")
-        models[checksum] = trained(folder)
+    checkpoints = {}
+    for name in arguments.checkpoints:
+        folder = CHECKPOINTS / name if (CHECKPOINTS / name).is_dir() else Path(name)
+        weights = sorted(folder.glob("model*.safetensors"))
+        if judged & {sha256(path) for path in weights}:
+            sys.exit(f"measured: {name} was judged on these patterns before; its results are in {log.parent}")
+        checkpoints[folder] = weights, Ensemble.load(weights), read_trust(folder)[0]
     measured = read(arguments.patterns)
-    for checksum, (model, config, normalisers) in models.items():
-        dataset = Dataset(PROJECT / config.dataset)
+    for folder, (weights, ensemble, trust) in checkpoints.items():
+        dataset = Dataset(PROJECT / ensemble.config.dataset)
         # Before the results: an evaluation that fails half-way has been one, too.
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        about = {"run": config.name, "evaluated": when, "patterns": arguments.patterns.name, "n": len(measured.table)}
-        about |= {"patterns_sha256": patterns, "sha256": checksum, "commit": commit()}
-        add(pd.DataFrame([about]), log)
-        tables = judge(model, config, normalisers, measured, dataset)
+        about = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
+        about |= {"n": len(measured.table), "patterns_sha256": patterns, "commit": commit()}
+        add(pd.DataFrame([about | {"sha256": sha256(path)} for path in weights]), log)
+        tables = judge(ensemble, trust, measured, dataset)
         for table, name in zip(tables, TABLES):
             if len(table):
-                table.insert(0, "run", config.name)
+                table.insert(0, "model", folder.name)
                 add(table, arguments.results / name)
         shown = tables[0].query("of == 'all'") if len(tables[0]) else tables[1]
         print(shown.to_string(index=False, float_format="{:.1f}".format))

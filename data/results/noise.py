@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from xxlib.analysis.evaluation import trained
+from xxlib.analysis.inference import trained
 from xxlib.analysis.severity import noise_study
 from xxlib.training import runs
 from xxlib.training.examples import examples_of
@@ -24,7 +24,7 @@ def main():
     tables = []
     for run in arguments.runs:
         folder = Path(run) if (Path(run) / "run.json").exists() else runs.RUNS / run
-        model, config, _ = trained(folder)
+        model, config, _ = trained(folder / "model.safetensors")
         table = noise_study(model, config, examples_of(config), torch.device("cpu"))
         tables.append(table.assign(run=config.name))
     table = pd.concat(tables, ignore_index=True)

@@ -1,7 +1,6 @@
 """How good a model is on crystals that it does not train on."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,12 +9,9 @@ import torch
 
 from xxlib.analysis.metrics import EXCHANGED, classification_metrics, regression_metrics
 from xxlib.datasets.batches import make_batch, make_tokens
-from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.models.config import MODALITIES
-from xxlib.models.xxact import build
-from xxlib.training import parallel, runs
-from xxlib.training.config import from_dict
+from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss
 from xxlib.training.masking import hidden_tokens
 from xxlib.training.steps import full, precision
@@ -162,20 +158,6 @@ def n_found(queries, candidates):
     """How many rows of queries (B, D) have their own row of candidates (B, D) as the most similar."""
     similarities = torch.nn.functional.normalize(queries, dim=-1) @ torch.nn.functional.normalize(candidates, dim=-1).T
     return int((similarities.argmax(1) == torch.arange(len(queries), device=queries.device)).sum())
-
-
-def trained(folder):
-    """The model of a run folder in eval mode, its RunConfig and its normalisers: name -> Normaliser.
-
-    Raises CheckpointError where there is none.
-    """
-    tensors, about = runs.load_model(folder)
-    config = from_dict(about["config"])
-    model = build(
-        config.model, {name: TARGETS[name].width for name in config.targets}, config.objectives, config.partial
-    )
-    runs.load_weights(model, tensors, Path(folder) / "model.safetensors")
-    return model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()}
 
 
 def predictions_table(examples, split, predicted):

@@ -46,6 +46,20 @@ class Answers:
         )
 
 
+def trained(path):
+    """The model of a model file in eval mode, its RunConfig and its normalisers: target -> Normaliser.
+
+    Raises CheckpointError where the file is missing or damaged.
+    """
+    path = Path(path)
+    tensors, about = runs.load_model(path.parent, path.name)
+    config = from_dict(about["config"])
+    widths = {name: TARGETS[name].width for name in config.targets}
+    model = build(config.model, widths, config.objectives, config.partial)
+    runs.load_weights(model, tensors, path)
+    return model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()}
+
+
 class Ensemble:
     """Trained models of the same targets and inputs, whose answers are averaged; one is an ensemble, too."""
 
@@ -55,19 +69,15 @@ class Ensemble:
 
     @classmethod
     def load(cls, paths):
-        """From model files (each with its sha256 sidecar).
+        """From the model files of a checkpoint or of runs.
 
         Raises CheckpointError where one is damaged or not of the same kind as the first.
         """
         models, normalisers, configs = [], [], []
         for path in map(Path, paths):
-            tensors, about = runs.load_model(path.parent, path.name)
-            config = from_dict(about["config"])
-            widths = {name: TARGETS[name].width for name in config.targets}
-            model = build(config.model, widths, config.objectives, config.partial)
-            runs.load_weights(model, tensors, path)
-            models.append(model.eval())
-            normalisers.append({name: Normaliser(**values) for name, values in about["normalisers"].items()})
+            model, config, scales = trained(path)
+            models.append(model)
+            normalisers.append(scales)
             configs.append(config)
             same = ("targets", "dataset", "split", "left_out", "augmentation", "modality_dropout")
             if any(getattr(config, name) != getattr(configs[0], name) for name in same):

@@ -10,12 +10,9 @@ from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
+from xxlib.analysis.inference import trained
 from xxlib.datasets.batches import make_batch
-from xxlib.datasets.targets import TARGETS
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
-from xxlib.models.xxact import build
-from xxlib.training import runs
-from xxlib.training.config import from_dict
 from xxlib.training.examples import examples_of
 
 BATCH = 512
@@ -46,11 +43,8 @@ def of_run(folder, split="test"):
 
     folder: of the run, with its model.safetensors.  Raises CheckpointError where that is missing or damaged.
     """
-    tensors, about = runs.load_model(folder)
-    config = from_dict(about["config"])
+    model, config, _ = trained(Path(folder) / "model.safetensors")
     examples = examples_of(config)
-    model = build(config.model, {name: TARGETS[name].width for name in config.targets}, config.objectives)
-    runs.load_weights(model, tensors, Path(folder) / "model.safetensors")
     rows = examples.rows[split]
     return embeddings(model, examples.dataset, rows)["fused"], examples.dataset, rows
 

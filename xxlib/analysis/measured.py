@@ -1,4 +1,4 @@
-"""Trained models on measured patterns, beside the simulated ones of the same crystals."""
+"""A released checkpoint on measured patterns, beside the simulated ones of the same crystals."""
 
 import itertools
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from xxlib.analysis.evaluation import GIVEN, given
+from xxlib.analysis.inference import only
 from xxlib.analysis.metrics import accuracy_interval
 from xxlib.datasets.batches import Batch, make_batch
 from xxlib.inputs.compositions import composition_of_formula
@@ -68,12 +69,8 @@ def simulated(measured, dataset):
     return Patterns(measured.table, unpatchify(tokens), np.zeros(tokens.shape[:2], bool))
 
 
-@torch.no_grad()
-def predictions(model, config, normalisers, patterns, words):
-    """What a model says of Patterns: name -> (n,) in the unit of the target, or (n, K) probabilities.
-
-    words: what it is given, one of evaluation.given(config).
-    """
+def answers(ensemble, patterns, words):
+    """What an Ensemble says of Patterns, given what words say: one of evaluation.given(its config)."""
     compositions = [composition_of_formula(formula) for formula in patterns.table["formula"]]
     element_ids = np.zeros((len(compositions), max(len(ids) for ids, _ in compositions)), np.int64)
     fractions = np.zeros(element_ids.shape, np.float32)
@@ -81,50 +78,55 @@ def predictions(model, config, normalisers, patterns, words):
         element_ids[row, : len(ids)], fractions[row, : len(ids)] = ids, shares
     batch = Batch(
         element_ids=torch.from_numpy(element_ids), fractions=torch.from_numpy(fractions),
-        tokens=torch.from_numpy(patchify(patterns.patterns)), targets={},
-        masked=torch.from_numpy(patterns.masked) if config.partial else None,
+        tokens=torch.from_numpy(patchify(patterns.patterns)), targets={}, masked=torch.from_numpy(patterns.masked),
     )  # fmt: skip
-    if config.modality_dropout and GIVEN[words]:
-        batch = batch.without(torch.tensor([[GIVEN[words] == modality for modality in MODALITIES]] * len(element_ids)))
-    said = {name: values.double() for name, values in model(*batch.inputs).predictions.items()}
-    return {
-        name: normalisers[name].restore(values.numpy()) if name in normalisers else values.softmax(-1).numpy()
-        for name, values in said.items()
-    }
+    modalities = _modalities(words)
+    return ensemble(only(batch, modalities) if modalities != ensemble.inputs[0] else batch)
 
 
-def judge(model, config, normalisers, measured, dataset):
-    """Three tables of a trained model on measured Patterns: accuracy, errors, and what it says of each sample.
+def _modalities(words):
+    return tuple(modality for modality in MODALITIES if modality != GIVEN[words])
+
+
+def labels_of(table):
+    """What is known of measured crystals, as Trust.measure takes it: name -> (n,), classes as indices."""
+    known = {name: table[name].to_numpy(float) for name in ERRORS}
+    return known | {"crystal_system": table["crystal_system"].map(CRYSTAL_SYSTEMS.index).to_numpy(float)}
+
+
+def judge(ensemble, trust, measured, dataset):
+    """Four tables of a released checkpoint on measured Patterns: accuracy, errors, what its certainty is worth, and
+    what it says of each sample.
 
     Each also on the measured patterns of those crystals that the dataset holds, and on the ideal patterns of the same.
     Accuracy is that of the crystal system, with Wilson's interval: of all, of each system, and within RANGES.
+    trust: as trust.read_trust gives it, fitted on simulated patterns.
     """
     kinds = {"measured": measured}
     in_dataset = measured.table["mp_id"].isin(dataset.column("id")).to_numpy()
     if in_dataset.any():
         kinds["measured, in the dataset"] = measured.taken(in_dataset)
         kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
-    accuracies, errors, samples = [], [], []
-    for words, (kind, patterns) in itertools.product(given(config), kinds.items()):
-        about = {"given": words, "patterns": kind}
-        said = predictions(model, config, normalisers, patterns, words)
-        samples.append(_samples(patterns.table, said).assign(**about))
-        for name in (name for name in ERRORS if name in said):
-            errors.append(about | _error(name, patterns.table[name].to_numpy(float), said[name]))
-        if "crystal_system" in said:
-            right = {"all": _right(patterns, said)}
+    accuracies, errors, certainties, samples = [], [], [], []
+    for words, (kind, patterns) in itertools.product(given(ensemble.config), kinds.items()):
+        about, part = {"given": words, "patterns": kind}, trust[_modalities(words)]
+        said, known = answers(ensemble, patterns, words), labels_of(patterns.table)
+        certainties.append(about | part.measure(said, known))
+        samples.append(_samples(patterns.table, said, part).assign(**about))
+        errors += [about | _error(name, known[name], values) for name, values in said.values.items()]
+        if "crystal_system" in said.logits:
+            right = {"all": _right(said, known)}
             for system in CRYSTAL_SYSTEMS:
                 right[system] = right["all"][patterns.table["crystal_system"] == system]
             for start, end in RANGES if kind == "measured" and GIVEN[words] != "xrd" else ():
-                cut = patterns.within(start, end)
-                right[f"{start}-{end} degree"] = _right(cut, predictions(model, config, normalisers, cut, words))
+                right[f"{start}-{end} degree"] = _right(answers(ensemble, patterns.within(start, end), words), known)
             accuracies += [about | {"of": name} | accuracy_interval(found) for name, found in right.items()]
-    return pd.DataFrame(accuracies), pd.DataFrame(errors), pd.concat(samples, ignore_index=True)
+    return *map(pd.DataFrame, (accuracies, errors, certainties)), pd.concat(samples, ignore_index=True)
 
 
-def _right(patterns, said):
+def _right(said, known):
     """Whose crystal system is right: (n,) bool."""
-    return np.array(CRYSTAL_SYSTEMS)[said["crystal_system"].argmax(1)] == patterns.table["crystal_system"].to_numpy()
+    return said.logits["crystal_system"].argmax(1) == known["crystal_system"]
 
 
 def _error(name, true, said):
@@ -135,13 +137,14 @@ def _error(name, true, said):
     return {"of": words, "n": len(off), "MAE": off.mean(), "standard error": off.sem()}
 
 
-def _samples(table, said):
-    """What a model says of each sample, beside what is known."""
-    columns = {}
-    for name, values in said.items():
-        if values.ndim == 1:
-            columns[f"{name}_predicted"] = values
-        else:
-            columns["crystal_system_predicted"] = np.array(CRYSTAL_SYSTEMS)[values.argmax(1)]
-            columns |= {f"p({system})": share for system, share in zip(CRYSTAL_SYSTEMS, values.T)}
+def _samples(table, said, trust):
+    """What is said of each sample, how surely, and whether it looks unlike the training, beside what is known."""
+    columns = {"unlike the training": trust.distance(said) > trust.farthest}
+    for name, half in trust.half_widths(said).items():
+        value = said.values[name]
+        columns |= {f"{name}_predicted": value, f"{name}_low": value - half, f"{name}_high": value + half}
+    if "crystal_system" in said.logits:
+        probabilities = trust.classes["crystal_system"].probabilities(said.logits["crystal_system"])
+        columns["crystal_system_predicted"] = np.array(CRYSTAL_SYSTEMS)[probabilities.argmax(1)]
+        columns |= {f"p({system})": share for system, share in zip(CRYSTAL_SYSTEMS, probabilities.T)}
     return table.assign(**columns)

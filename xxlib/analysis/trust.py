@@ -57,6 +57,8 @@ class Trust:
         for name in self.intervals:
             half, residuals = who[name]
             known = np.isfinite(residuals)
+            if not known.any():
+                continue
             out[f"{name} mae"] = float(residuals[known].mean())
             out[f"{name} coverage (%)"] = 100 * float((residuals <= half)[known].mean())
             out[f"{name} mean width"] = 2 * float(half[known].mean())
