@@ -21,7 +21,7 @@ from test_train import config, rock_salt_dataset, run_folder
 
 from xxlib import launch, train
 from xxlib.datasets.batches import make_batch
-from xxlib.training import divergence, runs
+from xxlib.training import divergence, runs, steps
 from xxlib.training.divergence import first_bad_step
 from xxlib.training.examples import examples_of
 from xxlib.training.processes import AlreadyRunning, owner
@@ -342,17 +342,20 @@ def test_a_cpu_stops_before_the_weights_are_lost(dataset, tmp_path):
     assert run.first_bad == run.step and all(p.isfinite().all() for p in run.model.parameters())
 
 
-def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch):
-    run = config(dataset)
+@pytest.mark.parametrize("changes", [{}, {"augmentation": "laboratory", "modality_dropout": 0.1}])
+def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch, changes):
+    """Looked for in what the model saw: the patterns under the effects of that step."""
+    run = config(dataset, **changes)
     examples = examples_of(run)
     rows = rows_of_step(examples, run, 5)
 
     def damaged(*arguments):
         batch = make_batch(*arguments)
+        assert (batch.masked is not None) == bool(changes)
         batch.tokens[3, 4, 100] = math.nan
         return batch
 
-    monkeypatch.setattr(divergence, "make_batch", damaged)
+    monkeypatch.setattr(steps, "make_batch", damaged)
     message = divergence.explain(tmp_path, examples, run, 5)
     assert f"step 5: the pattern or composition of rs-{rows[3]} is not finite" in message
     assert json.loads((tmp_path / "diverged.json").read_text())["damaged"] == [f"rs-{rows[3]}"]

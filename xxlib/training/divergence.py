@@ -3,9 +3,8 @@
 import numpy as np
 import torch
 
-from xxlib.datasets.batches import make_batch
 from xxlib.training import parallel, runs
-from xxlib.training.steps import rows_of_step
+from xxlib.training.steps import batches_of_step, rows_of_step
 
 NAMED = 5  # samples in the message; diverged.json has all
 
@@ -27,7 +26,7 @@ def explain(folder, examples, config, step):
     """
     rows = rows_of_step(examples, config, step)
     ids = examples.dataset.column("id")[rows]
-    batch = make_batch(examples.dataset, rows)
+    (batch,) = batches_of_step(examples, config, step, [slice(None)], torch.device("cpu"))
     damaged = ids[~(batch.tokens.flatten(1).isfinite().all(1) & batch.fractions.isfinite().all(1)).numpy()]
     if parallel.rank() == 0:
         runs.write_json(folder / "diverged.json", {"step": step, "damaged": damaged.tolist(), "samples": ids.tolist()})

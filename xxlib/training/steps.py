@@ -39,6 +39,18 @@ def rows_of_step(examples, config, step):
     return training_rows(examples.rows["train"], step, config.batch_size, config.seed)
 
 
+def batches_of_step(examples, config, step, parts, device):
+    """The batch of one step in parts (slices), one Batch after the other, as the model trains on it: under effects, and
+    without a modality here and there."""
+    rows, seed = rows_of_step(examples, config, step), config.seed
+    effects = drawn_effects(EFFECTS[config.augmentation], step, len(rows), seed) if config.augmentation else None
+    absent = drawn_absent(config.modality_dropout, step, len(rows), seed) if config.modality_dropout else None
+    for part in parts:
+        measured = None if effects is None else effects[part]
+        batch = make_batch(examples.dataset, rows[part], examples.targets, examples.normalisers, measured, device)
+        yield batch if absent is None else batch.without(absent[part])
+
+
 def _supervised(model, examples, config, step, rows, device):
     """Gradients and losses of this process's share of a batch."""
     targets, normalisers = examples.targets, examples.normalisers
@@ -46,15 +58,9 @@ def _supervised(model, examples, config, step, rows, device):
     if config.one_target and len(targets) > 1:
         drawn = drawn_targets(len(targets), step, len(rows), config.seed)
     counts = target_counts(make_targets(examples.dataset, rows, targets, normalisers), drawn)
-    size, seed = len(rows), config.seed
-    effects = drawn_effects(EFFECTS[config.augmentation], step, size, seed) if config.augmentation else None
-    absent = drawn_absent(config.modality_dropout, step, size, seed) if config.modality_dropout else None
     losses = {}
-    for k, part in enumerate(_parts(len(rows), config.micro_batch)):
-        measured = None if effects is None else effects[part]
-        batch = make_batch(examples.dataset, rows[part], targets, normalisers, measured, device)
-        if absent is not None:
-            batch = batch.without(absent[part])
+    parts = _parts(len(rows), config.micro_batch)
+    for k, (part, batch) in enumerate(zip(parts, batches_of_step(examples, config, step, parts, device))):
         _seed(config, step, k)
         with precision(config, device):
             output = model(*batch.inputs)
@@ -75,7 +81,7 @@ def _pretraining(model, examples, config, step, rows, device):
     micro-batch needs no second pass.
     """
     parts = _parts(len(rows), config.micro_batch)
-    batches = [make_batch(examples.dataset, rows[part], device=device) for part in parts]
+    batches = list(batches_of_step(examples, config, step, parts, device))
     losses = {}
 
     def summaries(k):
