@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Processes among which the files of tests are divided.
+WORKERS := 2
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 export OPENBLAS_NUM_THREADS := 1
@@ -28,7 +30,7 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not stress" --durations=10 tests
+	$(BIN)/python -m pytest -m "not stress" --numprocesses=$(WORKERS) --dist=loadfile --durations=10 tests
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --durations=0 notebooks
 
 lab: $(READY)
