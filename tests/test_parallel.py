@@ -20,6 +20,7 @@ CPU = torch.device("cpu")
 BOTH = {"objectives": ("contrastive", "mxm"), "targets": ()}
 TARGETS = {"targets": ("e_form", "crystal_system")}
 # what is trained, size of the batch, micro-batch of the divided run
+MEASURED = {"augmentation": "laboratory", "modality_dropout": 0.2, "one_target": False, "likelihood": True}
 CASES = {
     "pretraining": (BOTH, 64, 16),
     "pretraining, one micro-batch a process": (BOTH, 64, None),
@@ -27,7 +28,7 @@ CASES = {
     "missing labels": ({"targets": ("e_form",)}, 13, None),
     "missing labels, uneven micro-batches": ({"targets": ("e_form",)}, 13, 3),
     "drawn targets": (TARGETS, 32, 5),
-    "measured patterns": (TARGETS | {"augmentation": "laboratory", "modality_dropout": 0.2}, 13, 3),
+    "measured patterns": (TARGETS | MEASURED, 13, 3),
 }
 BOUNDS = {torch.float64: (1e-10, 1e-8), torch.float32: (1e-6, 1e-5)}  # of the loss, of the gradient
 
@@ -43,8 +44,7 @@ def gradients(dataset, name, dtype, divided):
     run = config(dataset, batch_size=batch_size, micro_batch=micro_batch if divided else None, dropout=0.0, **what)
     examples = examples_of(run)
     torch.manual_seed(0)
-    widths = {target.name: target.width for target in examples.targets}
-    model = build(run.model, widths, run.objectives, run.partial).to(dtype).train()
+    model = build(run.model, run.widths, run.objectives, run.partial).to(dtype).train()
     losses = steps.step_gradients(model, examples, run, 3, CPU)
     return losses, {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
 

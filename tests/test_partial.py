@@ -12,6 +12,7 @@ from test_train import CPU, TINY, config, rock_salt_dataset, run_folder
 
 from xxlib import launch, train
 from xxlib.analysis.evaluation import View, evaluate, views
+from xxlib.analysis.inference import trained
 from xxlib.analysis.metrics import IGNORES, ignores_pattern
 from xxlib.datasets.batches import Batch, drawn_absent, drawn_effects, make_batch
 from xxlib.datasets.store import Dataset
@@ -22,6 +23,7 @@ from xxlib.models.xxact import build, count_parameters
 from xxlib.training import runs, steps
 from xxlib.training.config import ConfigError, from_dict
 from xxlib.training.examples import examples_of
+from xxlib.training.losses import target_losses
 
 MEASURED = {"augmentation": "laboratory", "modality_dropout": 0.2}
 
@@ -219,6 +221,24 @@ def test_micro_batches_have_the_effects_of_the_whole_batch(dataset, monkeypatch)
     assert torch.equal(whole.masked, torch.cat([part.masked for part in parts]))
 
 
+def test_by_likelihood_what_cannot_be_known_counts_little(dataset, tmp_path):
+    """A regression says how wide its error is: wider where the composition, which decides, is not given."""
+    run = config(dataset, n_steps=300, learning_rate=2e-3, dropout=0.0, modality_dropout=0.3, likelihood=True)
+    folder = run_folder(tmp_path, run)
+    train.train(run, folder)
+    model, _, _ = trained(folder / "model.safetensors")
+    assert model.heads["e_form"].out_features == 2
+    batch = make_batch(Dataset(dataset), np.arange(48))
+    with torch.no_grad():
+        outputs = [model(*batch.without(torch.tensor([[absent, False]] * 48)).inputs) for absent in (False, True)]
+    given, absent = (output.log_std["e_form"] for output in outputs)
+    assert outputs[0].predictions["e_form"].shape == (48,) and absent.mean() - given.mean() > 0.5
+    loss = target_losses(
+        {"e_form": torch.zeros(2)}, {"e_form": torch.ones(2)}, log_std={"e_form": torch.full((2,), 1.0)}
+    )
+    assert loss["e_form"].item() == pytest.approx(2**0.5 * np.exp(-1) + 1, rel=1e-6)
+
+
 def test_mask_carries_over_from_pretraining(dataset, tmp_path):
     masks = {}
     for objective in ("mxm", "contrastive"):
@@ -242,6 +262,7 @@ def test_mask_carries_over_from_pretraining(dataset, tmp_path):
         ({"augmentation": "laboratory", "modalities": ("composition",)}, "reads none"),
         ({"augmentation": "laboratory", "targets": (), "objectives": ("mxm",)}, "on targets alone"),
         ({"modality_dropout": 0.1, "architecture": "fcn_mlp"}, "on targets alone"),
+        ({"likelihood": True, "architecture": "fcn_mlp"}, "fcn_mlp has the loss of its publication"),
     ],
 )
 def test_a_run_that_cannot_be_is_one_clear_line(change, words):

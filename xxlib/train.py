@@ -95,8 +95,7 @@ def _prepare(config, folder, device):
     if min(map(len, examples.rows.values())) < parallel.n_processes():
         raise DatasetError(f"{examples.dataset.folder} has a split with fewer crystals than there are processes")
     torch.manual_seed(config.seed)
-    widths = {target.name: target.width for target in examples.targets}
-    model = build(config.model, widths, config.objectives, config.partial)
+    model = build(config.model, config.widths, config.objectives, config.partial)
     if config.model.element_vectors == "mat2vec":
         model.composition_encoder.set_element_vectors(mat2vec())
     parameters = count_parameters(model)
@@ -286,7 +285,7 @@ def _finish(run):
         "objectives": list(config.objectives),
         **{name: getattr(config, name) for name in ("hidden_rate", "hidden_span", "unlabelled")},
         **{name: getattr(config, name) for name in ("initial", "frozen", "left_out", "n_train")},
-        **{name: getattr(config, name) for name in ("augmentation", "modality_dropout")},
+        **{name: getattr(config, name) for name in ("augmentation", "modality_dropout", "one_target", "likelihood")},
         "parameters": run.parameters,
         "samples": config.n_steps * config.batch_size,
         "best_step": run.best["step"],

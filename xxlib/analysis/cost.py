@@ -6,7 +6,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from xxlib.datasets.targets import TARGETS
 from xxlib.inputs.patterns import N_TOKENS, POINTS_PER_TOKEN
 from xxlib.models.xxact import build
 from xxlib.training.steps import full, precision
@@ -25,8 +24,7 @@ def step_cost(config, n_elements=4):
     """
     B = config.batch_size
     with FakeTensorMode():
-        widths = {name: TARGETS[name].width for name in config.targets}
-        model = build(config.model, widths).train()
+        model = build(config.model, config.widths).train()
         element_ids, fractions = torch.ones(B, n_elements, dtype=torch.long), torch.ones(B, n_elements)
         tokens = torch.ones(B, N_TOKENS, POINTS_PER_TOKEN)
         with Traffic() as traffic, FlopCounterMode(display=False) as counter:

@@ -54,8 +54,7 @@ def trained(path):
     path = Path(path)
     tensors, about = runs.load_model(path.parent, path.name)
     config = from_dict(about["config"])
-    widths = {name: TARGETS[name].width for name in config.targets}
-    model = build(config.model, widths, config.objectives, config.partial)
+    model = build(config.model, config.widths, config.objectives, config.partial)
     runs.load_weights(model, tensors, path)
     return model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()}
 

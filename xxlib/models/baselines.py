@@ -63,7 +63,7 @@ class FCN(nn.Module):
     def forward(self, element_ids, fractions, tokens):
         """tokens: (B, L, P), intensity 0-100.  The composition is not read."""
         cls = self.last(self.convolutions(tokens))  # (B, 64)
-        return Output(self.heads(cls), cls, xrd_cls=cls)
+        return Output(self.heads(cls)[0], cls, xrd_cls=cls)
 
 
 class FCNMLP(nn.Module):
@@ -88,7 +88,7 @@ class FCNMLP(nn.Module):
         composition = self.mlp(shares[:, 1 : N_ELEMENTS + 1])  # (B, 16)
         xrd = self.convolutions(tokens).flatten(1)  # (B, 512)
         cls = self.joined(torch.cat([xrd, composition], dim=1))  # (B, 16)
-        return Output(self.heads(cls), cls, composition, xrd)
+        return Output(self.heads(cls)[0], cls, composition, xrd)
 
 
 class CrabNet(nn.Module):

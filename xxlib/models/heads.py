@@ -25,13 +25,19 @@ class TargetHeads(nn.ModuleDict):
     """One linear layer a target."""
 
     def __init__(self, d_fused, widths):
-        """widths: name -> number of outputs, 1 for a regression."""
+        """widths: name -> number of outputs: 1 for a regression, 2 for one that says how wide its error is."""
         super().__init__({name: nn.Linear(d_fused, width) for name, width in widths.items()})
 
     def forward(self, cls):
-        """cls: (B, D) -> name -> (B,) normalised value of a regression, or (B, K) logits of a classification."""
-        outputs = {name: head(cls) for name, head in self.items()}
-        return {name: out.squeeze(-1) if out.shape[-1] == 1 else out for name, out in outputs.items()}
+        """cls: (B, D) -> predictions and log_std, as Output has them."""
+        predictions, log_std = {}, {}
+        for name, head in self.items():
+            out = head(cls)  # (B, width)
+            if head.out_features == 2:
+                predictions[name], log_std[name] = out.unbind(-1)
+            else:
+                predictions[name] = out.squeeze(-1) if head.out_features == 1 else out
+        return predictions, log_std
 
 
 class MaskedXRDHead(nn.Module):

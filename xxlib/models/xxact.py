@@ -55,7 +55,8 @@ class XxaCTNN(nn.Module):
             cls = x[:, 0]  # (B, D)
         if not cls_only:
             reconstructed = self.masked_xrd(x[:, 1:])  # (B, L, P)
-        return Output(self.heads(cls), cls, composition_cls, xrd_cls, reconstructed)
+        predictions, log_std = self.heads(cls)
+        return Output(predictions, cls, composition_cls, xrd_cls, reconstructed, log_std)
 
     def summaries(self, element_ids, fractions, tokens):
         """The two CLS before fusion, (B, D) each: what the contrastive loss compares."""
@@ -69,8 +70,8 @@ ARCHITECTURES = {"xxact": XxaCTNN, "fcn": FCN, "fcn_mlp": FCNMLP, "crabnet": Cra
 def build(config, widths, objectives=(), partial=False):
     """The model of a ModelConfig.
 
-    widths: target name -> number of outputs (1 for a regression).  For XxaCT-NN alone: objectives, of pretraining,
-    "contrastive" and "mxm"; partial, whether patterns may come in part or not at all.
+    widths: target name -> number of outputs, as TargetHeads takes them.  For XxaCT-NN alone: objectives, of
+    pretraining, "contrastive" and "mxm"; partial, whether patterns may come in part or not at all.
     """
     model = ARCHITECTURES[config.architecture]
     return model(config, widths, objectives, partial) if objectives or partial else model(config, widths)

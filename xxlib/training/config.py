@@ -29,6 +29,7 @@ class RunConfig:
     dataset: str  # folder of the dataset, relative to the project's
     targets: tuple[str, ...] = ("e_form",)
     one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
+    likelihood: bool = False  # regressions say how wide their error is, and train its likelihood, not squared errors
     objectives: tuple[str, ...] = ()  # of pretraining: "contrastive", "mxm" or both; then there are no targets
     hidden_rate: float = 0.05  # share of tokens that mxm hides
     hidden_span: int = 1  # contiguous tokens that are hidden together
@@ -83,10 +84,19 @@ class RunConfig:
             raise ConfigError("augmentation is of patterns: the model reads none")
         if self.partial and (self.objectives or self.model.architecture != "xxact"):
             raise ConfigError("augmentation and modality_dropout are for training XxaCT-NN on targets alone")
+        if self.likelihood and self.model.architecture != "xxact":
+            raise ConfigError(f"likelihood is for XxaCT-NN; {self.model.architecture} has the loss of its publication")
         if self.unlabelled and not self.objectives:
             raise ConfigError("unlabelled crystals can only join pretraining: give objectives, or leave them out")
         if self.frozen and (self.initial is None or self.objectives):
             raise ConfigError("frozen encoders need an `initial` run to come from and targets to train heads for")
+
+    @property
+    def widths(self):
+        """Number of outputs of each target, as models.build takes them."""
+        kinds = {name: TARGETS[name] for name in self.targets}
+        wide = {name for name, target in kinds.items() if target.kind == "regression" and self.likelihood}
+        return {name: 2 if name in wide else target.width for name, target in kinds.items()}
 
     @property
     def partial(self):
