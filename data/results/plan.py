@@ -34,6 +34,7 @@ PREDICTORS = {
     "laboratory": {"augmentation": "laboratory", "likelihood": True},
     "ideal": {"likelihood": True},
     "squares": {"augmentation": "laboratory"},
+    "long": {"augmentation": "laboratory", "likelihood": True, "n_steps": 2 * FULL},
 }
 
 run = partial(variants.variant, "small")
