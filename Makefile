@@ -30,7 +30,7 @@ run: $(READY)
 
 test: $(READY)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -m "not stress" --numprocesses=$(WORKERS) --dist=loadfile --durations=10 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not stress" --numprocesses=$(WORKERS) --dist=loadfile --durations=10 tests
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --durations=0 notebooks
 
 lab: $(READY)
