@@ -42,4 +42,4 @@ page: $(READY)
 
 # What is too long for every change.
 stress: $(READY)
-	$(BIN)/python -m pytest -m stress --durations=10 tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m stress --durations=10 tests
