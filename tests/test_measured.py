@@ -152,6 +152,11 @@ def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
     assert second.returncode == 1 and "was judged on these patterns before" in second.stderr.splitlines()[-1]
     lines = {name: len(pd.read_csv(tmp_path / f"measured_{name}.csv")) for name in ("log", "samples")}
     assert lines == {"log": 1, "samples": 42}
+    (tmp_path / "empty").mkdir()
+    command[3] = tmp_path / "empty"
+    third = subprocess.run(command, capture_output=True, text=True)
+    assert third.returncode == 1 and third.stderr.splitlines()[-1].startswith("measured: ")
+    assert "folder of a released checkpoint" in third.stderr and "Traceback" not in third.stderr
 
 
 def test_a_noise_study_is_drawn(run):

@@ -48,7 +48,10 @@ def main():
         weights = sorted(folder.glob("model*.safetensors"))
         if judged & {sha256(path) for path in weights}:
             sys.exit(f"measured: {name} was judged on these patterns before; its results are in {log.parent}")
-        checkpoints[folder] = weights, Ensemble.load(weights), read_trust(folder)[0]
+        try:
+            checkpoints[folder] = weights, Ensemble.load(weights), read_trust(folder)[0]
+        except runs.CheckpointError as error:
+            sys.exit(f"measured: {name}: {error}")
     measured = read(arguments.patterns)
     for folder, (weights, ensemble, trust) in checkpoints.items():
         dataset = Dataset(PROJECT / ensemble.config.dataset)

@@ -34,8 +34,8 @@ def planned():
     rates = {}
     for kind in plan.KINDS:
         found = {config.learning_rate: runs.results(COMMITTED / config.name) for config in plan.search(kind)}
-        if all(found.values()):
-            working = [rate for rate, result in found.items() if not ignores_pattern(result)]
+        working = [rate for rate, result in found.items() if result and not ignores_pattern(result)]
+        if all(found.values()) and working:
             rates[kind] = min(working, key=lambda rate: found[rate]["val/error"])
     usual = PRESETS["small"].learning_rate
     parts = {

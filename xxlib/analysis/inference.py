@@ -70,7 +70,7 @@ class Ensemble:
     def load(cls, paths):
         """From the model files of a checkpoint or of runs.
 
-        Raises CheckpointError where one is damaged or not of the same kind as the first.
+        Raises CheckpointError where there is none, or one is damaged or not of the same kind as the first.
         """
         models, normalisers, configs = [], [], []
         for path in map(Path, paths):
@@ -81,6 +81,8 @@ class Ensemble:
             same = ("targets", "dataset", "split", "left_out", "augmentation", "modality_dropout")
             if any(getattr(config, name) != getattr(configs[0], name) for name in same):
                 raise runs.CheckpointError(f"{path} answers another question than {paths[0]}: they are no ensemble")
+        if not models:
+            raise runs.CheckpointError("there is no model file: give the folder of a released checkpoint")
         return cls(models, normalisers, configs[0])
 
     @property

@@ -55,17 +55,20 @@ def results_table(folder, search=False):
 def planned_table(folder, planned):
     """One row for each of some RunConfigs, in their order, those that pretrain left out.
 
-    A run that has not finished is a row without metrics; its `note` is its name.
+    A run that has not finished, or that failed, is a row without metrics; its `note` is its name, and how it failed.
     """
     rows = []
     for config in planned:
         if finished(folder, config):
             rows.append(_row(Path(folder) / config.name / "results.json") | {"note": ""})
         elif config.targets:
+            failed = " (ignores its patterns)" if runs.results(Path(folder) / config.name) else ""
             said = json.loads(json.dumps(dataclasses.asdict(config)))
             unknown = {"parameters": np.nan, "best_step": np.nan, "seconds": np.nan, "hardware": "", "commit": ""}
             result = said | unknown | {"modalities": said["model"]["modalities"]}
-            rows.append(_values(said, result | {"samples": config.n_steps * config.batch_size}) | {"note": config.name})
+            rows.append(
+                _values(said, result | {"samples": config.n_steps * config.batch_size}) | {"note": config.name + failed}
+            )
     table = pd.DataFrame([row for row in rows if row["targets"]])
     # Known as soon as one seed has finished; what is grouped by it would otherwise fall apart.
     alike = ["preset", "architecture", "modalities", "targets", "initial"]
