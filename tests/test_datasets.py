@@ -228,6 +228,13 @@ def test_every_epoch_sees_every_crystal_once_and_depends_on_nothing_else():
     assert not np.array_equal(batches.training_rows(rows, 9, 10, seed=6), seen[90:100])
 
 
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_exchanged_rows_are_all_of_other_crystals(n):
+    rows = 5 * np.arange(n)
+    exchanged = batches.exchanged_rows(rows)
+    assert sorted(exchanged) == list(rows) and (exchanged != rows).all()
+
+
 def test_drawn_targets_are_uniform_and_repeatable():
     drawn = torch.cat([batches.drawn_targets(2, step, 100, seed=0) for step in range(50)])
     assert abs(drawn.float().mean().item() - 0.5) < 0.03

@@ -17,7 +17,7 @@ from xxlib.analysis.calibration import (
 )
 from xxlib.analysis.inference import Answers, Ensemble
 from xxlib.analysis.novelty import Contradiction, auroc, jensen_shannon, nearest
-from xxlib.analysis.trust import Trust, read_trust, swapped, write_trust
+from xxlib.analysis.trust import Trust, read_trust, write_trust
 from xxlib.predict import Predictor
 
 # Pure mathematics
@@ -113,8 +113,6 @@ def test_small_pieces():
     assert jensen_shannon(a, a + 7)[0] == pytest.approx(0, abs=1e-12), "logits are known but for a constant"
     found, places = nearest(np.array([[0.0, 0.9]]), np.array([[0.0, 0.0], [0.0, 1.0], [5.0, 5.0]]), 2)
     assert places.tolist() == [[1, 0]] and found[0] == pytest.approx([0.1, 0.9])
-    for n in (2, 3, 10):
-        assert sorted(swapped(n)) == list(range(n)) and (swapped(n) != np.arange(n)).all()
 
 
 # Of a released checkpoint

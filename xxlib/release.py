@@ -26,7 +26,8 @@ from xxlib.analysis.calibration import LEVEL, refusal, reliability
 from xxlib.analysis.card import model_card
 from xxlib.analysis.inference import Ensemble
 from xxlib.analysis.novelty import Contradiction, auroc, signs_of_disagreement
-from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, swapped, write_trust
+from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, write_trust
+from xxlib.datasets.batches import exchanged_rows
 from xxlib.datasets.store import DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
@@ -110,7 +111,7 @@ def _contradiction(ensemble, trust, said, dataset, rows):
         n = len(rows[split])
         composition, xrd, together = (said[modalities, split] for modalities in (("composition",), ("xrd",), both))
         signs[split, "right"] = signs_of_disagreement(composition, xrd, together, trust[both].distance(together))
-        other = swapped(n)
+        other = exchanged_rows(np.arange(n))
         together = ensemble.of_rows(dataset, rows[split], both, ensemble.config.augmentation, rows[split][other])
         signs[split, "wrong"] = signs_of_disagreement(
             composition, xrd.taken(other), together, trust[both].distance(together)

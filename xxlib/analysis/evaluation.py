@@ -1,6 +1,5 @@
 """How good a model is on crystals that it does not train on."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from xxlib.analysis.metrics import EXCHANGED, classification_metrics, regression_metrics
-from xxlib.datasets.batches import make_batch, make_tokens
+from xxlib.datasets.batches import exchanged_rows, make_batch
 from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.models.config import MODALITIES
 from xxlib.training import parallel
@@ -80,19 +79,16 @@ def evaluate(model, examples, split, config, device, effects=None, absent=None, 
     `error`, on which the epoch is chosen, is the mean over targets of MAE / standard deviation or 1 - accuracy.
     effects: Effects that patterns are measured under; what is drawn for the crystals of a split is the same in each
     evaluation of every run.  absent: the modality that is not given.  exchanged: each crystal is given the pattern of
-    the one half a split further on.
+    another, as exchanged_rows says.
     """
     model.eval()
     rows = examples.rows[split]
-    others = np.roll(rows, len(rows) // 2)
+    patterns = exchanged_rows(rows) if exchanged else rows
     drawn = draw(effects, len(rows), 0) if effects else None
     collected = {target.name: [] for target in examples.targets}
     for chunk in _chunks(np.arange(len(rows))[parallel.share(len(rows))]):
         measured = None if drawn is None else drawn[chunk]
-        batch = make_batch(examples.dataset, rows[chunk], drawn=measured, device=device)
-        if exchanged:
-            tokens, masked = make_tokens(examples.dataset, others[chunk], measured, device)
-            batch = replace(batch, tokens=tokens, masked=masked)
+        batch = make_batch(examples.dataset, rows[chunk], drawn=measured, device=device, pattern_rows=patterns[chunk])
         if absent:
             batch = batch.without(torch.tensor([[absent == modality for modality in MODALITIES]] * len(chunk)))
         with precision(config, device):

@@ -120,10 +120,8 @@ class Ensemble:
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
             effects = None if drawn is None else drawn[part]
-            batch = make_batch(dataset, rows[part], drawn=effects)
-            if pattern_rows is not None:
-                other = make_batch(dataset, pattern_rows[part], drawn=effects)
-                batch = replace(batch, tokens=other.tokens, masked=other.masked)
+            shown = None if pattern_rows is None else pattern_rows[part]
+            batch = make_batch(dataset, rows[part], drawn=effects, pattern_rows=shown)
             pieces.append(self(only(batch, modalities) if modalities != self.inputs[0] else batch))
         return Answers.joined(pieces)
 

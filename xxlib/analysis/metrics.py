@@ -6,11 +6,7 @@ from scipy.stats import binomtest
 
 CONFIDENCE = 0.95  # of intervals
 EXCHANGED = "exchanged patterns"  # each crystal judged with the pattern of another
-IGNORED = (
-    1e-3  # relative change of a metric; an encoder that has collapsed moves it by 1e-7, one that is of use by 1e-2
-)
-
-
+IGNORED = 1e-3  # relative change of a metric: an encoder that has collapsed moves it by 1e-7, one of use by 1e-2
 IGNORES = "answers the same when it is given the pattern of another crystal: train it again at a lower learning rate"
 
 

@@ -105,11 +105,6 @@ def _at(shares, share):
     return min(int(np.searchsorted(shares, share)), len(shares) - 1)
 
 
-def swapped(n):
-    """For each of n samples another one, whose pattern it is given to make a pair that does not belong together."""
-    return np.roll(np.arange(n), n // 2)
-
-
 def name_of(modalities):
     """Of a combination of inputs, as tables and files have it: "composition + xrd"."""
     return " + ".join(modalities)

@@ -49,17 +49,18 @@ class Batch:
         )
 
 
-def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None, device=CPU):
+def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None, device=CPU, pattern_rows=None):
     """Batch of some rows of a Dataset, on a device.
 
     A GPU is sent sticks, which are a tenth of the bytes, and renders the patterns; nothing here waits for it, so that
     the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     drawn: effects drawn for these crystals (xxlib.inputs.augmentation); the ideal patterns where None.
+    pattern_rows: of each row the one whose pattern it is given, where that is not its own.
     """
     element_ids, fractions = padded_compositions(dataset, rows, 1 if device.type == "cpu" else GPU_MULTIPLE)
     labels = make_targets(dataset, rows, targets, normalisers)
-    tokens, masked = make_tokens(dataset, rows, drawn, device)
+    tokens, masked = make_tokens(dataset, rows if pattern_rows is None else pattern_rows, drawn, device)
     return Batch(
         element_ids=send(torch.from_numpy(element_ids), device),
         fractions=send(torch.from_numpy(fractions), device),
@@ -165,6 +166,11 @@ def training_rows(rows, step, batch_size, seed):
 @functools.lru_cache(maxsize=2)  # of the epoch at hand and the next; shuffling millions takes longer than a step
 def _order(n, epoch, seed):
     return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def exchanged_rows(rows):
+    """For each of some rows another of them, half of them further on: pairs that do not belong together."""
+    return np.roll(rows, len(rows) // 2)
 
 
 def drawn_targets(n_targets, step, batch_size, seed):
