@@ -23,28 +23,34 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
-def answering_run(tmp_path_factory):
-    """Folder of a finished run on the embedded dataset: a small model that knows scans, after a few steps."""
-    values = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
-    return _trained(tmp_path_factory.mktemp("answering"), n_steps=60, **values)
-
-
-@pytest.fixture(scope="session")
-def checkpoint(answering_run, tmp_path_factory):
-    """Folder of a released checkpoint: the run above, and one that was pretrained to reconstruct hidden tokens."""
-    from xxlib.release import release
-
-    reconstructing = _trained(tmp_path_factory.mktemp("reconstructing"), targets=(), objectives=("mxm",), n_steps=10)
-    folder = tmp_path_factory.mktemp("checkpoints") / "demo"
-    release([answering_run], folder, reconstructing=reconstructing, n_known=300)
-    return folder
-
-
-def _trained(folder, **changes):
+def trained_run(tmp_path_factory):
+    """Trains a small model on the embedded dataset: changes of the preset `smoke` -> run folder."""
     from xxlib.train import train
     from xxlib.training.config import PRESETS
 
-    config = dataclasses.replace(PRESETS["smoke"], name=folder.name, n_threads=1, **changes)
-    config.save(folder / "run.json")
-    train(config, folder)
+    def trained(name, **changes):
+        folder = tmp_path_factory.mktemp(name)
+        config = dataclasses.replace(PRESETS["smoke"], name=folder.name, n_threads=1, **changes)
+        config.save(folder / "run.json")
+        train(config, folder)
+        return folder
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def answering_run(trained_run):
+    """Folder of a finished run on the embedded dataset: a small model that knows scans, after a few steps."""
+    values = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
+    return trained_run("answering", n_steps=60, **values)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(answering_run, trained_run, tmp_path_factory):
+    """Folder of a released checkpoint: the run above, and one that was pretrained to reconstruct hidden tokens."""
+    from xxlib.release import release
+
+    reconstructing = trained_run("reconstructing", targets=(), objectives=("mxm",), n_steps=10)
+    folder = tmp_path_factory.mktemp("checkpoints") / "demo"
+    release([answering_run], folder, reconstructing=reconstructing, n_known=300)
     return folder

@@ -10,7 +10,7 @@ from test_train import CPU, config, rock_salt_dataset, run_folder
 
 from xxlib import PROJECT, train
 from xxlib.analysis import plots
-from xxlib.analysis.inference import Ensemble, trained
+from xxlib.analysis.inference import Ensemble, model_files, trained
 from xxlib.analysis.measured import RANGES, answers, judge, read
 from xxlib.analysis.metrics import accuracy_interval
 from xxlib.analysis.severity import noise_study
@@ -52,7 +52,7 @@ def tables(checkpoint, scans, dataset):
 
 
 def ensemble_of(checkpoint):
-    return Ensemble.load(checkpoint.glob("model*.safetensors"))
+    return Ensemble.load(model_files(checkpoint))
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,14 @@ from xxlib.analysis.calibration import (
     refusal,
     reliability,
 )
-from xxlib.analysis.inference import Answers, Ensemble
+from xxlib.analysis.inference import Answers, Ensemble, model_files
 from xxlib.analysis.novelty import Contradiction, auroc, jensen_shannon, nearest
 from xxlib.analysis.trust import Trust, read_trust, write_trust
+from xxlib.inputs.samples import read_sample
 from xxlib.predict import Predictor
+from xxlib.release import release
+from xxlib.training.runs import CheckpointError
+from xxlib.widgets import see_attribution
 
 # Pure mathematics
 
@@ -172,11 +176,52 @@ def test_an_ensemble_is_the_mean_of_its_members(checkpoint, tmp_path):
     one, two = checkpoint / "model.safetensors", checkpoint / "model.safetensors"
     single = Ensemble.load([one]).of_rows(dataset, rows, ("composition", "xrd"))
     both = Ensemble.load([one, two])
-    with_other = both.models[1].heads["e_form"].bias
+    with_other = both.members[1].model.heads["e_form"].bias
     with_other.data += 1.0
-    said, std = both.of_rows(dataset, rows, ("composition", "xrd")), both.normalisers[0]["e_form"].std
+    said, std = both.of_rows(dataset, rows, ("composition", "xrd")), both.members[0].normalisers["e_form"].std
     assert said.values["e_form"] == pytest.approx(single.values["e_form"] + std / 2)
     assert np.exp(said.logits["crystal_system"]).sum(-1) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def specialists(trained_run):
+    """Folders of two finished runs that read the same and answer different questions."""
+    both = {"augmentation": "laboratory", "modality_dropout": 0.2, "n_steps": 10}
+    return [trained_run(name, targets=(name,), **both) for name in ("e_form", "crystal_system")]
+
+
+def test_an_ensemble_of_specialists(specialists, tmp_path):
+    """Each target is answered by the model that was trained on it, and looked into there."""
+    metrics = release(specialists, tmp_path / "two", n_known=100)
+    model = Predictor.load(tmp_path / "two")
+    assert model.ensemble.targets == ("e_form", "crystal_system")
+    dataset, rows = model.known, np.arange(5)
+    for modalities in model.ensemble.inputs:
+        said = model.ensemble.of_rows(dataset, rows, modalities)
+        one, other = (Ensemble.load([tmp_path / "two" / f"model{k}.safetensors"]) for k in ("", "-2"))
+        one, other = (single.of_rows(dataset, rows, modalities) for single in (one, other))
+        assert np.array_equal(said.values["e_form"], one.values["e_form"]) and not one.logits
+        assert np.array_equal(said.logits["crystal_system"], other.logits["crystal_system"]) and not other.values
+        assert np.array_equal(said.vectors, one.vectors)
+    assert "2 models, of e_form; of crystal_system" in (tmp_path / "two" / "README.md").read_text()
+    assert {"e_form mae", "crystal_system accuracy (%)"} <= set(metrics["test"]["composition"])
+    prediction = model.answer([read_sample("NaCl", np.exp(-((np.arange(4250) - 1350.0) ** 2) / 50))])[0]
+    assert {"e_form", "crystal_system"} <= set(prediction.json())
+    for target in model.ensemble.targets:
+        assert len(see_attribution(model, prediction, target).axes) >= 2
+
+
+def test_members_come_in_the_order_of_release(tmp_path):
+    names = ["model.safetensors", *(f"model-{k}.safetensors" for k in range(2, 12))]
+    for name in (*reversed(names), "reconstructing.safetensors", "model.safetensors.sha256"):
+        (tmp_path / name).touch()
+    assert [path.name for path in model_files(tmp_path)] == names
+
+
+def test_what_reads_other_inputs_is_no_member(specialists, trained_run):
+    folder = trained_run("whole_patterns", targets=("e_form",), n_steps=2)
+    with pytest.raises(CheckpointError, match="answers another question than"):
+        Ensemble.load([specialists[0] / "model.safetensors", folder / "model.safetensors"])
 
 
 def test_strange_samples_are_warned_of(checkpoint):

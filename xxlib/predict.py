@@ -16,7 +16,7 @@ import torch
 
 from xxlib import PROJECT
 from xxlib.analysis.calibration import LEVEL
-from xxlib.analysis.inference import Ensemble, batch_of, only
+from xxlib.analysis.inference import Ensemble, batch_of, model_files, only, trained
 from xxlib.analysis.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.analysis.trust import name_of, read_trust
 from xxlib.datasets.archives import unpack
@@ -107,9 +107,9 @@ class Predictor:
                 f"`python -m xxlib.release {folder} data/checkpoints/<name>` makes one"
             )
         self.name = folder.name
-        self.ensemble = Ensemble.load(sorted(folder.glob("model*.safetensors")))
+        self.ensemble = Ensemble.load(model_files(folder))
         guessing = folder / "reconstructing.safetensors"
-        self.reconstructing = Ensemble.load([guessing]).models[0] if guessing.is_file() else None
+        self.reconstructing = trained(guessing).model if guessing.is_file() else None
         self.trust, self.contradiction, self.elements = read_trust(folder)
         self.known = Dataset(folder / "known")
 

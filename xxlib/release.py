@@ -1,6 +1,7 @@
 """Run folders -> a checkpoint that answers for itself: python -m xxlib.release data/runs/<name> data/checkpoints/<name>
 
-Several runs, of different seeds, become one ensemble.  What is written:
+Several runs become one ensemble: each target is answered by the mean of those that were trained on it.
+What is written:
 
 model.safetensors   half precision; model-2.safetensors, ... of further members; *.sha256 beside each
 reconstructing.safetensors   a model pretrained by mxm, to look at, where one is given
@@ -60,8 +61,7 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
     write_known(dataset, chosen, folder / "known")
 
     labels = {
-        split: {target.name: dataset.labels[target.name][rows[split]] for target in examples.targets}
-        for split in ("val", "test")
+        split: {name: dataset.labels[name][rows[split]] for name in ensemble.targets} for split in ("val", "test")
     }
     # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
     effects = ensemble.config.augmentation

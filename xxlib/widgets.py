@@ -49,21 +49,20 @@ def see_reconstruction(predictor, prediction, hidden=()):
 def see_attention(predictor, prediction):
     """Figure of the cross-attention from tokens to elements.  Raises ValueError without a formula."""
     _needs_both(prediction)
-    weights = explain.cross_attention(predictor.ensemble.models[0], batch_of(prediction.sample))
+    weights = explain.cross_attention(predictor.ensemble.members[0].model, batch_of(prediction.sample))
     return views.attention(weights, _elements(prediction.sample), _title(prediction))
 
 
 def see_attribution(predictor, prediction, target):
     """Figure of what moved the answer for a target: parts of the pattern, elements.  Raises ValueError without both."""
     _needs_both(prediction)
-    quantity, index, scale = f"logit of {target}", None, 1.0
+    member, index, scale = predictor.ensemble.answering(target)[0], None, 1.0
     if TARGETS[target].kind == "classification":
         first = next(iter(prediction.probabilities[target]))
         index, quantity = TARGETS[target].classes.index(first), f"logit of {first}"
     else:
-        scale, quantity = predictor.ensemble.normalisers[0][target].std, TARGETS[target].unit
-    model, batch = predictor.ensemble.models[0], batch_of(prediction.sample)
-    points, elements, _ = explain.attribution(model, batch, target, index)
+        scale, quantity = member.normalisers[target].std, TARGETS[target].unit
+    points, elements, _ = explain.attribution(member.model, batch_of(prediction.sample), target, index)
     names = _elements(prediction.sample)
     title = f"{_title(prediction)}: {target}"
     return views.attribution(prediction.sample.pattern, scale * points, names, scale * elements, quantity, title)
@@ -97,7 +96,7 @@ def explore(predictor, dataset, rows):
     view = ipywidgets.ToggleButtons(options=names, style={"button_width": "130px"})
     tokens = range(1, N_TOKENS + 1)
     hidden = ipywidgets.SelectMultiple(options=tokens, description="hide tokens", rows=6, **options)
-    target = ipywidgets.Dropdown(options=predictor.ensemble.config.targets, description="attributed", **options)
+    target = ipywidgets.Dropdown(options=predictor.ensemble.targets, description="attributed", **options)
     picture, said = ipywidgets.Image(format="png"), ipywidgets.HTML()
     given = {"pattern": None, "name": "", "labels": None, "shown": None}
 
@@ -128,7 +127,7 @@ def explore(predictor, dataset, rows):
             return
         given["pattern"] = unpatchify(make_batch(dataset, [row]).tokens.numpy())[0]
         given["name"] = ids[list(rows).index(row)]
-        given["labels"] = {name: dataset.labels[name][row] for name in predictor.ensemble.config.targets}
+        given["labels"] = {name: dataset.labels[name][row] for name in predictor.ensemble.targets}
         formula.value = str(dataset.column("formula")[row])
         show()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from xxlib import PROJECT
-from xxlib.analysis.inference import Ensemble
+from xxlib.analysis.inference import Ensemble, model_files
 from xxlib.analysis.measured import judge, read
 from xxlib.analysis.trust import read_trust
 from xxlib.datasets.store import Dataset, sha256
@@ -45,7 +45,7 @@ def main():
     checkpoints = {}
     for name in arguments.checkpoints:
         folder = CHECKPOINTS / name if (CHECKPOINTS / name).is_dir() else Path(name)
-        weights = sorted(folder.glob("model*.safetensors"))
+        weights = model_files(folder)
         if judged & {sha256(path) for path in weights}:
             sys.exit(f"measured: {name} was judged on these patterns before; its results are in {log.parent}")
         try:

@@ -54,8 +54,9 @@ def model_card(name, metrics):
     """Text of README.md from metrics.json's dict."""
     first, counts = metrics["runs"][0], metrics["dataset"]["counts"]
     labels, functional, licence = LABELS.get(first["dataset"], OTHER_LABELS)
-    effects = first["augmentation"]
-    members = len(metrics["runs"])
+    effects, targets = first["augmentation"], {name for run in metrics["runs"] for name in run["targets"]}
+    asked = [" and ".join(run["targets"]) for run in metrics["runs"]]  # of each member
+    members = "one model" if len(asked) == 1 else f"{len(asked)} models, of {'; of '.join(asked)}"
     shown = metrics["contradiction"]
     contradiction = shown and (
         f"Swapped patterns are told from right ones with an AUROC of {shown['AUROC']:.3f};\nthe warning comes for "
@@ -64,16 +65,16 @@ def model_card(name, metrics):
     return CARD.format(
         name=name,
         architecture="XxaCT-NN " + " + ".join(first["modalities"]),
-        parameters=first["parameters"],
-        members="one model" if members == 1 else f"{members} models averaged",
-        targets=", ".join(f"{t} ({TARGETS[t].unit})" if TARGETS[t].unit else t for t in first["targets"]),
+        parameters=sum(run["parameters"] for run in metrics["runs"]),
+        members=members,
+        targets=", ".join(f"{t} ({TARGETS[t].unit})" if TARGETS[t].unit else t for t in TARGETS if t in targets),
         n_train=first["n_train"] or counts["train"],
         dataset=first["dataset"],
         labels=labels,
         split=f"by {first['split']}",
         n_val=counts["val"],
         n_test=counts["test"],
-        samples=first["samples"],
+        samples=sum(run["samples"] for run in metrics["runs"]),
         seeds=", ".join(str(run["seed"]) for run in metrics["runs"]),
         commits=", ".join(dict.fromkeys(run["commit"] for run in metrics["runs"])),
         hardware=first["hardware"],

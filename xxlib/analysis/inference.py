@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import logsumexp
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xxlib.datasets.batches import Batch, make_batch
@@ -15,7 +17,7 @@ from xxlib.inputs.patterns import patchify
 from xxlib.models.config import MODALITIES
 from xxlib.models.xxact import build
 from xxlib.training import runs
-from xxlib.training.config import from_dict
+from xxlib.training.config import RunConfig, from_dict
 
 BATCH = 256
 
@@ -46,25 +48,30 @@ class Answers:
         )
 
 
-def trained(path):
-    """The model of a model file in eval mode, its RunConfig and its normalisers: target -> Normaliser.
+class Trained(NamedTuple):
+    """What a model file holds."""
 
-    Raises CheckpointError where the file is missing or damaged.
-    """
+    model: nn.Module  # in eval mode
+    config: RunConfig
+    normalisers: dict[str, Normaliser]  # of its regressions
+
+
+def trained(path):
+    """The Trained of a model file; raises CheckpointError where it is missing or damaged."""
     path = Path(path)
     tensors, about = runs.load_model(path.parent, path.name)
     config = from_dict(about["config"])
     model = build(config.model, config.widths, config.objectives, config.partial)
     runs.load_weights(model, tensors, path)
-    return model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()}
+    return Trained(model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()})
 
 
 class Ensemble:
-    """Trained models of the same targets and inputs, whose answers are averaged; one is an ensemble, too."""
+    """Models that read the same inputs; a target is answered by the mean of those that were trained on it."""
 
-    def __init__(self, models, normalisers, config):
-        """models: in eval mode.  normalisers: of each model, target -> Normaliser.  config: RunConfig of the first."""
-        self.models, self.normalisers, self.config = models, normalisers, config
+    def __init__(self, members):
+        """members: Trained ones, of which the first says where a sample lies among the known ones."""
+        self.members, self.config = members, members[0].config
 
     @classmethod
     def load(cls, paths):
@@ -72,18 +79,23 @@ class Ensemble:
 
         Raises CheckpointError where there is none, or one is damaged or not of the same kind as the first.
         """
-        models, normalisers, configs = [], [], []
-        for path in map(Path, paths):
-            model, config, scales = trained(path)
-            models.append(model)
-            normalisers.append(scales)
-            configs.append(config)
-            same = ("targets", "dataset", "split", "left_out", "augmentation", "modality_dropout")
-            if any(getattr(config, name) != getattr(configs[0], name) for name in same):
-                raise runs.CheckpointError(f"{path} answers another question than {paths[0]}: they are no ensemble")
-        if not models:
+        paths = list(paths)
+        members = [trained(path) for path in paths]
+        if not members:
             raise runs.CheckpointError("there is no model file: give the folder of a released checkpoint")
-        return cls(models, normalisers, configs[0])
+        for path, member in zip(paths, members):
+            if _question(member.config) != _question(members[0].config):
+                raise runs.CheckpointError(f"{path} answers another question than {paths[0]}: they are no ensemble")
+        return cls(members)
+
+    @property
+    def targets(self):
+        """Names of all that is answered."""
+        return tuple(name for name in TARGETS if self.answering(name))
+
+    def answering(self, target):
+        """The members that were trained on a target."""
+        return [member for member in self.members if target in member.config.targets]
 
     @property
     def inputs(self):
@@ -97,15 +109,16 @@ class Ensemble:
         if not self.config.partial:
             batch = replace(batch, masked=None)
         with sdpa_kernel(SDPBackend.MATH):
-            outputs = [model(*batch.inputs) for model in self.models]
+            outputs = [member.model(*batch.inputs) for member in self.members]
         values, logits = {}, {}
-        for name in self.config.targets:
-            said = [output.predictions[name].double().numpy() for output in outputs]
+        for name in self.targets:
+            pairs = [(m, out.predictions[name].double().numpy()) for m, out in zip(self.members, outputs)
+                     if name in out.predictions]  # fmt: skip
             if TARGETS[name].kind == "regression":
-                restored = [normaliser[name].restore(z) for normaliser, z in zip(self.normalisers, said)]
+                restored = [member.normalisers[name].restore(z) for member, z in pairs]
                 values[name] = np.maximum(np.mean(restored, axis=0), TARGETS[name].least)
             else:
-                logs = [z - logsumexp(z, axis=-1, keepdims=True) for z in said]
+                logs = [z - logsumexp(z, axis=-1, keepdims=True) for _, z in pairs]
                 logits[name] = logsumexp(logs, axis=0) - np.log(len(logs))
         return Answers(values=values, logits=logits, vectors=outputs[0].cls.double().numpy())
 
@@ -124,6 +137,17 @@ class Ensemble:
             batch = make_batch(dataset, rows[part], drawn=effects, pattern_rows=shown)
             pieces.append(self(only(batch, modalities) if modalities != self.inputs[0] else batch))
         return Answers.joined(pieces)
+
+
+def model_files(folder):
+    """The model files of a checkpoint folder in the order of its members: model, model-2, ..., model-10."""
+    return sorted(Path(folder).glob("model*.safetensors"), key=lambda path: (len(path.stem), path.stem))
+
+
+def _question(config):
+    """What the members of an ensemble have in common: training crystals, inputs, effects."""
+    dataset = config.dataset, config.split, config.left_out
+    return dataset, config.model.modalities, config.augmentation, config.modality_dropout > 0
 
 
 def batch_of(sample):
