@@ -34,6 +34,7 @@ PREDICTORS = {
     "laboratory": {"augmentation": "laboratory", "likelihood": True},
     "ideal": {"likelihood": True},
     "squares": {"augmentation": "laboratory"},
+    "system": {"augmentation": "laboratory", "targets": ("crystal_system",), "modality_dropout": 0.3},
     "long": {"augmentation": "laboratory", "likelihood": True, "n_steps": 2 * FULL},
 }
 
@@ -104,7 +105,7 @@ def parts():
         few_shot += [run("bimodal", "band_gap", *start, **budget)
                      for start in ((), (source["e_form"],), (source["multi"],), (pretrained["both"],))]  # fmt: skip
 
-    predictors = [dataclasses.replace(run("bimodal", "e_form"), name=f"predictor-{name}-s0", **PREDICTOR, **changes)
+    predictors = [dataclasses.replace(run("bimodal", "e_form"), name=f"predictor-{name}-s0", **(PREDICTOR | changes))
                   for name, changes in PREDICTORS.items()]  # fmt: skip
 
     return {

@@ -36,9 +36,7 @@ class Effects:
     """
 
     lattice: tuple[float, float] | None = None  # %, change of every d
-    thermal: tuple[float, float] | None = (
-        None  # angstrom^2, B of all atoms: intensities times exp(-2 B sin^2 / lambda^2)
-    )
+    thermal: tuple[float, float] | None = None  # angstrom^2, B of all atoms: factors exp(-2 B sin^2 / lambda^2)
     texture: tuple[float, float] | None = None  # March's coefficient (log), where h, k, l are known; 1 = none
     line_scatter: tuple[float, float] | None = None  # where they are not: log-normal factors, their standard deviation
     zero_shift: tuple[float, float] | None = None  # degree
