@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from test_train import CPU, config, rock_salt_dataset, run_folder
+from test_train import config, rock_salt_dataset, run_folder
 
 from xxlib import PROJECT, train
 from xxlib.analysis import plots
-from xxlib.analysis.inference import Ensemble, model_files, trained
+from xxlib.analysis.inference import Ensemble, model_files
 from xxlib.analysis.measured import RANGES, answers, judge, read
 from xxlib.analysis.metrics import accuracy_interval
 from xxlib.analysis.severity import noise_study
@@ -20,7 +20,6 @@ from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.inputs.diffraction import Sticks
 from xxlib.inputs.patterns import TWO_THETA, pattern
 from xxlib.release import release
-from xxlib.training.examples import examples_of
 
 TARGETS = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
 
@@ -160,9 +159,8 @@ def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
 
 
 def test_a_noise_study_is_drawn(run):
-    model, run_config, _ = trained(run / "model.safetensors")
     severities = (("zero shift (degree)", "zero_shift", (0, 5.0)), ("counts in the maximum", "counts", (1e9, 20)))
-    table = noise_study(model, run_config, examples_of(run_config), CPU, severities)
+    table = noise_study(Ensemble.load(model_files(run)), severities)
     assert len(table) == 2 * 2 * 2 and set(table["given"]) == {"composition and pattern", "pattern alone"}
     assert (table["n"] == 8).all() and (table["low (%)"] <= table["accuracy (%)"]).all()
     for _, part in table.groupby(["given", "effect"]):

@@ -111,7 +111,7 @@ class Predictor:
         guessing = folder / "reconstructing.safetensors"
         self.reconstructing = trained(guessing).model if guessing.is_file() else None
         self.trust, self.contradiction, self.elements = read_trust(folder)
-        self.known = Dataset(folder / "known")
+        self.known, self.unseen = Dataset(folder / "known"), Dataset(folder / "unseen")
 
     @classmethod
     def load(cls, source=DEFAULT, sha256=None):

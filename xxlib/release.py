@@ -7,6 +7,7 @@ model.safetensors   half precision; model-2.safetensors, ... of further members;
 reconstructing.safetensors   a model pretrained by mxm, to look at, where one is given
 calibration.json    intervals, temperatures, thresholds, fitted on `val`
 known.safetensors   vectors of KNOWN training crystals, and known/, these crystals as a dataset
+unseen/             UNSEEN crystals of `test` as a dataset, to look at
 metrics.json        measured on `test`
 README.md           the model card, made of all this, with reliability.png and refusal.png
 """
@@ -14,6 +15,7 @@ README.md           the model card, made of all this, with reliability.png and r
 import argparse
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +33,13 @@ from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, write_t
 from xxlib.datasets.batches import exchanged_rows
 from xxlib.datasets.store import DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
+from xxlib.inputs.augmentation import EFFECTS
 from xxlib.training import runs
 from xxlib.training.config import ConfigError
 from xxlib.training.examples import examples_of
 
 KNOWN = 3000  # training crystals that a checkpoint carries: what is known, and looks alike
+UNSEEN = 200  # crystals of `test` that it carries, to be asked about
 LEAST_LINE = 1.0  # intensity (0-100) of the weakest line of these that is kept
 
 
@@ -57,14 +61,16 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
     ensemble = Ensemble.load(paths[: len(folders)])  # what is judged is what is stored
     examples = examples_of(ensemble.config)
     dataset, rows = examples.dataset, examples.rows
-    chosen = np.sort(np.random.default_rng(0).choice(rows["train"], min(n_known, len(rows["train"])), replace=False))
-    write_known(dataset, chosen, folder / "known")
+    chosen = _some(rows["train"], n_known)
+    write_crystals(dataset, chosen, folder / "known", LEAST_LINE)
+    write_crystals(dataset, _some(rows["test"], UNSEEN), folder / "unseen")
 
     labels = {
         split: {name: dataset.labels[name][rows[split]] for name in ensemble.targets} for split in ("val", "test")
     }
     # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
-    effects = ensemble.config.augmentation
+    augmentation = ensemble.config.augmentation
+    effects = EFFECTS.get(augmentation)
     trust, said, measured = {}, {}, {}
     for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input"):
         known = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
@@ -73,7 +79,7 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
         trust[modalities] = Trust.fit(said[modalities, "val"], labels["val"], known)
         words = name_of(modalities)
         if effects and "xrd" in modalities:
-            measured[f"{words}, {effects}"] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+            measured[f"{words}, {augmentation}"] = trust[modalities].measure(said[modalities, "test"], labels["test"])
             ideal = ensemble.of_rows(dataset, rows["test"], modalities)
             measured[f"{words}, ideal"] = trust[modalities].measure(ideal, labels["test"])
         else:
@@ -106,13 +112,13 @@ def _halved(run, path):
 
 def _contradiction(ensemble, trust, said, dataset, rows):
     """The Contradiction fitted on `val`, and what it is worth on `test`."""
-    both, signs = ensemble.inputs[0], {}
+    both, signs, effects = ensemble.inputs[0], {}, EFFECTS.get(ensemble.config.augmentation)
     for split in ("val", "test"):
         n = len(rows[split])
         composition, xrd, together = (said[modalities, split] for modalities in (("composition",), ("xrd",), both))
         signs[split, "right"] = signs_of_disagreement(composition, xrd, together, trust[both].distance(together))
         other = exchanged_rows(np.arange(n))
-        together = ensemble.of_rows(dataset, rows[split], both, ensemble.config.augmentation, rows[split][other])
+        together = ensemble.of_rows(dataset, rows[split], both, effects, rows[split][other])
         signs[split, "wrong"] = signs_of_disagreement(
             composition, xrd.taken(other), together, trust[both].distance(together)
         )
@@ -144,12 +150,17 @@ def draw(folder, trust, said, labels):
         plots.reliability(tables, folder.name).savefig(folder / "reliability.png", dpi=100)
 
 
-def write_known(dataset, rows, folder):
-    """Some rows of a Dataset as a small dataset of one compressed shard, without their weakest lines."""
+def _some(rows, n):
+    """At most n of some rows, in their order; the same in every release."""
+    return np.sort(np.random.default_rng(0).choice(rows, min(n, len(rows)), replace=False))
+
+
+def write_crystals(dataset, rows, folder, least=0.0):
+    """Some rows of a Dataset as a small dataset of one compressed shard, without lines of less intensity (0-100)."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = pa.Table.from_batches(dataset.shards)
     table = shards.take(pa.array(rows))
-    lines = [np.asarray(values) >= LEAST_LINE for values in table["intensity"].to_pylist()]
+    lines = [np.asarray(values) >= least for values in table["intensity"].to_pylist()]
     for name in ("two_theta", "intensity"):
         kept = [np.asarray(values)[keep] for values, keep in zip(table[name].to_pylist(), lines)]
         column = pa.array(kept, table.schema.field(name).type)
@@ -162,8 +173,8 @@ def write_known(dataset, rows, folder):
         writer.write_batch(table.combine_chunks().to_batches()[0])
     runs.write_atomically(path, buffer.getvalue())
     meta = dataset.meta | {
-        "counts": {"train": len(rows)},
-        "least_intensity": LEAST_LINE,
+        "counts": dict(Counter(table["split"].to_pylist())),
+        "least_intensity": least,
         "shards": [{"file": path.name, "rows": len(rows), "sha256": sha256(path)}],
     }
     runs.write_json(folder / "dataset.json", meta)

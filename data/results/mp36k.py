@@ -34,7 +34,8 @@ def planned():
     rates = {}
     for kind in plan.KINDS:
         found = {config.learning_rate: runs.results(COMMITTED / config.name) for config in plan.search(kind)}
-        working = [rate for rate, result in found.items() if result and not ignores_pattern(result)]
+        highest = plan.HIGHEST.get(kind, max(found))
+        working = [rate for rate, result in found.items() if result and not ignores_pattern(result) and rate <= highest]
         if all(found.values()) and working:
             rates[kind] = min(working, key=lambda rate: found[rate]["val/error"])
     usual = PRESETS["small"].learning_rate
@@ -55,7 +56,7 @@ def finish(config, n_threads):
     if runs.results(COMMITTED / config.name) is not None:
         return
     if not config.name.startswith(tables.SEARCH):
-        for other in plan.search(plan.kind(config)):
+        for other in plan.search(plan.kind(config)) if plan.kind(config) in plan.KINDS else ():
             finish(other, n_threads)
         config = by_name()[config.name]
     if config.initial:

@@ -1,32 +1,37 @@
-"""The noise study of trained models:  python data/results/noise.py RUN ...
+"""The noise study of trained models:  python data/results/noise.py FOLDER ...
 
-RUN: run folders with their model.safetensors; names alone are those in data/runs/.  Writes noise.csv beside this
-script, on `val` of each run's dataset; figures.py draws it.
+FOLDER: a run, or a checkpoint as xxlib.release writes it; names alone are those in data/runs and data/checkpoints.
+Writes noise.csv beside this script, on `val` of the dataset of each; figures.py draws it.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from xxlib.analysis.inference import trained
+from xxlib.analysis.inference import Ensemble, model_files
 from xxlib.analysis.severity import noise_study
+from xxlib.predict import CHECKPOINTS
 from xxlib.training import runs
-from xxlib.training.examples import examples_of
+from xxlib.training.machine import commit
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or its name in data/runs")
+    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run or a checkpoint, or its name")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent, help="folder of noise.csv")
     arguments = parser.parse_args()
     tables = []
-    for run in arguments.runs:
-        folder = Path(run) if (Path(run) / "run.json").exists() else runs.RUNS / run
-        model, config, _ = trained(folder / "model.safetensors")
-        table = noise_study(model, config, examples_of(config), torch.device("cpu"))
-        tables.append(table.assign(run=config.name))
+    for name in arguments.folders:
+        places = (Path(name), CHECKPOINTS / name, runs.RUNS / name)
+        try:
+            ensemble = Ensemble.load(next(filter(None, map(model_files, places)), []))
+        except runs.CheckpointError as error:
+            sys.exit(f"noise: {name}: {error}")
+        config = ensemble.config
+        about = {"run": Path(name).name, "dataset": config.dataset, "split": "val", "preset": config.preset}
+        tables.append(noise_study(ensemble).assign(**about, seed=config.seed, commit=commit()))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(arguments.results / "noise.csv", index=False, float_format="%.5g")
 

@@ -54,6 +54,11 @@ def given(config):
     return [words for words, absent in GIVEN.items() if set(reads) == set(MODALITIES) - {absent}]
 
 
+def modalities_given(words):
+    """What words of GIVEN say that a model is given."""
+    return tuple(modality for modality in MODALITIES if modality != GIVEN[words])
+
+
 def evaluate_views(model, examples, split, views, config, device):
     """Metrics of a split in several views, as a flat dict "<split> <words of the view>/<name>", and the predictions of
     the first.

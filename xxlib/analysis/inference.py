@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xxlib.datasets.batches import Batch, make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
-from xxlib.inputs.augmentation import EFFECTS, draw
+from xxlib.inputs.augmentation import draw
 from xxlib.inputs.patterns import patchify
 from xxlib.models.config import MODALITIES
 from xxlib.models.xxact import build
@@ -122,19 +122,18 @@ class Ensemble:
                 logits[name] = logsumexp(logs, axis=0) - np.log(len(logs))
         return Answers(values=values, logits=logits, vectors=outputs[0].cls.double().numpy())
 
-    def of_rows(self, dataset, rows, modalities, augmentation=None, pattern_rows=None):
+    def of_rows(self, dataset, rows, modalities, effects=None, pattern_rows=None):
         """Answers for some rows of a Dataset from some of its modalities alone.
 
-        augmentation: name of the Effects that patterns are measured under, drawn as in evaluation; None: ideal ones.
+        effects: Effects that patterns are measured under, drawn as in evaluation; None: ideal ones.
         pattern_rows: of each row the one whose pattern it is given, where that is not its own.
         """
-        drawn = draw(EFFECTS[augmentation], len(rows), 0) if augmentation else None
+        drawn = draw(effects, len(rows), 0) if effects else None
         pieces = []
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
-            effects = None if drawn is None else drawn[part]
             shown = None if pattern_rows is None else pattern_rows[part]
-            batch = make_batch(dataset, rows[part], drawn=effects, pattern_rows=shown)
+            batch = make_batch(dataset, rows[part], drawn=None if drawn is None else drawn[part], pattern_rows=shown)
             pieces.append(self(only(batch, modalities) if modalities != self.inputs[0] else batch))
         return Answers.joined(pieces)
 

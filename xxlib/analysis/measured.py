@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from xxlib.analysis.evaluation import GIVEN, given
+from xxlib.analysis.evaluation import given, modalities_given
 from xxlib.analysis.inference import only
 from xxlib.analysis.metrics import accuracy_interval
 from xxlib.datasets.batches import Batch, make_batch
@@ -18,7 +18,6 @@ from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.inputs.patterns import patchify, unpatchify
 from xxlib.inputs.scans.scan import Scan, checked
 from xxlib.inputs.wavelengths import CU_KA
-from xxlib.models.config import MODALITIES
 
 RANGES = ((10, 90), (20, 90), (5, 70), (5, 50), (10, 70), (20, 50))  # degree, for accuracy against range
 ERRORS = {"e_form": ("E_f (meV/atom)", 1000), "band_gap": ("band gap (eV)", 1)}
@@ -80,12 +79,8 @@ def answers(ensemble, patterns, words):
         element_ids=torch.from_numpy(element_ids), fractions=torch.from_numpy(fractions),
         tokens=torch.from_numpy(patchify(patterns.patterns)), targets={}, masked=torch.from_numpy(patterns.masked),
     )  # fmt: skip
-    modalities = _modalities(words)
+    modalities = modalities_given(words)
     return ensemble(only(batch, modalities) if modalities != ensemble.inputs[0] else batch)
-
-
-def _modalities(words):
-    return tuple(modality for modality in MODALITIES if modality != GIVEN[words])
 
 
 def labels_of(table):
@@ -109,7 +104,7 @@ def judge(ensemble, trust, measured, dataset):
         kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
     accuracies, errors, certainties, samples = [], [], [], []
     for words, (kind, patterns) in itertools.product(given(ensemble.config), kinds.items()):
-        about, part = {"given": words, "patterns": kind}, trust[_modalities(words)]
+        about, part = {"given": words, "patterns": kind}, trust[modalities_given(words)]
         said, known = answers(ensemble, patterns, words), labels_of(patterns.table)
         certainties.append(about | part.measure(said, known))
         samples.append(_samples(patterns.table, said, part).assign(**about))
@@ -118,7 +113,7 @@ def judge(ensemble, trust, measured, dataset):
             right = {"all": _right(said, known)}
             for system in CRYSTAL_SYSTEMS:
                 right[system] = right["all"][patterns.table["crystal_system"] == system]
-            for start, end in RANGES if kind == "measured" and GIVEN[words] != "xrd" else ():
+            for start, end in RANGES if kind == "measured" and "xrd" in modalities_given(words) else ():
                 right[f"{start}-{end} degree"] = _right(answers(ensemble, patterns.within(start, end), words), known)
             accuracies += [about | {"of": name} | accuracy_interval(found) for name, found in right.items()]
     return *map(pd.DataFrame, (accuracies, errors, certainties)), pd.concat(samples, ignore_index=True)

@@ -3,9 +3,10 @@
 import pandas as pd
 from tqdm import tqdm
 
-from xxlib.analysis.evaluation import GIVEN, evaluate, given
-from xxlib.analysis.metrics import accuracy_interval
+from xxlib.analysis.evaluation import given, modalities_given
+from xxlib.analysis.metrics import accuracy_interval, regression_metrics
 from xxlib.inputs.augmentation import Effects
+from xxlib.training.examples import examples_of
 
 # Words with unit, field of Effects, values from harmless to severe.
 SEVERITIES = (
@@ -23,26 +24,29 @@ SEVERITIES = (
     ("end of the range (degree)", "end", (90, 80, 70, 60, 50)),
 )
 BACKGROUND = 5.0  # of 100: that whose counting noise is there where counts are studied
-ERRORS = {"e_form_mae": ("E_f MAE (meV/atom)", 1000), "band_gap_mae": ("band gap MAE (eV)", 1)}
+ERRORS = {"e_form": ("E_f MAE (meV/atom)", 1000), "band_gap": ("band gap MAE (eV)", 1)}
 
 
-def noise_study(model, config, examples, device, severities=SEVERITIES):
-    """Accuracy of the crystal system (with its interval) and MAE on `val`: one row an effect, value and what is given.
+def noise_study(ensemble, severities=SEVERITIES):
+    """What an Ensemble loses on `val` of its dataset: one row an effect, value and what is given.
 
-    What is drawn for a crystal stays the same from value to value, so that differences are those of the severity.
+    Accuracy of the crystal system with its interval, and MAE.  What is drawn for a crystal stays
+    the same from value to value, so that differences are those of the severity.
     """
-    views = [words for words in given(config) if GIVEN[words] != "xrd"]
-    steps = [
-        (effect, field, value, words) for effect, field, values in severities for value in values for words in views
-    ]
+    examples = examples_of(ensemble.config)
+    dataset, val = examples.dataset, examples.rows["val"]
+    labels = {name: dataset.labels[name][val] for name in ensemble.targets}
+    views = [words for words in given(ensemble.config) if "xrd" in modalities_given(words)]
+    steps = [(effect, field, value, view) for effect, field, values in severities for value in values for view in views]
     rows = []
-    for effect, field, value, words in tqdm(steps, desc="noise study", unit="evaluation"):
+    for effect, field, value, view in tqdm(steps, desc="noise study", unit="evaluation"):
         effects = {field: (value, value)} | ({"background": (BACKGROUND, BACKGROUND)} if field == "counts" else {})
-        absent = GIVEN[words] if config.modality_dropout else None
-        metrics, said = evaluate(model, examples, "val", config, device, Effects(**effects), absent)
-        row = {"given": words, "effect": effect, "value": value}
-        if "crystal_system" in said:
-            true = examples.dataset.labels["crystal_system"][examples.rows["val"]]
-            row |= accuracy_interval(said["crystal_system"].argmax(1) == true)
-        rows.append(row | {name: scale * metrics[key] for key, (name, scale) in ERRORS.items() if key in metrics})
+        said = ensemble.of_rows(dataset, val, modalities_given(view), Effects(**effects))
+        row = {"given": view, "effect": effect, "value": value}
+        if "crystal_system" in said.logits:
+            row |= accuracy_interval(said.logits["crystal_system"].argmax(1) == labels["crystal_system"])
+        for name, values in said.values.items():
+            words, scale = ERRORS[name]
+            row[words] = scale * regression_metrics(labels[name], values)["mae"]
+        rows.append(row)
     return pd.DataFrame(rows)
