@@ -111,9 +111,13 @@ def parts():
     predictors = [dataclasses.replace(run("bimodal", "e_form"), name=f"predictor-{name}-s0", **(PREDICTOR | changes))
                   for name, changes in PREDICTORS.items()]  # fmt: skip
 
+    # What a checkpoint shows of hidden tokens: of the pattern alone, a quarter of the size.
+    guessing = pretraining("mxm", hidden_rate=0.2, model=run("xrd", "e_form").model)
+
     return {
         "table_1": table_1,
         "predictor": predictors,
+        "reconstructing": [dataclasses.replace(guessing, name="reconstructing-s0")],
         "table_2": table_2,
         "table_5": table_5,
         "transfer": transferred,
