@@ -4,7 +4,9 @@ import ast
 import json
 import re
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from xxlib import PROJECT
 from xxlib.training.config import PRESETS
@@ -83,3 +85,14 @@ def test_demo_figures_say_what_their_labels_are(notebook):
     for source in code(notebook):
         if 'f"{name}/' in source:
             assert re.search(r"\{labels\}|\babout\b", source)
+
+
+def test_notebook_07_trains_the_checkpoint_that_it_is_not_given():
+    """As committed it takes the checkpoint of the repository."""
+    (path,) = [path for path in NOTEBOOKS if path.name.startswith("07")]
+    notebook = nbformat.read(path, as_version=4)
+    (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    parameters.source += "\ncheckpoint = None"
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "released: e_form, crystal_system from composition + xrd or from composition or from xrd" in said

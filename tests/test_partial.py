@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import warnings
 
 import numpy as np
@@ -176,7 +177,8 @@ def test_a_model_that_ignores_patterns_is_noticed(dataset, tmp_path, capsys, mon
     for name in ("working", "collapsed"):
         folder = run_folder(tmp_path, config(dataset, name=name, targets=("e_form", "crystal_system")))
         train.main([str(folder / "run.json")])
-        said = IGNORES in capsys.readouterr().err
+        said = IGNORES in (printed := capsys.readouterr().err)
+        assert bool(re.search(rf"collapsed after step \d+ {IGNORES}", printed)) == said, "while it trains, too"
         with warnings.catch_warnings(record=True) as warned:
             launch._outcome(folder)
         assert [said, bool(warned), ignores_pattern(runs.results(folder))] == [name == "collapsed"] * 3

@@ -34,7 +34,7 @@ def words(figure):
 
 
 def test_attributions_add_up_to_the_answer(model, prediction):
-    network, batch = model.ensemble.models[0], batch_of(prediction.sample)
+    network, batch = model.ensemble.members[0].model, batch_of(prediction.sample)
     points, elements, rest = explain.attribution(network, batch, "e_form")
     assert points.shape == (N_POINTS,) and elements.shape == (2,)
     hook = network.composition_encoder.element_vectors.register_forward_hook(lambda _, __, out: torch.zeros_like(out))
@@ -50,7 +50,7 @@ def test_attributions_add_up_to_the_answer(model, prediction):
 
 def test_attention_is_that_of_the_model(model, prediction, monkeypatch):
     """The weights with which the fusion itself mixes the elements, of its own queries and keys."""
-    network, batch, used = model.ensemble.models[0], batch_of(prediction.sample), []
+    network, batch, used = model.ensemble.members[0].model, batch_of(prediction.sample), []
     attend = layers.plain_attention
 
     def watched(q, k, v, mask=None):
@@ -117,8 +117,7 @@ def test_views_of_one_input(model):
 
 
 def test_controls_change_the_picture(model):
-    dataset = Dataset(PROJECT / "data" / "demo")
-    box = widgets.explore(model, dataset, dataset.indices("test")[:5])
+    box = widgets.explore(model)
     view, (controls, (picture, said)) = box.children[0], (part.children for part in box.children[1].children)
     crystal, upload, formula, _, hidden, _ = controls
     seen = [bytes(picture.value)]

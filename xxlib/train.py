@@ -190,6 +190,8 @@ def _loop(run, terminated):
                 rate = (run.step - measured_step) * config.batch_size / (now - measured)
                 line = _line(run, rate) | (_evaluate_val(run) if evaluation_due else {})
                 _write_line(run, line)
+                if ignores_pattern(line) and parallel.rank() == 0:
+                    bar.write(f"train: {config.name} after step {run.step} {IGNORES}", file=sys.stderr)
                 shown = {name: line[name] for name in ("train/loss", "val/error") if name in line}
                 bar.set_postfix(shown, refresh=False)
                 measured, measured_step = time.monotonic(), run.step
@@ -248,8 +250,7 @@ def _evaluate_val(run):
     if run.config.objectives:
         values = evaluate_pretraining(run.model, run.examples, run.config, run.device)
         return {f"val/{name}": value for name, value in values.items()}
-    # The others are judged at the end.
-    whole = [view for view in views(run.config) if view.absent is None and not view.exchanged]
+    whole = [view for view in views(run.config) if view.absent is None]  # one modality alone is judged at the end
     return evaluate_views(run.model, run.examples, "val", whole, run.config, run.device)[0]
 
 

@@ -77,13 +77,15 @@ def see_neighbours(predictor, prediction):
     return views.neighbours(pattern, known, names, _title(prediction))
 
 
-def explore(predictor, dataset, rows):
+def explore(predictor, dataset=None, rows=None):
     """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in five ways.
 
-    dataset, rows: crystals to choose from.
+    dataset, rows: crystals to choose from; those that the checkpoint brings along where None.
     """
     import ipywidgets
 
+    dataset = predictor.unseen if dataset is None else dataset
+    rows = np.arange(len(dataset)) if rows is None else rows
     formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
     options = {"style": {"description_width": "80px"}, "layout": {"width": "330px"}}
     crystals = [("(an uploaded scan)", None), *((f"{f}  {i}", int(row)) for f, i, row in zip(formulas, ids, rows))]

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 CONFIDENCE = 0.95  # of intervals
 EXCHANGED = "exchanged patterns"  # each crystal judged with the pattern of another
 IGNORED = 1e-3  # relative change of a metric: an encoder that has collapsed moves it by 1e-7, one of use by 1e-2
-IGNORES = "answers the same when it is given the pattern of another crystal: train it again at a lower learning rate"
+IGNORES = "answers the same when it is given the pattern of another crystal: a lower learning rate may help"
 
 
 def regression_metrics(true, predicted):
@@ -38,10 +38,11 @@ def classification_metrics(true, probabilities):
 
 
 def ignores_pattern(result):
-    """Whether a model of both modalities answers from the composition alone; result: its results.json as a dict.
+    """Whether a model of both modalities answers from the composition alone.
 
-    True where every metric of `val` stays within IGNORED of what it is when patterns are exchanged: the encoder of
-    patterns has collapsed to one output, which an error of the whole may hide.
+    result: its results.json, or a line of its metrics.jsonl, as a dict.  True where every metric of `val` stays within
+    IGNORED of what it is when patterns are exchanged: the encoder of patterns has collapsed to one output, which an
+    error of the whole may hide.
     """
     others = {name: value for name, value in result.items() if name.startswith(f"val {EXCHANGED}/")}
     pairs = [(value, result["val/" + name.partition("/")[2]]) for name, value in others.items()]
