@@ -203,7 +203,7 @@ def test_an_ensemble_of_specialists(specialists, tmp_path):
         assert np.array_equal(said.values["e_form"], one.values["e_form"]) and not one.logits
         assert np.array_equal(said.logits["crystal_system"], other.logits["crystal_system"]) and not other.values
         assert np.array_equal(said.vectors, one.vectors)
-    assert "2 models, of e_form; of crystal_system" in (tmp_path / "two" / "README.md").read_text()
+    assert "2 models: e_form; crystal_system" in (tmp_path / "two" / "README.md").read_text()
     assert {"e_form mae", "crystal_system accuracy (%)"} <= set(metrics["test"]["composition"])
     prediction = model.answer([read_sample("NaCl", np.exp(-((np.arange(4250) - 1350.0) ** 2) / 50))])[0]
     assert {"e_form", "crystal_system"} <= set(prediction.json())

@@ -38,9 +38,9 @@ from xxlib.training import runs
 from xxlib.training.config import ConfigError
 from xxlib.training.examples import examples_of
 
-KNOWN = 3000  # training crystals that a checkpoint carries: what is known, and looks alike
-UNSEEN = 200  # crystals of `test` that it carries, to be asked about
-LEAST_LINE = 1.0  # intensity (0-100) of the weakest line of these that is kept
+KNOWN = 1500  # training crystals that a checkpoint carries: what is known, and looks alike
+UNSEEN = 100  # crystals of `test` that it carries, to be asked about
+LEAST_LINE = 3.0  # intensity (0-100) of the weakest line of these that is kept
 
 
 def release(folders, folder, *, reconstructing=None, n_known=KNOWN):

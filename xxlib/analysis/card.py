@@ -55,8 +55,8 @@ def model_card(name, metrics):
     first, counts = metrics["runs"][0], metrics["dataset"]["counts"]
     labels, functional, licence = LABELS.get(first["dataset"], OTHER_LABELS)
     effects, targets = first["augmentation"], {name for run in metrics["runs"] for name in run["targets"]}
-    asked = [" and ".join(run["targets"]) for run in metrics["runs"]]  # of each member
-    members = "one model" if len(asked) == 1 else f"{len(asked)} models, of {'; of '.join(asked)}"
+    answered = [", ".join(run["targets"]) for run in metrics["runs"]]  # by each member
+    members = "one model" if len(answered) == 1 else f"{len(answered)} models: {'; '.join(answered)}"
     shown = metrics["contradiction"]
     contradiction = shown and (
         f"Swapped patterns are told from right ones with an AUROC of {shown['AUROC']:.3f};\nthe warning comes for "
