@@ -87,6 +87,7 @@ def test_demo_figures_say_what_their_labels_are(notebook):
             assert re.search(r"\{labels\}|\babout\b", source)
 
 
+@pytest.mark.stress
 def test_notebook_07_trains_the_checkpoint_that_it_is_not_given():
     """As committed it takes the checkpoint of the repository."""
     (path,) = [path for path in NOTEBOOKS if path.name.startswith("07")]
