@@ -16,8 +16,9 @@ import pytest
 from xxlib import PROJECT
 from xxlib.datasets.store import Dataset
 from xxlib.inputs.patterns import TWO_THETA
+from xxlib.inputs.samples import read_sample
 from xxlib.inputs.scans.scan import Scan, ScanError
-from xxlib.predict import Predictor
+from xxlib.predict import CHECKPOINTS, Predictor
 from xxlib.training.runs import CheckpointError
 
 
@@ -232,3 +233,17 @@ def test_a_checkpoint_from_a_url(checkpoint, scan, model, tmp_path, monkeypatch)
         loaded = Predictor.load(url, hashlib.sha256(archive.read_bytes()).hexdigest())
         server.shutdown()
     pd.testing.assert_frame_equal(loaded("LaMnO3", scan), model("LaMnO3", scan))
+
+
+def test_the_checkpoint_of_the_repository_answers():
+    """The README's example: rock salt at -2.1 eV/atom and 5.0 eV in the Materials Project."""
+    model, scan = Predictor.load(), PROJECT / "data" / "examples" / "NaCl.uxd"
+    assert sum(path.stat().st_size for path in (CHECKPOINTS / model.name).rglob("*") if path.is_file()) <= 10e6
+    for formula, pattern in (("NaCl", scan), ("NaCl", None), (None, scan)):
+        said = model.answer([read_sample(formula, pattern)])[0]
+        assert said.sets["crystal_system"][0] == "cubic" and len(said.nearest) == 5
+        values = {name: value for name, (value, _, _) in said.values.items()}
+        if formula:
+            assert values["e_form"] == pytest.approx(-2.1, abs=0.2) and values["band_gap"] == pytest.approx(5, abs=1)
+    assert set(model.unseen.column("split")) == {"test"} and set(model.known.column("split")) == {"train"}
+    assert model.reconstructing.masked_xrd is not None
