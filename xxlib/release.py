@@ -33,7 +33,6 @@ from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, write_t
 from xxlib.datasets.batches import exchanged_rows
 from xxlib.datasets.store import DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
-from xxlib.inputs.augmentation import EFFECTS
 from xxlib.training import runs
 from xxlib.training.config import ConfigError
 from xxlib.training.examples import examples_of
@@ -69,17 +68,16 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
         split: {name: dataset.labels[name][rows[split]] for name in ensemble.targets} for split in ("val", "test")
     }
     # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
-    augmentation = ensemble.config.augmentation
-    effects = EFFECTS.get(augmentation)
     trust, said, measured = {}, {}, {}
     for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input"):
         known = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
         for split in ("val", "test"):
-            said[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, effects)
+            said[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, ensemble.effects)
         trust[modalities] = Trust.fit(said[modalities, "val"], labels["val"], known)
         words = name_of(modalities)
-        if effects and "xrd" in modalities:
-            measured[f"{words}, {augmentation}"] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+        if ensemble.effects and "xrd" in modalities:
+            name = f"{words}, {ensemble.config.augmentation}"
+            measured[name] = trust[modalities].measure(said[modalities, "test"], labels["test"])
             ideal = ensemble.of_rows(dataset, rows["test"], modalities)
             measured[f"{words}, ideal"] = trust[modalities].measure(ideal, labels["test"])
         else:
@@ -112,13 +110,13 @@ def _halved(run, path):
 
 def _contradiction(ensemble, trust, said, dataset, rows):
     """The Contradiction fitted on `val`, and what it is worth on `test`."""
-    both, signs, effects = ensemble.inputs[0], {}, EFFECTS.get(ensemble.config.augmentation)
+    both, signs = ensemble.inputs[0], {}
     for split in ("val", "test"):
         n = len(rows[split])
         composition, xrd, together = (said[modalities, split] for modalities in (("composition",), ("xrd",), both))
         signs[split, "right"] = signs_of_disagreement(composition, xrd, together, trust[both].distance(together))
         other = exchanged_rows(np.arange(n))
-        together = ensemble.of_rows(dataset, rows[split], both, effects, rows[split][other])
+        together = ensemble.of_rows(dataset, rows[split], both, ensemble.effects, rows[split][other])
         signs[split, "wrong"] = signs_of_disagreement(
             composition, xrd.taken(other), together, trust[both].distance(together)
         )

@@ -13,15 +13,17 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from xxlib import PROJECT
 from xxlib.analysis.inference import Ensemble, model_files
 from xxlib.analysis.measured import judge, read
 from xxlib.analysis.trust import read_trust
+from xxlib.datasets.batches import CPU
 from xxlib.datasets.store import Dataset, sha256
 from xxlib.predict import CHECKPOINTS
 from xxlib.training import runs
-from xxlib.training.machine import commit
+from xxlib.training.machine import commit, hardware
 
 TABLES = ("measured_accuracy.csv", "measured_errors.csv", "measured_trust.csv", "measured_samples.csv")
 
@@ -58,7 +60,10 @@ def main():
         # Before the results: an evaluation that fails half-way has been one, too.
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         about = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
-        about |= {"n": len(measured.table), "patterns_sha256": patterns, "commit": commit()}
+        config = ensemble.config
+        about |= {"n": len(measured.table), "patterns_sha256": patterns, "dataset": config.dataset}
+        about |= {"preset": config.preset, "seed": config.seed, "commit": commit()}
+        about["hardware"] = hardware(CPU, torch.get_num_threads())
         add(pd.DataFrame([about | {"sha256": sha256(path)} for path in weights]), log)
         tables = judge(ensemble, trust, measured, dataset)
         for table, name in zip(tables, TABLES):

@@ -56,7 +56,7 @@ def finish(config, n_threads):
     if runs.results(COMMITTED / config.name) is not None:
         return
     if not config.name.startswith(tables.SEARCH):
-        for other in plan.search(plan.kind(config)) if plan.kind(config) in plan.KINDS else ():
+        for other in plan.search(plan.kind(config)):
             finish(other, n_threads)
         config = by_name()[config.name]
     if config.initial:

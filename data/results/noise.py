@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from xxlib.analysis.inference import Ensemble, model_files
 from xxlib.analysis.severity import noise_study
+from xxlib.datasets.batches import CPU
 from xxlib.predict import CHECKPOINTS
 from xxlib.training import runs
-from xxlib.training.machine import commit
+from xxlib.training.machine import commit, hardware
 
 
 def main():
@@ -31,7 +33,8 @@ def main():
             sys.exit(f"noise: {name}: {error}")
         config = ensemble.config
         about = {"run": Path(name).name, "dataset": config.dataset, "split": "val", "preset": config.preset}
-        tables.append(noise_study(ensemble).assign(**about, seed=config.seed, commit=commit()))
+        about |= {"seed": config.seed, "commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
+        tables.append(noise_study(ensemble).assign(**about))
     table = pd.concat(tables, ignore_index=True)
     table.to_csv(arguments.results / "noise.csv", index=False, float_format="%.5g")
 

@@ -142,7 +142,12 @@ def kind(config):
 
 
 def search(kind):
-    """The runs among which a kind chooses its learning rate: on E_f, except where it does not predict E_f."""
+    """The runs among which a kind chooses its learning rate: on E_f, except where it does not predict E_f.
+
+    None for what is not of KINDS.
+    """
+    if kind not in KINDS:
+        return []
     if kind == "frozen":
         config = run("bimodal", "band_gap", pretraining("both"), frozen=True)
     else:

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xxlib.datasets.batches import Batch, make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
-from xxlib.inputs.augmentation import draw
+from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.inputs.patterns import patchify
 from xxlib.models.config import MODALITIES
 from xxlib.models.xxact import build
@@ -102,6 +102,11 @@ class Ensemble:
         """The combinations of modalities that the models were trained to answer from, the fullest first."""
         whole = self.config.model.modalities
         return (whole, *((modality,) for modality in whole)) if self.config.modality_dropout else (whole,)
+
+    @property
+    def effects(self):
+        """The Effects that the members were trained under; None: ideal patterns."""
+        return EFFECTS.get(self.config.augmentation)
 
     @torch.no_grad()
     def __call__(self, batch):
