@@ -175,7 +175,8 @@ def test_kill_9_of_the_script_ends_the_training(folder):
 def test_a_kernel_that_is_interrupted_then_killed(folder, kernels):
     """The interrupt ends the run and not the kernel, which then trains on two ranks, and is killed by -9."""
     manager, client = kernels()
-    cell = client.execute(code(folder, "launch.train(config)", "save"))
+    # A kernel may abort a cell that arrives right after an error.
+    cell = client.execute(code(folder, "launch.train(config)", "save"), stop_on_error=False)
     assert wait_for(lambda: runs.metrics(folder / "run"))
     manager.interrupt_kernel()
     assert wait_for(lambda: not of(folder), GONE), of(folder)
