@@ -141,16 +141,19 @@ def test_what_is_not_given_is_not_used(checkpoint, scans):
 
 def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
     command = [sys.executable, PROJECT / "data/results/measured.py", scans, checkpoint, "--results", tmp_path]
+    own = sha256(checkpoint / "model.safetensors")
+    ensemble = {"model": "with-another", "evaluated": "before", "patterns_sha256": sha256(scans)}
+    pd.DataFrame([ensemble | {"sha256": of} for of in (own, "other")]).to_csv(tmp_path / "measured_log.csv")
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     log = pd.read_csv(tmp_path / "measured_log.csv")
-    assert log["sha256"].tolist() == [sha256(checkpoint / "model.safetensors")]
-    assert log["model"].tolist() == ["rock-salts"] and len(pd.read_csv(tmp_path / "measured_trust.csv")) == 9
+    assert log["sha256"].tolist() == [own, "other", own]
+    assert log["model"].tolist()[2:] == ["rock-salts"] and len(pd.read_csv(tmp_path / "measured_trust.csv")) == 9
     assert len(pd.read_csv(tmp_path / "measured_samples.csv")) == 42
     second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 1 and "was judged on these patterns before" in second.stderr.splitlines()[-1]
     lines = {name: len(pd.read_csv(tmp_path / f"measured_{name}.csv")) for name in ("log", "samples")}
-    assert lines == {"log": 1, "samples": 42}
+    assert lines == {"log": 3, "samples": 42}
     (tmp_path / "empty").mkdir()
     command[3] = tmp_path / "empty"
     third = subprocess.run(command, capture_output=True, text=True)

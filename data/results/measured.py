@@ -1,10 +1,10 @@
 """Judge released checkpoints on measured patterns:  python data/results/measured.py PATTERNS.parquet CHECKPOINT ...
 
-PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as
-xxlib.release writes them; names alone are those in data/checkpoints/.  Every checkpoint is judged once:
-measured_log.csv says when, by the checksums of its weights, and one that stands there is refused, so that no choice is
-made on these patterns.  Adds to measured_accuracy.csv (which figures.py draws), measured_errors.csv, measured_trust.csv
-and measured_samples.csv beside this script.
+PATTERNS.parquet: the measured patterns (data/README.md says where they come from). CHECKPOINT: folders as xxlib.release
+writes them; names alone are those in data/checkpoints/. Every checkpoint is judged once: measured_log.csv says when, by
+the checksums of its weights, and one that stands there is refused, so that no choice is made on these patterns; a
+member of an ensemble alone is another checkpoint. Adds to measured_accuracy.csv (which figures.py draws),
+measured_errors.csv, measured_trust.csv and measured_samples.csv beside this script.
 """
 
 import argparse
@@ -42,13 +42,14 @@ def main():
     parser.add_argument("--results", type=Path, default=Path(__file__).parent, help="folder of the tables")
     arguments = parser.parse_args()
     log, patterns = arguments.results / "measured_log.csv", sha256(arguments.patterns)
-    judged = pd.read_csv(log) if log.exists() else pd.DataFrame(columns=["sha256", "patterns_sha256"])
-    judged = set(judged["sha256"][judged["patterns_sha256"] == patterns])
+    judged = pd.read_csv(log) if log.exists() else pd.DataFrame(columns=["model", "evaluated", "patterns_sha256"])
+    judged = judged[judged["patterns_sha256"] == patterns].groupby(["model", "evaluated"])
+    judged = {frozenset(rows["sha256"]) for _, rows in judged}
     checkpoints = {}
     for name in arguments.checkpoints:
         folder = CHECKPOINTS / name if (CHECKPOINTS / name).is_dir() else Path(name)
         weights = model_files(folder)
-        if judged & {sha256(path) for path in weights}:
+        if frozenset(map(sha256, weights)) in judged:
             sys.exit(f"measured: {name} was judged on these patterns before; its results are in {log.parent}")
         try:
             checkpoints[folder] = weights, Ensemble.load(weights), read_trust(folder)[0]
