@@ -137,10 +137,10 @@ def checked(scan):
         warnings.append(f"{negative:.1f} % of the intensities are negative: was a background subtracted already?")
     if not (intensity > 0).any():
         raise ScanError(
-            "no intensity is above zero: there is nothing to see. Was the shutter open, the right column taken?"
+            "no intensity is above zero: there is nothing to see. Check the shutter, and which column was taken"
         )
     if (intensity == intensity[0]).all():
-        raise ScanError("all intensities are equal: there is nothing to see. Was the right column taken?")
+        raise ScanError("all intensities are equal: there is nothing to see. Check which column was taken")
     if scan.radiation == "neutron":
         warnings.append("This is a neutron pattern: its intensities are not those of X-rays.")
     return replace(scan, two_theta=angle, intensity=intensity, time_per_step=time, warnings=tuple(warnings))
