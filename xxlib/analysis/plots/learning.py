@@ -72,7 +72,7 @@ def progress(metrics, n_samples, title=""):
         raise ValueError("no line of metrics: nothing to draw")
     losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
     panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
-    figure, axes = subplots(1, 3, size=(11, 2.6), width_ratios=(2, 1, 1))
+    figure, axes = subplots(1, 3, size=(11, 3), width_ratios=(2, 1, 1))
     for ax, (names, quantity) in zip(axes[0], panels):
         for k, name in enumerate(names):
             known = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
@@ -80,9 +80,9 @@ def progress(metrics, n_samples, title=""):
             ax.plot(known["samples"] / 1000, known.get(name, []), marker=".", markersize=3, label=name, **style)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
         ax.grid(color="0.92")
-    axes[0, 0].set_title(title)
+    figure.suptitle(title)
     if losses:
-        axes[0, 0].legend(frameon=False, fontsize=8)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
         if (metrics[losses].min() > 0).all():
             _log_scale(axes[0, 0])
     axes[0, 2].set_ylim(bottom=0)
@@ -90,10 +90,16 @@ def progress(metrics, n_samples, title=""):
 
 
 def _log_scale(ax):
-    """A logarithmic y axis with plain numbers."""
+    """A logarithmic y axis with plain numbers, between the decades only as many as there is room for."""
+
+    def minor(value, _):
+        low, high = ax.get_ylim()
+        digit = round(value / 10 ** np.floor(np.log10(value)))
+        return f"{value:g}" if high < 8 * low or digit in (2, 5) else ""
+
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(minor))
     ax.tick_params(axis="y", which="minor", labelsize=8)
 
 
