@@ -15,6 +15,7 @@ from scipy.stats import multivariate_t
 
 DRAWS = 2000
 INTERVAL = (2.5, 97.5)  # percentiles
+LARGEST = 700.0  # of which e to the power is still a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class PowerLaw:
     a: float
     b: float
     c: float
-    draws: np.ndarray  # (DRAWS, 3): a, b, c that the points allow
+    draws: np.ndarray  # (DRAWS, 3): log a, b, log c that the points allow; of few points a itself may overflow
 
     def error(self, n):
         """The fitted error at n (k,) training crystals: (k,)."""
@@ -32,12 +33,20 @@ class PowerLaw:
 
     def band(self, n):
         """Lower and upper end of the error at n (k,) training crystals: (k,) each."""
-        a, b, c = self.draws.T[..., None]
-        return np.percentile(a * np.asarray(n, float) ** -b + c, INTERVAL, axis=0)
+        ends = np.percentile(_log_errors(self.draws, np.log(n)), INTERVAL, axis=0)
+        return np.exp(ends.clip(max=LARGEST))
 
     def interval(self, name):
         """Lower and upper end of the parameter "a", "b" or "c"."""
-        return tuple(np.percentile(self.draws[:, "abc".index(name)], INTERVAL).tolist())
+        # No mean of a number and the -inf that is the logarithm of c = 0.
+        ends = np.percentile(self.draws[:, "abc".index(name)], INTERVAL, method="nearest")
+        return tuple((ends if name == "b" else np.exp(ends.clip(max=LARGEST))).tolist())
+
+
+def _log_errors(parameters, log_n):
+    """Logarithms of the errors at sizes (m,) of laws (k, 3), given as PowerLaw.draws: (k, m)."""
+    log_a, b, log_c = parameters.T[..., None]
+    return np.logaddexp(log_a - b * log_n, log_c)
 
 
 def power_law(n, errors, floor=False, seed=0):
@@ -67,10 +76,12 @@ def power_law(n, errors, floor=False, seed=0):
     drawn = multivariate_t(fit.x, covariance, df=freedom, allow_singular=True, seed=seed).rvs(DRAWS)  # (DRAWS, p)
 
     def unscaled(x):
-        c = np.maximum(x[..., 2] * unit, 0) if floor else np.zeros(x.shape[:-1])
-        return np.stack([np.exp(x[..., 0]) * centre ** x[..., 1], x[..., 1], c], axis=-1)
+        with np.errstate(divide="ignore"):
+            log_c = np.log(np.maximum(x[..., 2] * unit, 0) if floor else np.zeros(x.shape[:-1]))
+        return np.stack([x[..., 0] + x[..., 1] * np.log(centre), x[..., 1], log_c], axis=-1)
 
-    return PowerLaw(*unscaled(fit.x).tolist(), unscaled(drawn))
+    log_a, b, log_c = unscaled(fit.x).tolist()
+    return PowerLaw(float(np.exp(log_a)), b, float(np.exp(log_c)), unscaled(drawn))
 
 
 def crossing(first, second, largest=1e12):
@@ -81,10 +92,6 @@ def crossing(first, second, largest=1e12):
     have crossed before one crystal.  Raises ValueError where the fitted lines themselves do not cross in between.
     """
     grid = np.linspace(0, np.log(largest), 300)
-
-    def difference(parameters):
-        a, b, c = parameters.T[..., None]
-        return np.log(a * np.exp(-b * grid) + c)
 
     def last_crossing(gap, before):
         """gap: (k, 300) log ratio of the errors; before: its sign at one crystal.  log N (k,)."""
@@ -97,15 +104,14 @@ def crossing(first, second, largest=1e12):
             at = grid[i] + (grid[i + 1] - grid[i]) * y0 / (y0 - y1)
         return np.where(side[:, -1], np.inf, np.where(side.any(1), at, -np.inf))
 
-    best = [np.array([[line.a, line.b, line.c]]) for line in (first, second)]
-    gap = difference(best[0]) - difference(best[1])
+    gap = (np.log(first.error(np.exp(grid))) - np.log(second.error(np.exp(grid))))[None]
     before = np.sign(gap[0, 0])
     (at,) = last_crossing(gap, before)
     if not np.isfinite(at):
         raise ValueError(f"the fitted lines do not cross between 1 and {largest:g} training crystals")
     # Shuffled, for two fits draw with the same seed and would otherwise vary in step.
     shuffled = np.random.default_rng(0).permutation(second.draws)
-    drawn = last_crossing(difference(first.draws) - difference(shuffled), before)
+    drawn = last_crossing(_log_errors(first.draws, grid) - _log_errors(shuffled, grid), before)
     ends = np.percentile(drawn, INTERVAL, method="nearest")  # no mean of a number and inf
     return float(np.exp(at)), *np.exp(ends).tolist()
 
