@@ -11,7 +11,7 @@ from test_train import config, rock_salt_dataset, run_folder
 from xxlib import PROJECT, train
 from xxlib.analysis import plots
 from xxlib.analysis.inference import Ensemble, model_files
-from xxlib.analysis.measured import RANGES, answers, judge, read
+from xxlib.analysis.measured import RANGES, answers, judge, lost, read
 from xxlib.analysis.metrics import accuracy_interval
 from xxlib.analysis.severity import noise_study
 from xxlib.analysis.trust import read_trust
@@ -126,6 +126,24 @@ def test_simulated_patterns_are_judged_as_the_split_is(run, tables):
     assert len(known) == 2 and np.allclose(
         known["e_form_predicted"], table.loc[known["mp_id"], "e_form_predicted"], atol=2e-3
     )
+
+
+def test_what_is_lost_is_counted_crystal_by_crystal():
+    """Of 50 crystals 20 are lost and 5 won: 30 points, with the interval of the differences of pairs."""
+    right = {"simulated": np.arange(50) < 40, "measured, in the dataset": (np.arange(50) < 20) | (np.arange(50) >= 45)}
+    samples = pd.DataFrame([
+        {"model": "a", "given": "pattern alone", "patterns": kind, "sample": str(k), "crystal_system": "cubic",
+         "crystal_system_predicted": "cubic" if found else "trigonal"}
+        for kind, of in right.items() for k, found in enumerate(of)
+    ])  # fmt: skip
+    shuffled = samples.sample(frac=1, random_state=0)
+    (row,) = lost(shuffled).to_dict("records")
+    assert (row["n"], row["simulated (%)"], row["measured (%)"], row["lost (points)"]) == (50, 80, 50, 30)
+    half = 196 * np.sqrt(0.5 - 0.3**2) / np.sqrt(50)  # normal, of differences that are 1, 0 or -1
+    assert row["low (points)"] == pytest.approx(30 - half, abs=2) and row["high (points)"] == pytest.approx(
+        30 + half, abs=2
+    )
+    assert lost(samples[samples["patterns"] != "simulated"]).empty
 
 
 def test_what_is_not_given_is_not_used(checkpoint, scans):

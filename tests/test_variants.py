@@ -109,5 +109,5 @@ def test_the_list_estimates_from_runs_alike(mp36k):
     assert table.loc["composition-e_form-s0", "state"] == "done"
     took = pd.read_json(RESULTS / "runs" / "composition-e_form-s0" / "results.json", typ="series")["seconds"] / 60
     assert table.loc["composition-e_form-s0", "minutes"] == pytest.approx(took, abs=0.1)
-    half, full = (table.loc[f"bimodal-e_form{word}-s0", "minutes"] for word in ("-steps4000-n869", "-steps16000"))
+    half, full = (table.loc[f"bimodal-{word}-s0", "minutes"] for word in ("e_form-steps4000-n869", "multi-steps16000"))
     assert half > 10 and full == pytest.approx(4 * half, rel=0.02)

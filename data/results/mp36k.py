@@ -17,7 +17,7 @@ import pandas as pd
 import plan
 
 from xxlib import PROJECT, launch, prepare
-from xxlib.analysis import floor, latent, paper, tables
+from xxlib.analysis import floor, latent, measured, paper, tables
 from xxlib.analysis.metrics import ignores_pattern
 from xxlib.datasets.store import Dataset
 from xxlib.training import runs
@@ -26,6 +26,7 @@ from xxlib.training.variants import MULTI
 
 RESULTS = PROJECT / "data" / "results"
 COMMITTED = RESULTS / "runs"
+MEASURED = RESULTS / "measured_samples.csv"
 KEPT = ("run.json", "metrics.jsonl", "predictions.parquet", "silhouettes.csv", "latent.parquet", "results.json")
 
 
@@ -120,6 +121,7 @@ def write_tables():
     views = [name for name in predictors if re.match(r"val.* (mae|accuracy) \(", name)]
     about = ["learning_rate", "n_steps", "dataset", "labels", "split", "preset", "seed", "hardware", "commit", "note"]
     written["predictor"] = predictors[["name", *views, *about]]
+    written["measured_lost"] = measured.lost(pd.read_csv(MEASURED))
     for name, table in written.items():
         table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.5g")
 

@@ -119,6 +119,32 @@ def judge(ensemble, trust, measured, dataset):
     return *map(pd.DataFrame, (accuracies, errors, certainties)), pd.concat(samples, ignore_index=True)
 
 
+def lost(samples, draws=10_000):
+    """Accuracy of the crystal system on simulated and on measured patterns of the same crystals, and what is lost.
+
+    One row a model and what it was given, in % and points; `low` and `high` hold the loss in 95 % of the draws of a
+    paired bootstrap over the crystals.  samples: the last table of judge, with a column model.
+    """
+    rows, rng = [], np.random.default_rng(0)
+    right = (100.0 * (samples["crystal_system_predicted"] == samples["crystal_system"])).rename("right")
+    for (model, words), group in samples.assign(right=right).groupby(["model", "given"], sort=False):
+        sides = {kind: part.set_index("sample")["right"] for kind, part in group.groupby("patterns")}
+        if "simulated" not in sides or "xrd" not in modalities_given(words):
+            continue
+        before, after = sides["simulated"], sides["measured, in the dataset"]
+        change = (before - after).to_numpy()
+        low, high = np.percentile(rng.choice(change, (draws, len(change))).mean(1), (2.5, 97.5))
+        row = {"model": model, "given": words, "n": len(change), "simulated (%)": before.mean()}
+        row |= {
+            "measured (%)": after.mean(),
+            "lost (points)": change.mean(),
+            "low (points)": low,
+            "high (points)": high,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _right(said, known):
     """Whose crystal system is right: (n,) bool."""
     return said.logits["crystal_system"].argmax(1) == known["crystal_system"]
