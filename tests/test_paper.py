@@ -129,15 +129,28 @@ def modalities(composition, spread, bimodal):
         (np.nan, 3, 60, "missing composition."),
     ],
 )
-def test_a_difference_counts_beyond_the_spread(composition, spread, bimodal, verdict):
-    assert verdict in claims.bimodal(modalities(composition, spread, bimodal))
+def test_a_difference_counts_beyond_the_spread(composition, spread, bimodal, verdict, tmp_path):
+    assert verdict in claims.bimodal(modalities(composition, spread, bimodal), tmp_path)
 
 
-def test_larger_is_better_where_it_is_an_accuracy():
+@pytest.mark.parametrize(("gain", "verdict"), [(16, "one: held"), (-16, "one: did not hold"), (3, "one: open")])
+def test_one_seed_counts_beyond_the_scatter_over_crystals(gain, verdict, tmp_path):
+    """Errors of 100 crystals that differ by `gain` +- 20: a standard error of 2."""
+    scatter = np.resize([20.0, -20.0], 100)
+    for model, errors in (("composition", 76 + 0 * scatter), ("bimodal", 76 - gain + scatter)):
+        table = pd.DataFrame({"id": [str(k) for k in range(100)], "split": "test", "e_form": 0.0})
+        folder = tmp_path / f"{model}-e_form-s0"
+        folder.mkdir()
+        table.assign(e_form_predicted=-errors / 1000).iloc[::-1].to_parquet(folder / "predictions.parquet")
+    said = claims.bimodal(modalities(76, np.nan, 76 - gain), tmp_path)
+    assert verdict in said and "one seed a side" in said and "a standard error of 2 over the crystals" in said
+
+
+def test_larger_is_better_where_it_is_an_accuracy(tmp_path):
     rows = [("composition", 58.0, 1.0), ("composition + xrd", 71.0, 1.0), ("xrd", 57.0, 1.0)]
     table = pd.DataFrame(rows, columns=["modalities", CRYSTAL_SYSTEM, f"+- {CRYSTAL_SYSTEM}"])
     table = table.assign(model="XxaCT-NN small", targets="crystal_system", seeds=2)
-    assert "held, the difference of +13 %" in claims.bimodal(table)
+    assert "held, the difference of +13 %" in claims.bimodal(table, tmp_path)
 
 
 def test_speed_up_is_said_with_its_spread(tmp_path):

@@ -1,15 +1,20 @@
 """What the paper's abstract claims, and what runs say of it: one sentence a claim, from the tables of paper.py.
 
-A difference counts where it is larger than twice its standard error over seeds; with one seed it is reported, and open.
+A difference counts where it is larger than twice its standard error over seeds; where a side has one seed, over the
+crystals of `test`, which is said.
 """
 
 import numpy as np
+import pandas as pd
 
-from xxlib.analysis.paper import written
+from xxlib.analysis.paper import CURVES, RESULTS, written
 from xxlib.analysis.scaling import power_law
 from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM
+from xxlib.datasets.targets import TARGETS
+from xxlib.training.variants import variant
 
 PRETRAINED = "pretrain-both"
+MODELS = {"composition": "composition", "xrd": "xrd", "composition + xrd": "bimodal"}  # modalities -> name in a run's
 QUANTITIES = (
     ("e_form", E_FORM, "MAE of E_f", "meV/atom", -1),
     ("crystal_system", CRYSTAL_SYSTEM, "Accuracy of the crystal system", "%", 1),
@@ -17,12 +22,15 @@ QUANTITIES = (
 )
 
 
-def bimodal(table_1):
-    """That composition and pattern together say more than either alone."""
-    return " ".join(_of_target(table_1, *target) for target in QUANTITIES)
+def bimodal(table_1, folder=RESULTS / "runs"):
+    """That composition and pattern together say more than either alone.
+
+    folder: the runs of the table, compared crystal by crystal where one seed has finished.
+    """
+    return " ".join(_of_target(table_1, folder, *target) for target in QUANTITIES)
 
 
-def _of_target(table_1, target, metric, quantity, unit, better):
+def _of_target(table_1, folder, target, metric, quantity, unit, better):
     rows = table_1[(table_1["targets"] == target) & (table_1["model"].str.startswith("XxaCT-NN small"))]
     rows = rows.set_index("modalities")
     alone, both = ("composition", "xrd"), "composition + xrd"
@@ -31,7 +39,8 @@ def _of_target(table_1, target, metric, quantity, unit, better):
         return _open(f"{quantity} with both modalities against one", missing)
     said = [_of(rows.loc[name], metric) for name in (both, *alone)]
     best = max(alone, key=lambda name: better * rows.loc[name, metric])
-    verdict = _verdict(rows.loc[best], rows.loc[both], metric, unit, better)
+    runs = [folder / variant("small", MODELS[name], target).name for name in (best, both)]
+    verdict = _verdict(rows.loc[best], rows.loc[both], metric, unit, better, _scatter(*runs, target))
     return (
         f"{quantity}: {said[0]} with both, {said[1]} from composition alone, {said[2]} {unit} from the pattern alone. "
         f"Both better than the better one: {verdict}."
@@ -114,16 +123,37 @@ def _of(row, metric):
     return f"{row[metric]:.3g}" + (f" +- {spread:.2g} ({row['seeds']:.0f} seeds)" if np.isfinite(spread) else "")
 
 
-def _verdict(one, other, metric, unit, better):
-    """Whether the other is better, beyond the spread over seeds; better: 1 where larger is, -1 where smaller is."""
-    gain = better * (other[metric] - one[metric])
-    shown = f"the difference of {other[metric] - one[metric]:+.2g} {unit}"
-    spreads = [row[f"+- {metric}"] / np.sqrt(row["seeds"]) for row in (one, other)]
-    if not np.isfinite(spreads).all():
-        return f"open, {shown} is that of one seed on a side"
-    if abs(gain) < 2 * np.hypot(*spreads):
-        return f"open, {shown} is within the spread"
-    return f"held, {shown}" if gain > 0 else f"did not hold, {shown}"
+def _verdict(one, other, metric, unit, better, scatter):
+    """Whether the other is better, beyond the spread over seeds; better: 1 where larger is, -1 where smaller is.
+
+    scatter: standard error of the difference over the crystals of `test`, for what has one seed.
+    """
+    difference = other[metric] - one[metric]
+    error = np.hypot(*(row[f"+- {metric}"] / np.sqrt(row["seeds"]) for row in (one, other)))
+    several = np.isfinite(error)
+    error = error if several else scatter
+    said = "held" if better * difference > 2 * error else "did not hold" if better * difference < -2 * error else "open"
+    shown = f"the difference of {difference:+.2g} {unit}"
+    if several:
+        return f"{said}, {shown}" + " is within the spread" * (said == "open")
+    return f"{said} for one seed a side, {shown} has a standard error of {scatter:.2g} over the crystals of `test`"
+
+
+def _scatter(one, other, target):
+    """Standard error over the crystals of `test` of the difference of two runs' errors, NaN where one is not there."""
+    if not all((run / "predictions.parquet").exists() for run in (one, other)):
+        return np.nan
+    return (_errors(other, target) - _errors(one, target)).sem()
+
+
+def _errors(run, target):
+    """The error of a run (folder) for each crystal of `test`, in the unit of the tables, by id."""
+    table = pd.read_parquet(run / "predictions.parquet").set_index("id")
+    table = table[(table["split"] == "test") & table[target].notna()]
+    said, scale = table[f"{target}_predicted"], CURVES[target][2]
+    if TARGETS[target].kind == "regression":
+        return scale * (said - table[target]).abs()
+    return float(scale) * (np.stack(said).argmax(1) != table[target])
 
 
 def _open(claim, missing):
