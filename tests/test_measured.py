@@ -140,9 +140,7 @@ def test_what_is_lost_is_counted_crystal_by_crystal():
     (row,) = lost(shuffled).to_dict("records")
     assert (row["n"], row["simulated (%)"], row["measured (%)"], row["lost (points)"]) == (50, 80, 50, 30)
     half = 196 * np.sqrt(0.5 - 0.3**2) / np.sqrt(50)  # normal, of differences that are 1, 0 or -1
-    assert row["low (points)"] == pytest.approx(30 - half, abs=2) and row["high (points)"] == pytest.approx(
-        30 + half, abs=2
-    )
+    assert [row["low (points)"], row["high (points)"]] == pytest.approx([30 - half, 30 + half], abs=2)
     assert lost(samples[samples["patterns"] != "simulated"]).empty
 
 
@@ -167,7 +165,9 @@ def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
     log = pd.read_csv(tmp_path / "measured_log.csv")
     assert log["sha256"].tolist() == [own, "other", own]
     assert log["model"].tolist()[2:] == ["rock-salts"] and len(pd.read_csv(tmp_path / "measured_trust.csv")) == 9
-    assert len(pd.read_csv(tmp_path / "measured_samples.csv")) == 42
+    samples = pd.read_csv(tmp_path / "measured_samples.csv")
+    assert len(samples) == 42 and set(samples["split"]) == {"experimental"}
+    assert list(lost(samples).columns[-6:]) == ["dataset", "split", "preset", "seed", "commit", "hardware"]
     second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 1 and "was judged on these patterns before" in second.stderr.splitlines()[-1]
     lines = {name: len(pd.read_csv(tmp_path / f"measured_{name}.csv")) for name in ("log", "samples")}

@@ -61,16 +61,17 @@ def main():
         # Before the results: an evaluation that fails half-way has been one, too.
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         about = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
+        about |= {"n": len(measured.table), "patterns_sha256": patterns}
         config = ensemble.config
-        about |= {"n": len(measured.table), "patterns_sha256": patterns, "dataset": config.dataset}
-        about |= {"preset": config.preset, "seed": config.seed, "commit": commit()}
-        about["hardware"] = hardware(CPU, torch.get_num_threads())
+        trained = {"dataset": config.dataset, "split": "experimental", "preset": config.preset, "seed": config.seed}
+        trained |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
+        about |= trained
         add(pd.DataFrame([about | {"sha256": sha256(path)} for path in weights]), log)
         tables = judge(ensemble, trust, measured, dataset)
         for table, name in zip(tables, TABLES):
             if len(table):
                 table.insert(0, "model", folder.name)
-                add(table, arguments.results / name)
+                add(table.assign(**trained), arguments.results / name)
         shown = tables[0].query("of == 'all'") if len(tables[0]) else tables[1]
         print(shown.to_string(index=False, float_format="{:.1f}".format))
 

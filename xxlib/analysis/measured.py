@@ -123,24 +123,23 @@ def lost(samples, draws=10_000):
     """Accuracy of the crystal system on simulated and on measured patterns of the same crystals, and what is lost.
 
     One row a model and what it was given, in % and points; `low` and `high` hold the loss in 95 % of the draws of a
-    paired bootstrap over the crystals.  samples: the last table of judge, with a column model.
+    paired bootstrap over the crystals.  samples: the last table of judge, with a column model; those that say where the
+    model comes from are kept.
     """
     rows, rng = [], np.random.default_rng(0)
+    about = [name for name in ("dataset", "split", "preset", "seed", "commit", "hardware") if name in samples]
     right = (100.0 * (samples["crystal_system_predicted"] == samples["crystal_system"])).rename("right")
-    for (model, words), group in samples.assign(right=right).groupby(["model", "given"], sort=False):
+    for keys, group in samples.assign(right=right).groupby(["model", "given", *about], sort=False):
+        model, words, *origin = keys
         sides = {kind: part.set_index("sample")["right"] for kind, part in group.groupby("patterns")}
         if "simulated" not in sides or "xrd" not in modalities_given(words):
             continue
         before, after = sides["simulated"], sides["measured, in the dataset"]
         change = (before - after).to_numpy()
         low, high = np.percentile(rng.choice(change, (draws, len(change))).mean(1), (2.5, 97.5))
-        row = {"model": model, "given": words, "n": len(change), "simulated (%)": before.mean()}
-        row |= {
-            "measured (%)": after.mean(),
-            "lost (points)": change.mean(),
-            "low (points)": low,
-            "high (points)": high,
-        }
+        row = {"model": model, "given": words, "n": len(change)}
+        row |= {"simulated (%)": before.mean(), "measured (%)": after.mean(), "lost (points)": change.mean()}
+        row |= {"low (points)": low, "high (points)": high} | dict(zip(about, origin))
         rows.append(row)
     return pd.DataFrame(rows)
 
