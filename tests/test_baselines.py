@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 from test_datasets import rock_salt
 from test_models import WIDTHS, inputs
 
@@ -67,8 +68,21 @@ def test_crabnet_has_its_parameters():
 
 def test_twelve_pools_leave_one_point_of_4250():
     convolutions = baselines.Convolutions(0.0, 0.0)
-    assert convolutions(torch.rand(1, 17, 250)).shape == (1, 512, 1)
-    assert convolutions(torch.rand(1, 32, 256)).shape == (1, 512, 2)
+    assert convolutions(torch.rand(1, 17, 250)).shape == (1, 512, 1, 1)
+    assert convolutions(torch.rand(1, 32, 256)).shape == (1, 512, 1, 2)
+
+
+def test_convolutions_are_those_published():
+    """One-dimensional, LeakyReLU before the pool: the same to rounding, values and gradients."""
+    fast, tokens = baselines.Convolutions(0.0, 0.0), 100 * torch.rand(3, 17, 250)
+    x = tokens.flatten(1)[:, None] / 100
+    for layer in fast:
+        if isinstance(layer, torch.nn.Conv2d):
+            x = F.max_pool1d(F.leaky_relu(F.conv1d(x, layer.weight[:, :, 0], layer.bias, padding=1), 0.3), 2)
+    assert torch.allclose(fast(tokens)[:, :, 0], x, atol=1e-6)
+    assert x.std() > 1e-3
+    gradients = [torch.autograd.grad(y.square().sum(), fast.parameters()) for y in (x, fast(tokens))]
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(*gradients))
 
 
 # ---------------------------------------------------------------- what they read and return

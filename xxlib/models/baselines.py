@@ -28,18 +28,26 @@ class Convolutions(nn.Sequential):
     """Twelve convolutions of width 3, each followed by LeakyReLU, max-pooling by 2 and dropout.
 
     A pattern of n points comes out as n // 4096: one of 4,250 points, two of the published 8,192.
+    It is an image of one row with channels last, and pooled before LeakyReLU, which takes two thirds of the time on a
+    CPU and makes no difference: LeakyReLU grows.
     """
 
     def __init__(self, dropout, last_dropout):
         layers = []
         for k, channels in enumerate(CHANNELS):
-            layers += [nn.Conv1d(CHANNELS[k - 1] if k else 1, channels, 3, padding=1), nn.LeakyReLU(SLOPE)]
-            layers += [nn.MaxPool1d(2), Dropout(dropout if k + 1 < len(CHANNELS) else last_dropout)]
+            layers += [_convolution(CHANNELS[k - 1] if k else 1, channels), nn.MaxPool2d((1, 2)), nn.LeakyReLU(SLOPE)]
+            layers += [Dropout(dropout if k + 1 < len(CHANNELS) else last_dropout)]
         super().__init__(*layers)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, tokens):
-        """tokens: (B, L, P), intensity 0-100 -> (B, 512, L P // 4096)."""
-        return super().forward(tokens.flatten(1)[:, None] / 100)
+        """tokens: (B, L, P), intensity 0-100 -> (B, 512, 1, L P // 4096)."""
+        image = (tokens.flatten(1) / 100)[:, None, None]  # (B, 1, 1, L P)
+        return super().forward(image.to(memory_format=torch.channels_last))
+
+
+def _convolution(d_in, d_out):
+    return nn.Conv2d(d_in, d_out, (1, 3), padding=(0, 1))
 
 
 class FCN(nn.Module):
@@ -52,8 +60,8 @@ class FCN(nn.Module):
         super().__init__()
         self.convolutions = Convolutions(config.dropout, 2 * config.dropout)
         self.last = nn.Sequential(
-            nn.Conv1d(CHANNELS[-1], 64, 3, padding=1),
-            nn.AdaptiveMaxPool1d(1),
+            _convolution(CHANNELS[-1], 64),
+            nn.AdaptiveMaxPool2d(1),
             nn.Flatten(),
             Dropout(2 * config.dropout),
         )
@@ -159,7 +167,7 @@ def _initialised_by(initialise):
     """What nn.Module.apply needs to give every convolution and linear layer Keras' start."""
 
     def start(module):
-        if isinstance(module, nn.Linear | nn.Conv1d):
+        if isinstance(module, nn.Linear | nn.Conv2d):
             initialise(module.weight)
             nn.init.zeros_(module.bias)
 
