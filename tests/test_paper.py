@@ -143,7 +143,7 @@ def test_one_seed_counts_beyond_the_scatter_over_crystals(gain, verdict, tmp_pat
         folder.mkdir()
         table.assign(e_form_predicted=-errors / 1000).iloc[::-1].to_parquet(folder / "predictions.parquet")
     said = claims.bimodal(modalities(76, np.nan, 76 - gain), tmp_path)
-    assert verdict in said and "one seed a side" in said and "a standard error of 2 over the crystals" in said
+    assert verdict in said and "one seed on a side" in said and "a standard error of 2 over the crystals" in said
 
 
 def test_larger_is_better_where_it_is_an_accuracy(tmp_path):

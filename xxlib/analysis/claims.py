@@ -1,7 +1,7 @@
 """What the paper's abstract claims, and what runs say of it: one sentence a claim, from the tables of paper.py.
 
 A difference counts where it is larger than twice its standard error over seeds; where a side has one seed, over the
-crystals of `test`, which is said.
+crystals of `test` for the first seed of each, which is said.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ QUANTITIES = (
 def bimodal(table_1, folder=RESULTS / "runs"):
     """That composition and pattern together say more than either alone.
 
-    folder: the runs of the table, compared crystal by crystal where one seed has finished.
+    folder: the runs of the table, of which the first seeds are compared crystal by crystal where a side has but one.
     """
     return " ".join(_of_target(table_1, folder, *target) for target in QUANTITIES)
 
@@ -136,7 +136,7 @@ def _verdict(one, other, metric, unit, better, scatter):
     shown = f"the difference of {difference:+.2g} {unit}"
     if several:
         return f"{said}, {shown}" + " is within the spread" * (said == "open")
-    return f"{said} for one seed a side, {shown} has a standard error of {scatter:.2g} over the crystals of `test`"
+    return f"{said} with one seed on a side, {shown} has a standard error of {scatter:.2g} over the crystals of `test`"
 
 
 def _scatter(one, other, target):

@@ -123,8 +123,8 @@ def lost(samples, draws=10_000):
     """Accuracy of the crystal system on simulated and on measured patterns of the same crystals, and what is lost.
 
     One row a model and what it was given, in % and points; `low` and `high` hold the loss in 95 % of the draws of a
-    paired bootstrap over the crystals.  samples: the last table of judge, with a column model; those that say where the
-    model comes from are kept.
+    paired bootstrap over the crystals.  samples: the last table of judge, with a column model; those that say of what
+    and how it was made are kept.
     """
     rows, rng = [], np.random.default_rng(0)
     about = [name for name in ("dataset", "split", "preset", "seed", "commit", "hardware") if name in samples]

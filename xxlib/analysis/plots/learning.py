@@ -95,7 +95,7 @@ def _log_scale(ax):
     def minor(value, _):
         low, high = ax.get_ylim()
         digit = round(value / 10 ** np.floor(np.log10(value)))
-        return f"{value:g}" if high < 8 * low or digit in (2, 5) else ""
+        return f"{value:g}" if high < 4 * low or digit in (2, 5) else ""
 
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
