@@ -108,16 +108,6 @@ def test_silhouettes_of_many_crystals_are_of_a_seeded_sample(monkeypatch):
     assert first.equals(again) and not first.equals(other)
 
 
-def test_silhouette_table_has_a_row_a_model():
-    vectors, systems = clusters()
-    table = latent.silhouette_table({"good": vectors, "flat": vectors[:, :2]}, systems)
-    assert list(table["model"]) == ["good", "flat"]
-    assert list(table.columns) == ["model", "mean, all dimensions", "mean, 2-D PCA", *CRYSTAL_SYSTEMS]
-    scores = latent.silhouettes(vectors, systems)
-    assert table.loc[0, "mean, 2-D PCA"] == scores.loc["mean", "2-D PCA"]
-    assert table.loc[0, "cubic"] == scores.loc["cubic", "all dimensions"]
-
-
 def test_neighbours_come_by_distance_with_their_labels(dataset):
     rows = np.array([11, 4, 6, 2])
     vectors = np.array([[0.0, 0], [3, 4], [0, 1], [0, 2]])

@@ -106,19 +106,6 @@ def silhouettes(vectors, systems, seed=0):
     return table.astype({"crystals": int}).rename_axis("crystal system")
 
 
-def silhouette_table(embedded, systems, seed=0):
-    """One row a model: its mean silhouette scores over the crystal systems, then the score of each in all dimensions.
-
-    embedded: name -> vectors (n, D) of the same crystals.  systems: (n,) of CRYSTAL_SYSTEMS.
-    """
-    rows = []
-    for name, vectors in embedded.items():
-        scores = silhouettes(vectors, systems, seed)
-        means = {f"mean, {space}": scores.loc["mean", space] for space in ("all dimensions", "2-D PCA")}
-        rows.append({"model": name, **means, **scores["all dimensions"].drop("mean")})
-    return pd.DataFrame(rows)
-
-
 def neighbours(vectors, dataset, rows, row, n=10):
     """The n crystals whose vectors are nearest to that of one material: a table, the material itself first.
 

@@ -50,6 +50,7 @@ def table_1(folder, planned):
     return table.astype({name: "Int64" for name in WHOLE})  # NaN would make them decimals
 
 
+ABOUT = ["dataset", "labels", "split", "preset", "seeds", "hardware", "commit", "note"]
 SHARES = (0.05, 0.15, 0.25)  # of training, at which Table 2 looks
 # Target -> metric in metrics.jsonl, name with unit, factor to it, whether it grows.
 CURVES = {
@@ -83,16 +84,15 @@ def table_2(folder, planned):
                 curves = [[line[f"val/{metric}"] for line in own if f"val/{metric}" in line] for own in lines]
                 row["val at best"] = scale * np.mean([max(curve) if rising else min(curve) for curve in curves])
                 tests = [runs.results(Path(folder) / config.name)[f"test/{metric}"] for config in there]
-                row["test"] = scale * np.mean(tests)
+                row |= {"test": scale * np.mean(tests), "+- test": scale * pd.Series(tests).std()}
             if pairs:
                 gain = speed_up(*zip(*pairs), f"val/{metric}", rising)
                 row |= {"speed-up": gain["mean"], "+- speed-up": gain["std"]}
                 reached = SHARES[-1] * n_steps / gain["ratios"][gain["ratios"] > 0]
                 row["steps to scratch's 25%"] = reached.mean() if len(reached) else np.nan
-            row |= {"paper": PAPER_SPEED_UP if start else "", **_seeds(there, group)}
-            rows.append(row)
+            rows.append(row | {"paper": PAPER_SPEED_UP if start else ""} | _about(folder, group))
     columns = ["start", "targets", "n_steps", "metric", *(f"val at {share:.0%}" for share in SHARES), "val at best"]
-    columns += ["test", "steps to scratch's 25%", "speed-up", "+- speed-up", "paper", "seeds", "note"]
+    columns += ["test", "+- test", "steps to scratch's 25%", "speed-up", "+- speed-up", "paper", *ABOUT]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -122,9 +122,9 @@ def table_4(folder, planned):
         known = planned_table(folder, group[:1]).iloc[0]
         row = {"model": f"{ARCHITECTURES[known['architecture']]} {known['preset']}", "start": _start(known["initial"])}
         row |= {name: known[name] for name in ("modalities", "targets", "n_steps")}
-        rows.append(row | accuracies.mean().to_dict() | {"paper": PAPER, **_seeds(there, group)})
+        rows.append(row | accuracies.mean().to_dict() | {"paper": PAPER} | _about(folder, group))
     columns = ["model", "start", "modalities", "targets", "n_steps", *CRYSTAL_SYSTEMS, "mean", "all"]
-    return pd.DataFrame(rows, columns=[*columns, "paper", "seeds", "note"])
+    return pd.DataFrame(rows, columns=[*columns, "paper", *ABOUT])
 
 
 def table_5(folder, planned):
@@ -137,13 +137,16 @@ def table_5(folder, planned):
         path = Path(folder) / config.name / "silhouettes.csv"
         known = planned_table(folder, [config]).iloc[0]
         row = {"modalities": known["modalities"], "targets": known["targets"], "start": _start(config.initial)}
-        if path.exists():
+        about = _about(folder, [config])
+        if not path.exists():
+            about["note"] = about["note"] or f"missing: {path.name} of {config.name}"
+        elif not about["note"]:
             scores = pd.read_csv(path, index_col=0)
             row |= {f"mean, {space}": scores.loc["mean", space] for space in ("all dimensions", "2-D PCA")}
             row |= scores["all dimensions"].drop("mean").to_dict() | {"crystals": scores.loc["mean", "crystals"]}
-        rows.append(row | {"paper": PAPER, "note": "" if path.exists() else f"missing: {config.name}"})
+        rows.append(row | {"paper": PAPER} | about)
     columns = ["modalities", "targets", "start", "mean, all dimensions", "mean, 2-D PCA", *CRYSTAL_SYSTEMS]
-    return pd.DataFrame(rows, columns=[*columns, "crystals", "paper", "note"]).astype({"crystals": "Int64"})
+    return pd.DataFrame(rows, columns=[*columns, "crystals", "paper", *ABOUT]).astype({"crystals": "Int64"})
 
 
 def written(name):
@@ -169,9 +172,12 @@ def _start(initial):
     return Path(initial).name if initial else "scratch"
 
 
-def _seeds(there, group):
-    missing = [config.name for config in group if config not in there]
-    return {"seeds": len(there), "note": f"missing: {', '.join(missing)}" if missing else ""}
+def _about(folder, group):
+    """What a row of some planned runs that differ by their seed says of them, ABOUT."""
+    known = planned_table(folder, group)
+    about = {name: ", ".join(sorted(set(known[name]) - {""})) for name in ABOUT if name in known}
+    missing = [name for name in known["note"] if name]
+    return about | {"seeds": len(group) - len(missing), "note": f"missing: {', '.join(missing)}" if missing else ""}
 
 
 def _accuracies(folder):
