@@ -111,18 +111,20 @@ def test_silhouettes_of_many_crystals_are_of_a_seeded_sample(monkeypatch):
 def test_neighbours_come_by_distance_with_their_labels(dataset):
     rows = np.array([11, 4, 6, 2])
     vectors = np.array([[0.0, 0], [3, 4], [0, 1], [0, 2]])
-    table = latent.neighbours(vectors, dataset, rows, row=4, n=2)
+    table = latent.neighbours(vectors, dataset, rows, "rs-4", n=2)
     assert list(table["id"]) == ["rs-4", "rs-2", "rs-6"]  # from (3, 4): 0, sqrt(13), sqrt(18)
     assert list(table["distance"]) == pytest.approx([0, 13**0.5, 18**0.5])
     assert list(table["formula"]) == list(dataset.column("formula")[[4, 2, 6]])
     assert list(table["crystal system"]) == ["cubic"] * 3
     assert table["formation energy (eV/atom)"].tolist()[:2] == [-4, -2] and np.isnan(table.loc[2].iloc[3])
-    with pytest.raises(ValueError, match="row 5 is not among the 4 rows"):
-        latent.neighbours(vectors, dataset, rows, row=5)
+    by_formula = latent.neighbours(vectors, dataset, rows, table.loc[0, "formula"], n=2)
+    assert list(by_formula["id"]) == list(table["id"])
+    with pytest.raises(ValueError, match=r"none of the 4 crystals .* 'rs-5'; ids are like rs-11"):
+        latent.neighbours(vectors, dataset, rows, "rs-5")
 
 
 def test_twins_do_not_hide_the_material_itself(dataset):
-    table = latent.neighbours(np.zeros((6, 2)), dataset, np.arange(6), row=5, n=3)
+    table = latent.neighbours(np.zeros((6, 2)), dataset, np.arange(6), "rs-5", n=3)
     assert table.loc[0, "id"] == "rs-5" and len(table) == 4 and table["id"].is_unique
 
 

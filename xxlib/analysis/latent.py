@@ -106,29 +106,32 @@ def silhouettes(vectors, systems, seed=0):
     return table.astype({"crystals": int}).rename_axis("crystal system")
 
 
-def neighbours(vectors, dataset, rows, row, n=10):
+def neighbours(vectors, dataset, rows, material, n=10):
     """The n crystals whose vectors are nearest to that of one material: a table, the material itself first.
 
-    vectors: (k, D) of the `rows` (k,) of a Dataset.  row: the material, one of `rows`.  Distances are euclidean, in
-    units of the embedding.  Raises ValueError where row is not among rows.
+    vectors: (k, D) of the `rows` (k,) of a Dataset.  material: an id, or a formula, of which the first crystal counts.
+    Distances are euclidean, in units of the embedding.  Raises ValueError where the material is not among the rows.
     """
     rows = np.asarray(rows)
-    place = np.flatnonzero(rows == row)
+    ids, formulas = (dataset.column(name)[rows] for name in ("id", "formula"))
+    place = np.flatnonzero((ids == material) | (formulas == material))[:1]
     if not len(place):
-        raise ValueError(f"row {row} is not among the {len(rows)} rows that have an embedding")
+        raise ValueError(
+            f"none of the {len(rows)} crystals that have an embedding has the id or formula {material!r}; "
+            f"ids are like {ids[0]}, formulas like {formulas[0]}"
+        )
     search = NearestNeighbors(n_neighbors=min(n + 1, len(rows))).fit(vectors)
     distances, found = (values[0] for values in search.kneighbors(vectors[place]))
     others = found != place[0]
     found = np.concatenate([place, found[others][:n]])
     distances = np.concatenate([[0.0], distances[others][:n]])
-    found = rows[found]
     return pd.DataFrame(
         {
-            "id": dataset.column("id")[found],
-            "formula": dataset.column("formula")[found],
-            "crystal system": dataset.column("crystal_system")[found],
-            "formation energy (eV/atom)": dataset.labels["e_form"][found],
-            "band gap (eV)": dataset.labels["band_gap"][found],
+            "id": ids[found],
+            "formula": formulas[found],
+            "crystal system": dataset.column("crystal_system")[rows[found]],
+            "formation energy (eV/atom)": dataset.labels["e_form"][rows[found]],
+            "band gap (eV)": dataset.labels["band_gap"][rows[found]],
             "distance": distances,
         }
     )
