@@ -84,13 +84,14 @@ def test_summary_is_mean_and_spread_over_seeds_and_nothing_else(tmp_path):
     write(tmp_path, "xrd-multi-s0", modalities=["xrd"])
     write(tmp_path, "demo-bimodal-multi-s0", dataset="data/demo", preset="smoke")
     write(tmp_path, "random-bimodal-multi-s0", split="random")
+    write(tmp_path, "bimodal-multi-likelihood-s0", likelihood=True)
     summary = summary_table(results_table(tmp_path))
-    assert len(summary) == 4
+    assert len(summary) == 5
     row = summary[summary["seeds"] == 3].squeeze()
     assert row[E_FORM] == pytest.approx(80) and row[f"+- {E_FORM}"] == pytest.approx(10)
     assert row["model"] == "XxaCT-NN small" and row["commit"] == "127b533133"
     alone = summary[summary["seeds"] == 1]
-    assert len(alone) == 3 and alone[f"+- {E_FORM}"].isna().all(), "one seed has no spread"
+    assert len(alone) == 4 and alone[f"+- {E_FORM}"].isna().all(), "one seed has no spread"
 
 
 def test_what_is_planned_and_not_finished_is_a_row_without_metrics(tmp_path):

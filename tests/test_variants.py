@@ -36,6 +36,8 @@ def test_a_name_says_what_sets_a_run_apart():
     assert tuned.name == "bimodal-e_form-steps4000-n870-from-both-s2" and tuned.initial == "data/runs/pretrain-both-s0"
     frozen = variant("small", "bimodal", "band_gap", multi, frozen=True)
     assert frozen.name == "bimodal-band_gap-frozen-from-multi-s0" and frozen.frozen
+    likely = variant("small", "bimodal", "multi", likelihood=True)
+    assert likely.name == "bimodal-multi-likelihood-s0" and likely.likelihood
     masked = pretraining("smoke", "mxm", hidden_rate=0.1, hidden_span=2, unlabelled="data/generated50k")
     assert masked.name == "smoke-pretrain-mxm-rate0.1-span2-with-generated50k-s0"
     assert variant("smoke", "xrd", "e_form", masked).name.endswith("-from-mxm-rate0.1-span2-with-generated50k-s0")

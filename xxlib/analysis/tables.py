@@ -17,7 +17,8 @@ SEARCH = "search-"  # how the names begin of runs that only chose a learning rat
 WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
 # What sets a run apart from one from scratch on all training crystals, with the value there.
-APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "augmentation": "", "modality_dropout": 0.0}
+APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "likelihood": False, "augmentation": ""}
+APART |= {"modality_dropout": 0.0}
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
@@ -71,7 +72,7 @@ def planned_table(folder, planned):
             )
     table = pd.DataFrame([row for row in rows if row["targets"]])
     # Known as soon as one seed has finished; what is grouped by it would otherwise fall apart.
-    alike = ["preset", "architecture", "modalities", "targets", "initial"]
+    alike = ["preset", "architecture", "modalities", "targets", "initial", "likelihood"]
     return table.assign(parameters=table.groupby(alike)["parameters"].transform("first"))
 
 

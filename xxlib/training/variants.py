@@ -32,6 +32,7 @@ WORDS = {
     "hidden_span": "span{}".format,
     "unlabelled": lambda folder: f"with-{Path(folder).name}",
     "frozen": lambda _: "frozen",
+    "likelihood": lambda _: "likelihood",
 }
 
 
