@@ -55,8 +55,8 @@ def parts():
     table_1 += [run(model, "crystal_system") for model in modalities]
     table_1 += [run(model, "band_gap") for model in modalities]
     table_1 += [run(model, "e_form", seed=seed) for seed in (1, 2) for model in ("composition", "bimodal")]
-    # Equal samples; equal labels of each; and without squared errors, beside which a cross-entropy is a hundred times
-    # as large.
+    # Equal samples; equal labels of each; and by likelihood, for beside squared errors a cross-entropy is ten times as
+    # large and more.
     table_1 += [source["multi"], run("bimodal", "multi", n_steps=2 * FULL), run("bimodal", "multi", likelihood=True)]
 
     # Each start with the same steps of fine-tuning; then from scratch with those of pretraining added, which for two
