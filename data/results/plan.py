@@ -18,8 +18,9 @@ HALF, QUARTER = FULL // 2, FULL // 4
 # behind 128 for every model.
 LEARNING_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
 # Pretraining and what follows it have the rate of the bimodal model from scratch: one rate for all, as in the paper.
-# Predictors, which are asked for the pattern alone, too, have the rate of the preset.
-KINDS = ("composition", "xrd", "bimodal", "frozen", "crabnet", "fcn", "fcn_mlp")
+# FCN+MLP has that of FCN, whose convolutions it is made of.  Predictors, which are asked for the pattern alone, too,
+# have the rate of the preset.
+KINDS = ("composition", "xrd", "bimodal", "frozen", "crabnet", "fcn")
 # 1e-3 is best in a quarter of the steps, but over all of them a fusion loses sight of the pattern: the paper's rate.
 HIGHEST = {"bimodal": 5e-4}
 
@@ -137,7 +138,7 @@ def kind(config):
     if config.frozen:
         return "frozen"
     if config.model.architecture != "xxact":
-        return config.model.architecture
+        return config.model.architecture.removesuffix("_mlp")
     return "bimodal" if len(config.model.modalities) > 1 else config.model.modalities[0]
 
 
