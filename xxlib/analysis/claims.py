@@ -143,10 +143,9 @@ def _verdict(one, other, metric, unit, better, scatter):
     several = np.isfinite(error)
     error = error if several else scatter
     said = "held" if better * difference > 2 * error else "did not hold" if better * difference < -2 * error else "open"
-    shown = f"the difference of {difference:+.2g} {unit}"
-    if several:
-        return f"{said}, {shown}" + " is within the spread" * (said == "open")
-    return f"{said} with one seed on a side, {shown} has a standard error of {scatter:.2g} over the crystals of `test`"
+    said += "" if several else " with one seed on a side"
+    over = "seeds" if several else "the crystals of `test`"
+    return f"{said}, the difference of {difference:+.2g} {unit} has a standard error of {error:.2g} over {over}"
 
 
 def _scatter(one, other, target):
