@@ -26,7 +26,7 @@ def parity(panels, quantity, unit, title=""):
     low, high = every.min(), every.max()
     low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
 
-    figure, axes = subplots(1, len(known), size=(3.4 * len(known) + 0.8, 3.9), sharex=True, sharey=True)
+    figure, axes = subplots(1, len(known), size=(3.4 * len(known) + 0.8, 4.3), sharex=True, sharey=True)
     cells = [
         ax.hexbin(*pair, gridsize=55, extent=(low, high, low, high), mincnt=1, cmap="viridis", linewidths=0.1)
         for ax, pair in zip(axes[0], known.values())
@@ -38,9 +38,10 @@ def parity(panels, quantity, unit, title=""):
         ax.plot([low, high], [low, high], color="black", linewidth=0.8, linestyle="--")
         words = f"MAE {metrics['mae']:.3f} {unit}\n$R^2$ {metrics['r2']:.3f}\nn {len(pair[0]):,}"
         ax.text(0.04, 0.96, words, transform=ax.transAxes, va="top", fontsize=9)
-        ax.set(xlabel=f"true {quantity} ({unit})", xlim=(low, high), ylim=(low, high), aspect="equal", title=name)
+        ax.set(xlabel=f"true {quantity} ({unit})", xlim=(low, high), ylim=(low, high), box_aspect=1, title=name)
     axes[0, 0].set_ylabel(f"predicted {quantity} ({unit})")
-    bar = figure.colorbar(cells[-1], ax=axes[0, -1], label="crystals in a cell", fraction=0.05)
+    beside = axes[0, -1].inset_axes((1.05, 0, 0.05, 1))  # as tall as the panels, whose width the layout then knows
+    bar = figure.colorbar(cells[-1], cax=beside, label="crystals in a cell")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     bar.ax.yaxis.set_minor_formatter("")
     figure.suptitle(title)
