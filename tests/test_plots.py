@@ -203,7 +203,7 @@ def test_parity_says_what_the_metrics_say_of_the_labelled_crystals():
 
 def test_parity_panels_share_one_scale():
     figure = plots.parity({"m": (TRUE, 3 * TRUE), "n": (TRUE, TRUE)}, "E", "eV")
-    m, n, _ = figure.axes
+    m, n = figure.axes
     assert m.get_xlim() == m.get_ylim() == n.get_xlim() == n.get_ylim()
     assert m.collections[0].norm is n.collections[0].norm
     assert m.get_xlim()[1] > 3 * TRUE.max()
