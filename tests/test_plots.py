@@ -1,5 +1,7 @@
 """Figures: what they show, in which units, in which colours."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -207,6 +209,14 @@ def test_parity_panels_share_one_scale():
     assert m.get_xlim() == m.get_ylim() == n.get_xlim() == n.get_ylim()
     assert m.collections[0].norm is n.collections[0].norm
     assert m.get_xlim()[1] > 3 * TRUE.max()
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_the_title_of_parity_is_above_those_of_its_panels(n):
+    figure = plots.parity({f"model {k}": (TRUE, TRUE) for k in range(n)}, "E", "eV", "of what")
+    figure.savefig(io.BytesIO(), bbox_inches="tight")  # as it is saved: a first drawing has the title elsewhere
+    lowest = figure._suptitle.get_window_extent().y0
+    assert all(ax.title.get_window_extent().y1 < lowest for ax in figure.axes)
 
 
 def test_confusion_is_normalised_by_row_and_shows_counts():
