@@ -26,10 +26,14 @@ def hardware(device, n_threads):
 
 
 def commit():
-    """Short hash of the checkout, with + where it has changes; "unknown" outside git."""
-    git = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty=+", "--abbrev=10", "--exclude=*"]
-    done = subprocess.run(git, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """Short hash of the checkout, with + where its Python code has changes; "unknown" outside git."""
+    git = ["git", "-C", str(PROJECT)]
+    done = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True)
+    if done.returncode:
+        return "unknown"
+    # Of code only: a run rewrites the tables of results, which would mark every run after it.
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "*.py"]).returncode
+    return done.stdout.strip() + ("+" if changed else "")
 
 
 def keep_freed_memory():
