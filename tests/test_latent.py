@@ -57,9 +57,8 @@ def test_a_finished_run_is_described_without_its_weights(tmp_path):
     expected, shares = latent.principal_components(vectors)
     assert np.allclose(points[["PC 1", "PC 2"]], expected, atol=1e-4)
     assert points.attrs["variance"] == pytest.approx(shares.tolist())
-    scores = pd.read_csv(tmp_path / "silhouettes.csv", index_col=0)
     wanted = latent.silhouettes(vectors, points["crystal_system"])
-    assert np.allclose(scores, wanted, atol=1e-4) and list(scores.index) == list(wanted.index)
+    assert np.allclose(points[latent.SPACES], wanted, atol=1e-4) and not wanted.isna().any(axis=None)
 
 
 def clusters(n=20, spread=0.1, D=6):
@@ -79,13 +78,26 @@ def test_principal_components_are_those_of_greatest_variance():
     assert shares == pytest.approx(np.square(points).sum(0) / total)
 
 
+def means(vectors, systems, **options):
+    """Table of the means over each crystal system of the silhouettes of vectors."""
+    scores = latent.silhouettes(vectors, systems, **options)
+    return latent.mean_silhouettes(scores.assign(crystal_system=systems))
+
+
 def test_silhouettes_tell_systems_that_are_apart_from_a_mixture():
     vectors, systems = clusters()
-    apart = latent.silhouettes(vectors, systems)
+    apart = means(vectors, systems)
     assert (apart["all dimensions"] > 0.95).all()
-    shuffled = latent.silhouettes(vectors, np.random.default_rng(0).permutation(systems))
+    shuffled = means(vectors, np.random.default_rng(0).permutation(systems))
     assert shuffled.loc["mean", "all dimensions"] < 0
     assert list(apart.index) == [*CRYSTAL_SYSTEMS, "mean"] and apart.loc["mean", "crystals"] == 140
+
+
+def test_silhouettes_are_those_of_the_crystals_in_their_order():
+    vectors, systems = clusters()
+    vectors[3] = vectors[-1]  # a triclinic crystal among the cubic ones
+    scores = latent.silhouettes(vectors, systems)["all dimensions"]
+    assert scores[3] < -0.9 and (scores.drop(3) > 0.8).all()
 
 
 def test_the_mean_silhouette_is_over_systems_not_crystals():
@@ -93,9 +105,8 @@ def test_the_mean_silhouette_is_over_systems_not_crystals():
     corners = np.concatenate([np.zeros((90, 3)), np.ones((10, 3))])
     vectors = corners + 1e-3 * np.random.default_rng(0).normal(size=(100, 3))
     systems = np.array(["cubic"] * 80 + ["trigonal"] * 20)
-    table = latent.silhouettes(vectors, systems)
-    means = table["all dimensions"]
-    assert means["mean"] == pytest.approx((means["cubic"] + means["trigonal"]) / 2)
+    found = means(vectors, systems)["all dimensions"]
+    assert found["mean"] == pytest.approx((found["cubic"] + found["trigonal"]) / 2)
     with pytest.raises(ValueError, match="here are cubic"):
         latent.silhouettes(vectors[:80], systems[:80])
 
@@ -104,8 +115,22 @@ def test_silhouettes_of_many_crystals_are_of_a_seeded_sample(monkeypatch):
     monkeypatch.setattr(latent, "SILHOUETTE_CRYSTALS", 50)
     vectors, systems = clusters(spread=20)
     first, again, other = (latent.silhouettes(vectors, systems, seed) for seed in (0, 0, 1))
-    assert first.loc["mean", "crystals"] == 50
+    assert len(first) == 140 and first.notna().all(axis=1).sum() == 50
+    assert means(vectors, systems).loc["mean", "crystals"] == 50
     assert first.equals(again) and not first.equals(other)
+
+
+def test_the_difference_of_two_models_has_an_error_over_the_crystals_of_each_system():
+    def model(*scores):
+        systems = ["cubic"] * 4 + ["trigonal"] * 2
+        return pd.DataFrame({"id": list("abcdef"), "crystal_system": systems, "all dimensions": scores})
+
+    before = model(0.0, 0.1, 0.2, 0.3, -0.1, -0.2)
+    after = model(0.1, 0.4, 0.3, 0.6, -0.1, 0.2)  # more by 0.1, 0.3, 0.1, 0.3; 0, 0.4
+    change, error = latent.difference(before, after.sample(frac=1, random_state=0))
+    assert change == pytest.approx((0.2 + 0.2) / 2)
+    cubic, trigonal = np.std([0.1, 0.3, 0.1, 0.3], ddof=1) / 2, np.std([0, 0.4], ddof=1) / 2**0.5
+    assert error == pytest.approx(np.hypot(cubic, trigonal) / 2)
 
 
 def test_neighbours_come_by_distance_with_their_labels(dataset):
@@ -134,7 +159,7 @@ def test_umap_keeps_neighbours_together():
     vectors, systems = clusters(n=8)
     points = latent.umap(vectors)
     assert points.shape == (56, 2)
-    assert latent.silhouettes(points, systems).loc["mean", "all dimensions"] > 0.5
+    assert means(points, systems).loc["mean", "all dimensions"] > 0.5
 
 
 def test_umap_without_its_package_says_what_to_install(monkeypatch):

@@ -159,7 +159,10 @@ def test_speed_up_is_said_with_its_spread(tmp_path):
     scratch, pretrained = table_2_runs(tmp_path)
     table = paper.table_2(tmp_path, [*scratch, *pretrained])
     assert "3.0 times" in claims.faster(table) and "+- 1.4 over 2 seeds" in claims.faster(table)
-    assert "held" in claims.faster(table)
+    assert "Faster: open" in claims.faster(table)
+    for column, value, said in (("+- speed-up", 0.1, "held"), ("speed-up", 0.5, "did not hold")):
+        table[column] = value
+        assert f"Faster: {said}." in claims.faster(table)
     nothing = paper.table_2(tmp_path, [variant("small", "bimodal", "multi", BOTH)])
     assert "not finished" in claims.faster(nothing) and "not finished" in claims.better(nothing)
 

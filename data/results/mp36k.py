@@ -27,7 +27,7 @@ from xxlib.training.variants import MULTI
 RESULTS = PROJECT / "data" / "results"
 COMMITTED = RESULTS / "runs"
 MEASURED = RESULTS / "measured_samples.csv"
-KEPT = ("run.json", "metrics.jsonl", "predictions.parquet", "silhouettes.csv", "latent.parquet", "results.json")
+KEPT = ("run.json", "metrics.jsonl", "predictions.parquet", "latent.parquet", "results.json")
 
 
 def planned():

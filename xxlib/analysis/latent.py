@@ -16,6 +16,7 @@ from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.training.examples import examples_of
 
 BATCH = 512
+SPACES = ["all dimensions", "2-D PCA"]  # of silhouettes
 SILHOUETTE_CRYSTALS = 5000  # the score takes the distance of every pair
 
 
@@ -52,15 +53,14 @@ def of_run(folder, split="test"):
 def describe(folder):
     """Leave in the folder of a finished run what Table 5 and Figure 2 need of its `test`, without its weights.
 
-    silhouettes.csv: silhouettes().  latent.parquet: id, formula, crystal_system, "PC 1" and "PC 2" of each crystal; the
-    share of the variance of both is attrs["variance"] of the DataFrame that pandas reads.
+    latent.parquet: id, formula, crystal_system, "PC 1" and "PC 2" of each crystal and the columns of silhouettes(); the
+    share of the variance of both components is attrs["variance"] of the DataFrame that pandas reads.
     """
     vectors, dataset, rows = of_run(folder)
-    columns = {name: dataset.column(name)[rows] for name in ("id", "formula", "crystal_system")}
+    table = pd.DataFrame({name: dataset.column(name)[rows] for name in ("id", "formula", "crystal_system")})
     points, shares = principal_components(vectors)
-    columns |= {f"PC {k + 1}": points[:, k].astype(np.float32) for k in range(2)}
-    silhouettes(vectors, columns["crystal_system"]).to_csv(Path(folder) / "silhouettes.csv", float_format="%.5g")
-    table = pd.DataFrame(columns)
+    table[["PC 1", "PC 2"]] = points.astype(np.float32)
+    table = table.join(silhouettes(vectors, table["crystal_system"]).astype(np.float32))
     table.attrs["variance"] = shares.tolist()
     table.to_parquet(Path(folder) / "latent.parquet", compression="zstd")
 
@@ -81,29 +81,44 @@ def umap(vectors, seed=0):
 
 
 def silhouettes(vectors, systems, seed=0):
-    """How well the crystal systems are apart: silhouette scores (-1 to 1, euclidean), one row a system and their mean.
+    """How much nearer each crystal is to its own crystal system than to the next: scores from -1 to 1, euclidean.
 
-    vectors: (n, D).  systems: (n,) of CRYSTAL_SYSTEMS.  The columns are the scores in all D dimensions, in the first
-    two principal components, and the number of crystals.  Of more than 5,000 crystals a seeded sample is taken; the
-    components are those of the sample.  Raises ValueError where fewer than two systems are there.
+    vectors: (n, D).  systems: (n,) of CRYSTAL_SYSTEMS.  One row a crystal; the columns are its scores in all D
+    dimensions and in the first two principal components.  Of more than 5,000 crystals a seeded sample has scores, and
+    the components are those of the sample.  Raises ValueError where fewer than two systems are there.
     """
     systems = np.asarray(systems)
+    chosen = np.arange(len(systems))
     if len(systems) > SILHOUETTE_CRYSTALS:
         chosen = np.random.default_rng(seed).choice(len(systems), SILHOUETTE_CRYSTALS, replace=False)
-        vectors, systems = vectors[chosen], systems[chosen]
-    present = [system for system in CRYSTAL_SYSTEMS if (systems == system).any()]
-    if len(present) < 2:
-        raise ValueError(f"silhouette scores compare crystal systems; here are {', '.join(present) or 'none'}")
-    full = silhouette_samples(vectors, systems)
-    flat = silhouette_samples(principal_components(vectors)[0], systems)
-    rows = {
-        system: {"all dimensions": full[here].mean(), "2-D PCA": flat[here].mean(), "crystals": here.sum()}
-        for system in present
-        for here in [systems == system]
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.loc["mean"] = [table["all dimensions"].mean(), table["2-D PCA"].mean(), table["crystals"].sum()]
-    return table.astype({"crystals": int}).rename_axis("crystal system")
+    vectors, there = vectors[chosen], systems[chosen]
+    if len(set(there)) < 2:
+        raise ValueError(f"silhouette scores compare crystal systems; here are {', '.join(set(there)) or 'none'}")
+    spaces = (vectors, principal_components(vectors)[0])
+    scores = [silhouette_samples(space, there) for space in spaces]
+    return pd.DataFrame(dict(zip(SPACES, scores)), index=chosen).reindex(range(len(systems)))
+
+
+def mean_silhouettes(table):
+    """Silhouettes of each crystal system, of their mean, and the number of crystals: one row a system and "mean".
+
+    table: what describe() leaves.  The mean is over systems, so that a common one does not outweigh a rare one.
+    """
+    scores = table.dropna(subset=SPACES).groupby("crystal_system")[SPACES]
+    means = scores.mean().assign(crystals=scores.size())
+    means = means.reindex([system for system in CRYSTAL_SYSTEMS if system in means.index])
+    means.loc["mean"] = [*means[SPACES].mean(), means["crystals"].sum()]
+    return means.astype({"crystals": int}).rename_axis("crystal system")
+
+
+def difference(before, after):
+    """How much the mean silhouette of one model (all dimensions) exceeds another's, and its standard error.
+
+    before, after: what describe() left of the same crystals, of which the standard error is.
+    """
+    pairs = before.merge(after, on=["id", "crystal_system"])
+    change = (pairs["all dimensions_y"] - pairs["all dimensions_x"]).groupby(pairs["crystal_system"])
+    return change.mean().mean(), np.sqrt(change.sem().pow(2).sum()) / change.ngroups
 
 
 def neighbours(vectors, dataset, rows, material, n=10):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib import PROJECT
+from xxlib.analysis.latent import SPACES, mean_silhouettes
 from xxlib.analysis.scaling import speed_up, value_at
 from xxlib.analysis.tables import (
     ARCHITECTURES,
@@ -134,15 +135,15 @@ def table_5(folder, planned):
     """
     rows = []
     for config in planned:
-        path = Path(folder) / config.name / "silhouettes.csv"
+        path = Path(folder) / config.name / "latent.parquet"
         known = planned_table(folder, [config]).iloc[0]
         row = {"modalities": known["modalities"], "targets": known["targets"], "start": _start(config.initial)}
         about = _about(folder, [config])
         if not path.exists():
             about["note"] = about["note"] or f"missing: {path.name} of {config.name}"
         elif not about["note"]:
-            scores = pd.read_csv(path, index_col=0)
-            row |= {f"mean, {space}": scores.loc["mean", space] for space in ("all dimensions", "2-D PCA")}
+            scores = mean_silhouettes(pd.read_parquet(path))
+            row |= {f"mean, {space}": scores.loc["mean", space] for space in SPACES}
             row |= scores["all dimensions"].drop("mean").to_dict() | {"crystals": scores.loc["mean", "crystals"]}
         rows.append(row | {"paper": PAPER} | about)
     columns = ["modalities", "targets", "start", "mean, all dimensions", "mean, 2-D PCA", *CRYSTAL_SYSTEMS]
