@@ -145,7 +145,16 @@ def test_one_seed_counts_beyond_the_scatter_over_crystals(gain, verdict, tmp_pat
         folder.mkdir()
         table.assign(e_form_predicted=-errors / 1000).iloc[::-1].to_parquet(folder / "predictions.parquet")
     said = claims.bimodal(modalities(76, np.nan, 76 - gain), tmp_path)
-    assert verdict in said and "one seed on a side" in said and "a standard error of 2 over the crystals" in said
+    assert verdict in said and "one seed each" in said and "a standard error of 2 over the crystals" in said
+
+
+def test_a_side_of_one_seed_spreads_like_the_other(tmp_path):
+    """3 seeds of 69.3 +- 1.5 against one of 66.3: sqrt(1.5**2 / 3 + 1.5**2) = 1.7."""
+    table = modalities(69.3, 1.5, 66.3)
+    table.loc[table["modalities"] == "composition + xrd", ["seeds", f"+- {E_FORM}"]] = [1, np.nan]
+    assert "one: open, the difference of -3 meV/atom has a standard error of 1.7 over" in claims.bimodal(
+        table, tmp_path
+    )
 
 
 def test_larger_is_better_where_it_is_an_accuracy(tmp_path):
@@ -175,7 +184,7 @@ def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
         rows = {"id": ["a", "b"], "split": "test", "e_form": 0.0, "e_form_predicted": [error, 0.1]}
         pd.DataFrame(rows).to_parquet(tmp_path / config.name / "predictions.parquet")
     one = claims.better(paper.table_2(tmp_path, [scratch[0], pretrained[0]]), tmp_path)
-    assert "Better: open with one seed on a side" in one and "a standard error of 10 over the crystals" in one
+    assert "Better: open with one seed each" in one and "a standard error of 10 over the crystals" in one
     for config in (variant("small", "bimodal", "multi"), variant("small", "bimodal", "multi", BOTH)):
         rising = {"crystal_system_accuracy": np.minimum(1e-4 * STEPS, 0.9)}
         gain = 0.1 if config.initial else 0

@@ -1,7 +1,7 @@
 """What the paper's abstract claims, and what runs say of it: one sentence a claim, from the tables of paper.py.
 
-A difference counts where it is larger than twice its standard error over seeds; where a side has one seed, over the
-crystals of `test` for the first seed of each, which is said.
+A difference counts where it is larger than twice its standard error over seeds, a side of one seed being taken to
+spread like the other; where both have one seed, over the crystals of `test`, which is said.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ QUANTITIES = (
 def bimodal(table_1, folder=RESULTS / "runs"):
     """That composition and pattern together say more than either alone.
 
-    folder: the runs of the table, of which the first seeds are compared crystal by crystal where a side has but one.
+    folder: the runs of the table, of which the first seeds are compared crystal by crystal where both have but one.
     """
     return " ".join(_of_target(table_1, folder, *target) for target in QUANTITIES)
 
@@ -58,9 +58,8 @@ def faster(table_2):
         + (f" (+- {row['+- speed-up']:.1f} over {row['seeds']} seeds)" if row["seeds"] > 1 else " (one seed)")
         for _, row in rows.iterrows()
     ]
-    twice = (
-        2 * rows["+- speed-up"].fillna(0) / np.sqrt(rows["seeds"].astype(float))
-    )  # the standard error; of one seed 0
+    # The standard error, which of one seed is not known.
+    twice = 2 * rows["+- speed-up"].fillna(0) / np.sqrt(rows["seeds"].astype(float))
     least, most = rows["speed-up"] - twice, rows["speed-up"] + twice
     held = "held" if (least > 1).all() else "did not hold" if (most < 1).any() else "open"
     return f"Pretraining speeds up {'; '.join(said)}; paper: up to 4.2. Faster: {held}."
@@ -147,17 +146,18 @@ def _of(row, metric):
 def _verdict(one, other, metric, unit, better, scatter):
     """Whether the other is better, beyond the spread over seeds; better: 1 where larger is, -1 where smaller is.
 
-    scatter: standard error of the difference over the crystals of `test`, for what has one seed.
+    scatter: standard error of the difference over the crystals of `test`, for where both have one seed.
     """
-    error = np.hypot(*(row[f"+- {metric}"] / np.sqrt(row["seeds"]) for row in (one, other)))
-    several = np.isfinite(error)
+    spreads = pd.Series([row[f"+- {metric}"] for row in (one, other)], dtype=float)
+    several = spreads.notna().any()
+    error = np.hypot(*(spreads.fillna(spreads.max()) / np.sqrt([one["seeds"], other["seeds"]])))
     return _counted(other[metric] - one[metric], error if several else scatter, unit, better, several)
 
 
 def _counted(difference, error, unit="", better=1, several=False):
     """Whether a difference counts, in words.  error: its standard error over `several` seeds, or over crystals."""
     said = "held" if better * difference > 2 * error else "did not hold" if better * difference < -2 * error else "open"
-    said += "" if several else " with one seed on a side"
+    said += "" if several else " with one seed each"
     over = "seeds" if several else "the crystals of `test`"
     unit = f" {unit}" if unit else ""
     return f"{said}, the difference of {difference:+.2g}{unit} has a standard error of {error:.2g} over {over}"
