@@ -196,7 +196,7 @@ def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
         pd.DataFrame(rows).to_parquet(tmp_path / config.name / "predictions.parquet")
     both = [variant("small", "bimodal", "multi", *start) for start in ((), (BOTH,))]
     multi = claims.better(paper.table_2(tmp_path, both), tmp_path)
-    assert "accuracy of crystal system of a model of e_form + crystal_system from 60 to 70 %. Better: held" in multi
+    assert "Accuracy of crystal system of a model of e_form + crystal_system from 60 to 70 %. Better: held" in multi
 
 
 def test_steeper_only_where_the_intervals_are_apart():

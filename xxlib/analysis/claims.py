@@ -7,7 +7,7 @@ spread like the other; where both have one seed, over the crystals of `test`, wh
 import numpy as np
 import pandas as pd
 
-from xxlib.analysis.latent import difference
+from xxlib.analysis import latent
 from xxlib.analysis.paper import CURVES, RESULTS, written
 from xxlib.analysis.scaling import power_law
 from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM
@@ -90,6 +90,7 @@ def _changed(before, after, targets, metric, folder):
     scatter = _scatter(*(folder / variant("small", "bimodal", model, start).name for start in starts), target)
     verdict = _verdict(before, after, "test", unit, 1 if rising else -1, scatter)
     trained = f" of a model of {targets}" if model == "multi" else ""
+    quantity = quantity[0].upper() + quantity[1:]
     return f"{quantity}{trained} from {_of(before, 'test')} to {_of(after, 'test')} {unit}. Better: {verdict}"
 
 
@@ -104,7 +105,7 @@ def apart(table_5, folder=RESULTS / "runs"):
         return _open("Crystal systems further apart after pretraining", [n for n in needed if n not in rows.index])
     starts = (None, pretraining("small", "both"))
     names = [variant("small", "bimodal", "multi", start).name for start in starts]
-    change, error = difference(*(pd.read_parquet(folder / name / "latent.parquet") for name in names))
+    change, error = latent.difference(*(pd.read_parquet(folder / name / "latent.parquet") for name in names))
     said = "; ".join(f"{name}: {value:.3f}" for name, value in rows.items())
     verdict = _counted(change, error)
     return f"Mean silhouettes: {said}. Further apart after pretraining: {verdict}."
