@@ -172,6 +172,8 @@ def test_speed_up_is_said_with_its_spread(tmp_path):
     for column, value, said in (("+- speed-up", 0.1, "held"), ("speed-up", 0.5, "did not hold")):
         table[column] = value
         assert f"Faster: {said}." in claims.faster(table)
+    one = paper.table_2(tmp_path, [scratch[0], pretrained[0]])
+    assert "(one seed)" in claims.faster(one) and "Faster: open." in claims.faster(one)
     nothing = paper.table_2(tmp_path, [variant("small", "bimodal", "multi", BOTH)])
     assert "not finished" in claims.faster(nothing) and "not finished" in claims.better(nothing)
 
@@ -197,6 +199,23 @@ def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
     both = [variant("small", "bimodal", "multi", *start) for start in ((), (BOTH,))]
     multi = claims.better(paper.table_2(tmp_path, both), tmp_path)
     assert "Accuracy of crystal system of a model of e_form + crystal_system from 60 to 70 %. Better: held" in multi
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.1, "held"), (-0.1, "did not hold"), (0.001, "open")])
+def test_systems_are_further_apart_beyond_the_scatter_over_crystals(gain, verdict, tmp_path):
+    scatter = np.resize([0.02, -0.02], 100)
+    runs = [variant("small", "bimodal", "multi", *start) for start in ((), (BOTH,))]
+    for config, scores in zip(runs, (0 * scatter, gain + scatter)):
+        table = pd.DataFrame({"id": range(100), "crystal_system": "cubic", "all dimensions": scores})
+        (tmp_path / config.name).mkdir()
+        table.to_parquet(tmp_path / config.name / "latent.parquet")
+    starts = {"modalities": "composition + xrd", "start": ["scratch", "pretrain-both-s0"]}
+    table_5 = pd.DataFrame(starts | {"mean, all dimensions": [0, gain]})
+    said = claims.apart(table_5, tmp_path)
+    assert (
+        f"pretraining: {verdict} with one seed each, the difference of {gain:+.2g} has a standard error of 0.002"
+        in said
+    )
 
 
 def test_steeper_only_where_the_intervals_are_apart():
