@@ -11,7 +11,7 @@ from test_datasets import folder  # noqa: F401, a fixture
 from test_models import TINY, WIDTHS
 
 from xxlib import PROJECT
-from xxlib.analysis import latent
+from xxlib.analysis import evaluation, latent
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
@@ -27,9 +27,9 @@ def dataset(folder):  # noqa: F811
 
 
 def test_embeddings_are_the_cls_of_the_rows_asked_for(dataset, monkeypatch):
-    monkeypatch.setattr(latent, "BATCH", 3)
+    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 3)
     model, rows = build(TINY, WIDTHS), np.array([7, 1, 5, 2, 9])
-    found = latent.embeddings(model, dataset, rows)
+    found = evaluation.embeddings(model, dataset, rows)
     batch = make_batch(dataset, rows)
     with torch.no_grad():
         output = model.eval()(batch.element_ids, batch.fractions, batch.tokens)
@@ -39,7 +39,7 @@ def test_embeddings_are_the_cls_of_the_rows_asked_for(dataset, monkeypatch):
 
 def test_a_unimodal_model_has_no_vectors_of_what_it_does_not_read(dataset):
     model = build(ModelConfig(architecture="fcn", modalities=("xrd",)), WIDTHS)
-    found = latent.embeddings(model, dataset, np.arange(2))
+    found = evaluation.embeddings(model, dataset, np.arange(2))
     assert set(found) == {"fused", "xrd"} and np.array_equal(found["fused"], found["xrd"])
 
 
@@ -51,7 +51,7 @@ def test_a_finished_run_is_described_without_its_weights(tmp_path):
     latent.describe(tmp_path)
     demo = Dataset(PROJECT / "data" / "demo")
     rows = demo.indices("test")
-    vectors = latent.embeddings(model, demo, rows)["fused"]
+    vectors = evaluation.embeddings(model, demo, rows)["fused"]
     points = pd.read_parquet(tmp_path / "latent.parquet")
     assert list(points["id"]) == list(demo.column("id")[rows])
     expected, shares = latent.principal_components(vectors)

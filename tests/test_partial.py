@@ -213,7 +213,9 @@ def test_micro_batches_have_the_effects_of_the_whole_batch(dataset, monkeypatch)
     """What is drawn for the third crystal of a step does not depend on how the step is divided."""
     seen = []
     plain = steps.make_batch
-    monkeypatch.setattr(steps, "make_batch", lambda *arguments: seen.append(plain(*arguments)) or seen[-1])
+    monkeypatch.setattr(
+        steps, "make_batch", lambda *arguments, **more: seen.append(plain(*arguments, **more)) or seen[-1]
+    )
     for micro_batch in (None, 3):
         run = config(dataset, micro_batch=micro_batch, **MEASURED)
         examples = examples_of(run)

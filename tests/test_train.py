@@ -19,10 +19,13 @@ from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.models.config import ModelConfig
+from xxlib.models.xxact import build
 from xxlib.prepare import prepare
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.examples import examples_of
+from xxlib.training.starts import start_from
+from xxlib.training.steps import step_gradients
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(
@@ -277,6 +280,29 @@ def test_transfer_trains_the_head_alone(dataset, pretrained, tmp_path):
     assert losses[-1] != losses[0]
 
 
+@pytest.mark.parametrize("changes", [{}, {"micro_batch": 3}, {"targets": ("e_form", "crystal_system")}])
+def test_frozen_encoders_read_each_crystal_once(dataset, pretrained, changes):
+    """The gradient of a head is that of encoders which read the crystals again at each step."""
+    run = config(dataset, initial=str(pretrained), frozen=True, **changes)
+    run = train._prepare(run, pretrained, CPU)
+    assert run.examples.cls.shape == (48, 32)
+    plain = dataclasses.replace(run.examples, cls=None)
+    gradients = []
+    for examples in (run.examples, plain):
+        run.model.eval().zero_grad()
+        losses = step_gradients(run.model, examples, run.config, 3, CPU)
+        heads = [p.grad.clone() for p in run.model.heads.parameters()]
+        gradients.append([*losses.values(), *heads])
+    assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-6) for pair in zip(*gradients))
+
+
+@pytest.mark.parametrize("changes", [{"augmentation": "laboratory"}, {"n_steps": 2}])
+def test_they_read_them_again_where_that_is_needed_or_cheaper(dataset, pretrained, changes):
+    """Patterns that differ from step to step; fewer samples than crystals."""
+    run = config(dataset, initial=str(pretrained), frozen=True, **changes)
+    assert train._prepare(run, pretrained, CPU).examples.cls is None
+
+
 def test_frozen_encoders_have_no_dropout(dataset, pretrained):
     run = train._prepare(config(dataset, initial=str(pretrained), frozen=True, dropout=0.5), pretrained, CPU)
     train._step(run)
@@ -295,7 +321,7 @@ def test_frozen_encoders_have_no_dropout(dataset, pretrained):
 def test_an_initial_run_that_does_not_fit_is_refused(dataset, pretrained, changes, words):
     run = dataclasses.replace(config(dataset, initial=str(pretrained)), **changes)
     with pytest.raises((ConfigError, runs.CheckpointError), match=words) as error:
-        train._start_from(train.build(run.model, {"e_form": 1}), run)
+        start_from(build(run.model, {"e_form": 1}), run)
     assert "\n" not in str(error.value)
 
 

@@ -251,6 +251,7 @@ def test_presets_survive_json(tmp_path):
         ({"hidden_rate": 0}, "hidden_rate"),
         ({"hidden_span": 18}, "hidden_span"),
         ({"micro_batch": 0}, "micro_batch"),
+        ({"initial": "x", "model": {"architecture": "fcn", "modalities": ["xrd"]}}, "leave objectives and initial out"),
     ],
 )
 def test_a_wrong_run_is_one_clear_line(tmp_path, change, words):

@@ -3,12 +3,15 @@
 import dataclasses
 import importlib.util
 import json
+import shutil
 import sys
 
 import pandas as pd
 import pytest
+import torch
 
 from xxlib import PROJECT
+from xxlib.training import runs
 from xxlib.training.config import RunConfig
 from xxlib.training.variants import MULTI, pretraining, variant
 
@@ -104,6 +107,37 @@ def test_a_run_comes_after_its_search_and_its_start(mp36k, tmp_path, monkeypatch
     before = len(trained)
     mp36k.finish(mp36k.by_name()["bimodal-e_form-from-both-s0"], n_threads=1)
     assert len(trained) == before, "what has finished is skipped"
+
+
+def test_weights_are_committed_until_nothing_starts_from_them(mp36k, tmp_path, monkeypatch):
+    """In another session, where data/runs is empty, a start is not trained again; its last follower removes it."""
+    start, trained = mp36k.by_name()["bimodal-multi-s1"], []
+    weights = {"heads.weight": torch.tensor([1 / 3])}
+
+    def train(config, n_threads):
+        folder = tmp_path / "runs" / config.name
+        if not (folder / "results.json").exists():
+            trained.append(config.name)
+            folder.mkdir(parents=True)
+            runs.save_weights(folder, weights, {"name": config.name})
+            (folder / "results.json").write_text(json.dumps({"val/error": 1}))
+
+    for name, stand_in in (("COMMITTED", tmp_path / "committed"), ("train", train), ("write_tables", lambda: None)):
+        monkeypatch.setattr(mp36k, name, stand_in)
+    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(mp36k.latent, "describe", lambda folder: None)
+    followers = [config.name for config in mp36k.waiting(start)]
+    assert len(followers) > 1
+    mp36k.finish(start, 1)
+    shutil.rmtree(tmp_path / "runs")
+    committed = tmp_path / "committed" / start.name
+    assert runs.load_model(committed)[0]["heads.weight"].dtype == torch.half
+    for name in followers:
+        assert (committed / "model.safetensors").exists()
+        mp36k.finish(mp36k.by_name()[name], 1)
+        assert runs.load_model(tmp_path / "runs" / start.name)[1] == {"name": start.name}
+    assert trained.count(start.name) == 1 and set(followers) <= set(trained)
+    assert [path.name for path in committed.iterdir()] == ["results.json"]
 
 
 def test_the_list_estimates_from_runs_alike(mp36k):

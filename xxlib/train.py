@@ -23,24 +23,25 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 from tqdm import tqdm
 
-from xxlib import PROJECT
-from xxlib.analysis.evaluation import evaluate_pretraining, evaluate_views, predictions_table, views
+from xxlib.analysis.evaluation import embeddings, evaluate_pretraining, evaluate_views, predictions_table, views
 from xxlib.analysis.metrics import IGNORES, ignores_pattern
 from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
 from xxlib.models.layers import compile_layers, recompute_layers
-from xxlib.models.xxact import build, count_parameters, encoder_names
+from xxlib.models.xxact import build, count_parameters
 from xxlib.training import parallel, runs
-from xxlib.training.config import ConfigError, RunConfig, from_dict
+from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.divergence import explain, first_bad_step
 from xxlib.training.examples import Examples, examples_of
 from xxlib.training.machine import commit, hardware, keep_freed_memory
 from xxlib.training.schedule import learning_rate
+from xxlib.training.starts import start_from
 from xxlib.training.steps import step_gradients
 
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # the paper's
 LINES, EVALUATIONS = 100, 20  # of metrics.jsonl: one each 1 % of the run, each 5 % with metrics on `val`
 CHECKPOINT_SECONDS = 600  # at most, between two checkpoints
+KNOWN_BYTES = 2**30  # at most, of what frozen encoders say of every crystal
 STOPPED = 75  # exit status of a run that was asked to stop: start it again and it goes on
 
 
@@ -100,7 +101,7 @@ def _prepare(config, folder, device):
         model.composition_encoder.set_element_vectors(mat2vec())
     parameters = count_parameters(model)
     if config.initial:
-        _start_from(model, config)
+        start_from(model, config)
     if config.frozen:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("heads."))
@@ -109,6 +110,8 @@ def _prepare(config, folder, device):
     if config.checkpointing:
         recompute_layers(model)
     model.to(device)
+    if config.frozen:
+        examples = dataclasses.replace(examples, cls=_what_heads_read(model, examples, config, device))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     meta, normalisers = examples.dataset.meta, examples.normalisers
@@ -124,25 +127,18 @@ def _prepare(config, folder, device):
     return Run(config, folder, device, examples, model, optimizer, about, parameters, first_bad)
 
 
-def _start_from(model, config):
-    """Give a model the encoders and the fusion of an earlier run; its heads are new."""
-    folder = PROJECT / config.initial
-    tensors, about = runs.load_model(folder)
-    earlier = from_dict(about["config"])
-    judged = ("split", "left_out") + (("seed",) if config.split == "random" else ())
-    for name in judged if earlier.dataset == config.dataset else ():
-        there, here = getattr(earlier, name), getattr(config, name)
-        if there != here:
-            raise ConfigError(
-                f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is {here!r}"
-            )
-    state, names = model.state_dict(), encoder_names(model)
-    if not config.frozen and "mask" not in tensors:  # it starts anew; a frozen one could not
-        names = [name for name in names if name != "mask"]
-    missing = [name for name in names if name not in tensors]
-    if missing:
-        raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
-    runs.load_weights(model, state | {name: tensors[name] for name in names}, folder / "model.safetensors")
+def _what_heads_read(model, examples, config, device):
+    """Examples.cls of frozen encoders: one pass over the crystals of train in place of one a step.
+
+    None where that is no saving, where it does not fit, or where patterns differ from step to step.
+    """
+    rows = examples.rows["train"]
+    n_bytes = 4 * len(examples.dataset) * config.model.d_fused
+    if config.partial or n_bytes > KNOWN_BYTES or config.n_steps * config.batch_size < len(rows):
+        return None
+    cls = torch.zeros(len(examples.dataset), config.model.d_fused)
+    cls[rows] = torch.from_numpy(embeddings(model, examples.dataset, rows)["fused"])
+    return cls.to(device)
 
 
 def _resume(run):

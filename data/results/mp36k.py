@@ -3,7 +3,7 @@
 CRYSTALS.parquet is the mp36k file (data/README.md says where it comes from); --nomad names that of NOMAD 2018, without
 which the runs on it are left out.  plan.py says which runs there are.  Runs whose results are in data/results/runs/ are
 skipped, a killed one goes on; each finished run leaves its files there, to be committed, and renews the tables beside
-this script.
+this script.  Weights, in half precision, are among them as long as runs that start from them are missing.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from xxlib.training.variants import MULTI
 RESULTS = PROJECT / "data" / "results"
 COMMITTED = RESULTS / "runs"
 MEASURED = RESULTS / "measured_samples.csv"
+WEIGHTS = "model.safetensors"
 KEPT = ("run.json", "metrics.jsonl", "predictions.parquet", "latent.parquet", "results.json")
 
 
@@ -60,12 +61,16 @@ def finish(config, n_threads):
         for other in plan.search(plan.kind(config)):
             finish(other, n_threads)
         config = by_name()[config.name]
-    if config.initial:
-        start = by_name()[Path(config.initial).name]
+    start = by_name()[Path(config.initial).name] if config.initial else None
+    if start:
         finish(start, n_threads)
-        train(start, n_threads)  # its weights are not committed
+        fetch(start)
+        train(start, n_threads)  # where its weights are neither here nor committed
     train(config, n_threads)
     keep(config)
+    if start and not waiting(start):
+        for path in (COMMITTED / start.name).glob(f"{WEIGHTS}*"):
+            path.unlink()
     write_tables()
 
 
@@ -76,12 +81,29 @@ def train(config, n_threads):
     launch.train(dataclasses.replace(config, n_threads=n_threads))
 
 
+def waiting(start):
+    """The planned runs that start from this one and have not finished."""
+    initial = f"data/runs/{start.name}"
+    others = [config for config in by_name().values() if config.initial == initial]
+    return [config for config in others if runs.results(COMMITTED / config.name) is None]
+
+
+def fetch(start):
+    """Bring a finished run, whose weights are committed, to where other runs start from it."""
+    committed, folder = COMMITTED / start.name, runs.RUNS / start.name
+    if (committed / WEIGHTS).exists() and not (folder / WEIGHTS).exists():
+        shutil.copytree(committed, folder, dirs_exist_ok=True)
+
+
 def keep(config):
     """Copy what is committed of a finished run."""
     folder, kept = runs.RUNS / config.name, COMMITTED / config.name
     if config.targets == MULTI and config.evaluate_test:
         latent.describe(folder)
     kept.mkdir(parents=True, exist_ok=True)
+    if waiting(config):
+        tensors, about = runs.load_model(folder)
+        runs.save_weights(kept, {name: tensor.half() for name, tensor in tensors.items()}, about)
     for name in KEPT:  # results.json last: it says that the run has finished
         if (folder / name).exists() and (name != "predictions.parquet" or config.evaluate_test):
             shutil.copy(folder / name, kept)
@@ -130,7 +152,7 @@ def listed(configs):
     """Table of runs: whether they are done, minutes they took or, from the throughput of their like, will take."""
     speeds = defaultdict(list)
     finished = {config.name: runs.results(COMMITTED / config.name) for config in configs}
-    like = {config.name: (config.model.architecture, config.model.modalities, config.objectives) for config in configs}
+    like = {c.name: (c.model.architecture, c.model.modalities, c.objectives, c.frozen) for c in configs}
     for config in configs:
         if result := finished[config.name]:
             speeds[like[config.name]].append(result["samples"] / result["seconds"])

@@ -1,11 +1,12 @@
 """What the paper's abstract claims, and what runs say of it: one sentence a claim, from the tables of paper.py.
 
-A difference counts where it is larger than twice its standard error over seeds, a side of one seed being taken to
-spread like the other; where both have one seed, over the crystals of `test`, which is said.
+A difference counts where its 95 % interval over seeds (Welch's t) leaves out zero, a side of one seed being taken to
+spread like the other; where both have one seed, the interval over the crystals of `test`, which is said.
 """
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from xxlib.analysis import latent
 from xxlib.analysis.paper import CURVES, RESULTS, written
@@ -59,8 +60,9 @@ def faster(table_2):
         for _, row in rows.iterrows()
     ]
     known = rows.dropna(subset="+- speed-up")  # one seed does not say whether it is luck
-    twice = 2 * known["+- speed-up"] / np.sqrt(known["seeds"].astype(float))
-    least, most = known["speed-up"] - twice, known["speed-up"] + twice
+    seeds = known["seeds"].astype(float)
+    reach = _quantile(seeds - 1) * known["+- speed-up"] / np.sqrt(seeds)
+    least, most = known["speed-up"] - reach, known["speed-up"] + reach
     held = "open" if known.empty or (least <= 1).any() else "held"
     held = "did not hold" if (most < 1).any() else held
     return f"Pretraining speeds up {'; '.join(said)}; paper: up to 4.2. Faster: {held}."
@@ -147,19 +149,32 @@ def _verdict(one, other, metric, unit, better, scatter):
 
     scatter: standard error of the difference over the crystals of `test`, for where both have one seed.
     """
-    spreads = pd.Series([row[f"+- {metric}"] for row in (one, other)], dtype=float)
-    several = spreads.notna().any()
-    error = np.hypot(*(spreads.fillna(spreads.max()) / np.sqrt([one["seeds"], other["seeds"]])))
-    return _counted(other[metric] - one[metric], error if several else scatter, unit, better, several)
+    spreads = np.array([row[f"+- {metric}"] for row in (one, other)], float)
+    seeds = np.array([one["seeds"], other["seeds"]], float)
+    known, difference = np.isfinite(spreads), other[metric] - one[metric]
+    if not known.any():
+        return _counted(difference, scatter, unit, better)
+    squares = np.where(known, spreads, np.nanmax(spreads)) ** 2 / seeds
+    freedom = seeds[known] - 1
+    if known.all() and squares.any():  # Welch and Satterthwaite
+        freedom = squares.sum() ** 2 / (squares**2 / freedom).sum()
+    return _counted(difference, np.sqrt(squares.sum()), unit, better, np.min(freedom))
 
 
-def _counted(difference, error, unit="", better=1, several=False):
-    """Whether a difference counts, in words.  error: its standard error over `several` seeds, or over crystals."""
-    said = "held" if better * difference > 2 * error else "did not hold" if better * difference < -2 * error else "open"
-    said += "" if several else " with one seed each"
-    over = "seeds" if several else "the crystals of `test`"
-    unit = f" {unit}" if unit else ""
-    return f"{said}, the difference of {difference:+.2g}{unit} has a standard error of {error:.2g} over {over}"
+def _counted(difference, error, unit="", better=1, freedom=None):
+    """Whether a difference counts, in words.  error: its standard error over seeds, with its degrees of freedom, or
+    over thousands of crystals."""
+    reach = error * _quantile(freedom or np.inf)
+    said = "held" if better * difference > reach else "did not hold" if better * difference < -reach else "open"
+    said += "" if freedom else " with one seed each"
+    over = "seeds" if freedom else "the crystals of `test`"
+    interval = f"{difference - reach:+.2g} to {difference + reach:+.2g}"
+    return f"{said}, the difference is {difference:+.2g}{unit and f' {unit}'} (95 % interval over {over}: {interval})"
+
+
+def _quantile(freedom):
+    """How many standard errors a 95 % interval reaches to either side."""
+    return t.ppf(0.975, freedom)
 
 
 def _before_and_after(folder, target):

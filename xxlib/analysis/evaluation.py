@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
+from tqdm import tqdm
 
 from xxlib.analysis.metrics import EXCHANGED, classification_metrics, regression_metrics
 from xxlib.datasets.batches import exchanged_rows, make_batch
@@ -153,6 +154,28 @@ def evaluate_pretraining(model, examples, config, device):
     if "contrastive" in config.objectives:
         values["retrieval_accuracy"] = found / (2 * len(rows))
     return {"error": error, **values}
+
+
+@torch.no_grad()
+def embeddings(model, dataset, rows):
+    """CLS vectors of some rows of a Dataset: name -> (n, D) float32.
+
+    "fused" is the vector the heads read; "composition" and "xrd" are those before fusion, of the modalities the model
+    has.  Of a unimodal model the one it has is also "fused".
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    collected = {"fused": [], "composition": [], "xrd": []}
+    bar = tqdm(total=len(rows), desc="embeddings", unit="crystal", disable=parallel.rank() > 0)
+    for chunk in _chunks(rows):
+        batch = make_batch(dataset, chunk, device=device)
+        output = model(batch.element_ids, batch.fractions, batch.tokens)
+        for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
+            if vectors is not None:
+                collected[name].append(vectors.float().cpu().numpy())
+        bar.update(len(chunk))
+    bar.close()
+    return {name: np.concatenate(pieces) for name, pieces in collected.items() if pieces}
 
 
 def n_found(queries, candidates):

@@ -4,39 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import NearestNeighbors
-from tqdm import tqdm
 
+from xxlib.analysis.evaluation import embeddings
 from xxlib.analysis.inference import trained
-from xxlib.datasets.batches import make_batch
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.training.examples import examples_of
 
-BATCH = 512
 SPACES = ["all dimensions", "2-D PCA"]  # of silhouettes
 SILHOUETTE_CRYSTALS = 5000  # the score takes the distance of every pair
-
-
-@torch.no_grad()
-def embeddings(model, dataset, rows):
-    """CLS vectors of some rows of a Dataset: name -> (n, D) float32.
-
-    "fused" is the vector the heads read; "composition" and "xrd" are those before fusion, of the modalities the model
-    has.  Of a unimodal model the one it has is also "fused".
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    collected = {"fused": [], "composition": [], "xrd": []}
-    for start in tqdm(range(0, len(rows), BATCH), desc="embeddings", unit="batch"):
-        batch = make_batch(dataset, rows[start : start + BATCH], device=device)
-        output = model(batch.element_ids, batch.fractions, batch.tokens)
-        for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
-            if vectors is not None:
-                collected[name].append(vectors.float().cpu().numpy())
-    return {name: np.concatenate(pieces) for name, pieces in collected.items() if pieces}
 
 
 def of_run(folder, split="test"):

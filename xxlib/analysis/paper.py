@@ -131,23 +131,29 @@ def table_4(folder, planned):
 def table_5(folder, planned):
     """Silhouettes of the crystal systems in the CLS vectors (latent.describe wrote them): mean over systems, and each.
 
-    In all dimensions and, where it says so, in the first two principal components.
+    In all dimensions and, where it says so, in the first two principal components; means over seeds, beside the first
+    two with the standard deviation of one run.
     """
     rows = []
-    for config in planned:
-        path = Path(folder) / config.name / "latent.parquet"
-        known = planned_table(folder, [config]).iloc[0]
-        row = {"modalities": known["modalities"], "targets": known["targets"], "start": _start(config.initial)}
-        about = _about(folder, [config])
-        if not path.exists():
-            about["note"] = about["note"] or f"missing: {path.name} of {config.name}"
-        elif not about["note"]:
-            scores = mean_silhouettes(pd.read_parquet(path))
-            row |= {f"mean, {space}": scores.loc["mean", space] for space in SPACES}
-            row |= scores["all dimensions"].drop("mean").to_dict() | {"crystals": scores.loc["mean", "crystals"]}
+    for _, group in _groups(planned, lambda c: (c.model, c.targets, c.initial)).items():
+        paths = {config.name: Path(folder) / config.name / "latent.parquet" for config in _finished(folder, group)}
+        scores = [mean_silhouettes(pd.read_parquet(path)) for path in paths.values() if path.exists()]
+        known, about = planned_table(folder, group[:1]).iloc[0], _about(folder, group)
+        row = {"modalities": known["modalities"], "targets": known["targets"], "start": _start(known["initial"])}
+        lacking = [f"{path.name} of {name}" for name, path in paths.items() if not path.exists()]
+        if lacking:
+            about["note"] = "; ".join([about["note"]] * bool(about["note"]) + [f"missing: {', '.join(lacking)}"])
+        if scores:
+            means = pd.DataFrame([of_one.loc["mean"] for of_one in scores])
+            for space in SPACES:
+                row |= {f"mean, {space}": means[space].mean(), f"+- {space}": means[space].std()}
+            row |= pd.DataFrame([of_one["all dimensions"].drop("mean") for of_one in scores]).mean().to_dict()
+            row |= {"crystals": means["crystals"].iloc[0]}
         rows.append(row | {"paper": PAPER} | about)
-    columns = ["modalities", "targets", "start", "mean, all dimensions", "mean, 2-D PCA", *CRYSTAL_SYSTEMS]
-    return pd.DataFrame(rows, columns=[*columns, "crystals", "paper", *ABOUT]).astype({"crystals": "Int64"})
+    columns = ["modalities", "targets", "start"]
+    columns += [name for space in SPACES for name in (f"mean, {space}", f"+- {space}")]
+    columns += [*CRYSTAL_SYSTEMS, "crystals", "paper", *ABOUT]
+    return pd.DataFrame(rows, columns=columns).astype({"crystals": "Int64"})
 
 
 def written(name):

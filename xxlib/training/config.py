@@ -74,8 +74,8 @@ class RunConfig:
         for objective in self.objectives:
             if not set(OBJECTIVES[objective]) <= set(self.model.modalities):
                 raise ConfigError(f"{objective} needs the modalities {' and '.join(OBJECTIVES[objective])}")
-        if self.objectives and self.model.architecture != "xxact":
-            raise ConfigError(f"the architecture {self.model.architecture} has no pretraining: leave objectives out")
+        if (self.objectives or self.initial) and self.model.architecture != "xxact":
+            raise ConfigError(f"{self.model.architecture} has no pretraining: leave objectives and initial out")
         if not 0 <= self.modality_dropout <= 0.5:
             raise ConfigError(f"modality_dropout {self.modality_dropout} must be between 0 and 0.5, for each modality")
         if self.modality_dropout and len(self.model.modalities) < 2:

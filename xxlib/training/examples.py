@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from xxlib import PROJECT
 from xxlib.datasets import splits
@@ -23,6 +24,7 @@ class Examples:
     targets: list[Target]
     normalisers: dict[str, Normaliser]  # of the regressions, fitted on train
     token_mean_square: float | None = None  # of mxm: mean of the squared intensity (0-100) over train
+    cls: Tensor | None = None  # (crystals of the dataset, D) what heads read of those of train, from frozen encoders
 
 
 def examples_of(config):

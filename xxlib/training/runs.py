@@ -86,7 +86,13 @@ def read_checked(path):
 
 def save_model(folder, model, about):
     """model.safetensors; `about` (a dict) travels in its metadata as JSON."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_weights(
+        folder, {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, about
+    )
+
+
+def save_weights(folder, tensors, about):
+    """As save_model, of the tensors by name."""
     metadata = {name: json.dumps(value) for name, value in about.items()}
     write_checked(Path(folder) / "model.safetensors", save(tensors, metadata=metadata))
 

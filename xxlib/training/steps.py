@@ -47,30 +47,40 @@ def batches_of_step(examples, config, step, parts, device):
     absent = drawn_absent(config.modality_dropout, step, len(rows), seed) if config.modality_dropout else None
     for part in parts:
         measured = None if effects is None else effects[part]
-        batch = make_batch(examples.dataset, rows[part], examples.targets, examples.normalisers, measured, device)
+        batch = make_batch(examples.dataset, rows[part], drawn=measured, device=device)
         yield batch if absent is None else batch.without(absent[part])
 
 
 def _supervised(model, examples, config, step, rows, device):
     """Gradients and losses of this process's share of a batch."""
-    targets, normalisers = examples.targets, examples.normalisers
     drawn = None
-    if config.one_target and len(targets) > 1:
-        drawn = drawn_targets(len(targets), step, len(rows), config.seed)
-    counts = target_counts(make_targets(examples.dataset, rows, targets, normalisers), drawn)
-    losses = {}
+    if config.one_target and len(examples.targets) > 1:
+        drawn = drawn_targets(len(examples.targets), step, len(rows), config.seed)
+    labels = make_targets(examples.dataset, rows, examples.targets, examples.normalisers)
+    counts = target_counts(labels, drawn)
     parts = _parts(len(rows), config.micro_batch)
-    for k, (part, batch) in enumerate(zip(parts, batches_of_step(examples, config, step, parts, device))):
-        _seed(config, step, k)
-        with precision(config, device):
-            output = model(*batch.inputs)
-        predictions = {name: full(values) for name, values in output.predictions.items()}
+    if examples.cls is None:
+        outputs = _outputs(model, examples, config, step, parts, device)
+    else:
+        outputs = (model.heads(examples.cls[send(torch.from_numpy(rows[part]), device)]) for part in parts)
+    losses = {}
+    for part, (predictions, log_std) in zip(parts, outputs):
         own = None if drawn is None else send(drawn[part], device)
-        log_std = {name: full(values) for name, values in (output.log_std or {}).items()}
-        pieces = target_losses(predictions, batch.targets, own, counts, log_std)
+        true = {name: send(values[part], device) for name, values in labels.items()}
+        pieces = target_losses(predictions, true, own, counts, log_std)
         sum(pieces.values()).backward()
         losses = {name: losses.get(name, 0) + piece.detach() for name, piece in pieces.items()}
     return losses
+
+
+def _outputs(model, examples, config, step, parts, device):
+    """Predictions and log_std, as Output has them, of one part of a batch after the other."""
+    for k, batch in enumerate(batches_of_step(examples, config, step, parts, device)):
+        _seed(config, step, k)
+        with precision(config, device):
+            output = model(*batch.inputs)
+        log_std = output.log_std or {}
+        yield tuple({name: full(x) for name, x in values.items()} for values in (output.predictions, log_std))
 
 
 def _pretraining(model, examples, config, step, rows, device):
