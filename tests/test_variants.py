@@ -83,61 +83,86 @@ def test_committed_tables_are_those_of_the_committed_runs(mp36k, tmp_path, monke
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), f"{name}: mp36k.py --tables renews it"
 
 
-def test_a_run_comes_after_its_search_and_its_start(mp36k, tmp_path, monkeypatch):
-    """And the rate that the search found best on val is the one it is trained with."""
-    trained = []
+@pytest.fixture
+def trained(mp36k, tmp_path, monkeypatch):
+    """The RunConfigs that mp36k.train began, which are finished at once, in folders of their own."""
+    begun = []
 
-    def train(config, n_threads):
-        trained.append(config)
-
-    def keep(config):
-        (tmp_path / config.name).mkdir()
-        # The lowest error is that of a model that ignores its patterns.
-        error, ignores = {2e-3: (0.5, True), 5e-4: (1.0, False)}.get(config.learning_rate, (2.0, False))
-        said = {"val/error": error, "val/e_form_mae": 1, "val exchanged patterns/e_form_mae": 1 if ignores else 1.5}
-        (tmp_path / config.name / "results.json").write_text(json.dumps(said))
-
-    for name, stand_in in (("COMMITTED", tmp_path), ("train", train), ("keep", keep), ("write_tables", lambda: None)):
-        monkeypatch.setattr(mp36k, name, stand_in)
-    mp36k.finish(mp36k.by_name()["bimodal-e_form-from-both-s0"], n_threads=1)
-    names = list(dict.fromkeys(config.name for config in trained))
-    assert names[:4] == [f"search-bimodal-lr{rate}" for rate in ("0.00025", "0.0005", "0.001", "0.002")]
-    assert names[4:-1] == ["pretrain-both-s0"]
-    assert names[-1] == "bimodal-e_form-from-both-s0" and trained[-1].learning_rate == 5e-4
-    before = len(trained)
-    mp36k.finish(mp36k.by_name()["bimodal-e_form-from-both-s0"], n_threads=1)
-    assert len(trained) == before, "what has finished is skipped"
-
-
-def test_weights_are_committed_until_nothing_starts_from_them(mp36k, tmp_path, monkeypatch):
-    """In another session, where data/runs is empty, a start is not trained again; its last follower removes it."""
-    start, trained = mp36k.by_name()["bimodal-multi-s1"], []
-    weights = {"heads.weight": torch.tensor([1 / 3])}
-
-    def train(config, n_threads):
+    def begin(config, n_threads):
+        begun.append(config)
         folder = tmp_path / "runs" / config.name
-        if not (folder / "results.json").exists():
-            trained.append(config.name)
-            folder.mkdir(parents=True)
-            runs.save_weights(folder, weights, {"name": config.name})
-            (folder / "results.json").write_text(json.dumps({"val/error": 1}))
+        if config.initial:
+            mp36k.fetch(config.initial.removeprefix("data/runs/"))
+        if runs.results(folder) is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            runs.save_weights(folder, {"heads.weight": torch.tensor([1 / 3])}, {"name": config.name})
+            # The lowest error is that of a model that ignores its patterns.
+            error, ignores = {2e-3: (0.5, True), 5e-4: (1.0, False)}.get(config.learning_rate, (2.0, False))
+            said = {"val/error": error, "val/e_form_mae": 1, "seconds": 1}
+            said["val exchanged patterns/e_form_mae"] = 1 if ignores else 1.5
+            (folder / "results.json").write_text(json.dumps(said))
 
-    for name, stand_in in (("COMMITTED", tmp_path / "committed"), ("train", train), ("write_tables", lambda: None)):
-        monkeypatch.setattr(mp36k, name, stand_in)
+    monkeypatch.setattr(mp36k, "COMMITTED", tmp_path / "committed")
     monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    for name, stand_in in (("begin", begin), ("write_tables", lambda: None), ("POLL", 0)):
+        monkeypatch.setattr(mp36k, name, stand_in)
+    monkeypatch.setattr(mp36k.launch, "attach", lambda name: runs.results(tmp_path / "runs" / name))
     monkeypatch.setattr(mp36k.latent, "describe", lambda folder: None)
-    followers = [config.name for config in mp36k.waiting(start)]
+    return begun
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_run_comes_after_its_search_and_its_start(mp36k, trained, at_once):
+    """And the rate that the search found best on val is the one it is trained with."""
+    wanted = [mp36k.by_name()[f"bimodal-e_form-from-both-s{seed}"] for seed in (0, 1)]
+    assert mp36k.train(wanted, 1, at_once, minutes=1) == {}
+    names = [config.name for config in trained]
+    assert names[:4] == [f"search-bimodal-lr{rate}" for rate in ("0.00025", "0.0005", "0.001", "0.002")]
+    assert names[4:] == ["pretrain-both-s0", *(config.name for config in wanted)]
+    assert [config.learning_rate for config in trained[4:]] == [5e-4] * 3
+    mp36k.train(wanted, 1, at_once, minutes=1)
+    assert len(trained) == 7, "what has finished is skipped"
+
+
+def test_what_needs_a_run_that_failed_is_left_out(mp36k, trained, monkeypatch):
+    def attach(name):
+        if name == "pretrain-both-s0":
+            raise mp36k.launch.TrainingFailed("pretrain-both-s0 failed: no room")
+        return {"seconds": 1}
+
+    monkeypatch.setattr(mp36k.launch, "attach", attach)
+    wanted = [mp36k.by_name()[name] for name in ("bimodal-e_form-from-both-s0", "bimodal-e_form-s0")]
+    assert mp36k.train(wanted, 1, 2, minutes=1) == {"pretrain-both-s0": "pretrain-both-s0 failed: no room"}
+    assert [config.name for config in trained[4:]] == ["pretrain-both-s0", "bimodal-e_form-s0"]
+
+
+def test_weights_are_committed_until_nothing_starts_from_them(mp36k, trained, tmp_path):
+    """In another session, where data/runs is empty, a start is not trained again; its last follower removes it."""
+    name = "bimodal-multi-s1"
+    followers = mp36k.waiting(name)
     assert len(followers) > 1
-    mp36k.finish(start, 1)
+    mp36k.train([mp36k.by_name()[name]], 1, 1, minutes=1)
     shutil.rmtree(tmp_path / "runs")
-    committed = tmp_path / "committed" / start.name
+    committed = tmp_path / "committed" / name
     assert runs.load_model(committed)[0]["heads.weight"].dtype == torch.half
-    for name in followers:
+    for follower in followers:
         assert (committed / "model.safetensors").exists()
-        mp36k.finish(mp36k.by_name()[name], 1)
-        assert runs.load_model(tmp_path / "runs" / start.name)[1] == {"name": start.name}
-    assert trained.count(start.name) == 1 and set(followers) <= set(trained)
+        mp36k.train([follower], 1, 1, minutes=1)
+        assert runs.load_model(tmp_path / "runs" / name)[1] == {"name": name}
+    assert [config.name for config in trained].count(name) == 1
     assert [path.name for path in committed.iterdir()] == ["results.json"]
+
+
+def test_a_start_without_weights_is_trained_again_for_them_alone(mp36k, trained, tmp_path):
+    start, follower = (mp36k.by_name()[f"{name}-s0"] for name in ("pretrain-both", "bimodal-e_form-from-both"))
+    mp36k.train([start], 1, 1, minutes=1)
+    committed = tmp_path / "committed" / start.name
+    (committed / "model.safetensors").unlink()
+    (tmp_path / "runs" / start.name / "results.json").unlink()  # its weights are those of a run under way
+    (committed / "results.json").write_text('{"seconds": 2}')
+    mp36k.train([follower], 1, 1, minutes=1)
+    assert [config.name for config in trained].count(start.name) == 2
+    assert runs.results(committed) == {"seconds": 2} and (committed / "model.safetensors").exists()
 
 
 def test_the_list_estimates_from_runs_alike(mp36k):

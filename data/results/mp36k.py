@@ -8,25 +8,31 @@ this script.  Weights, in half precision, are among them as long as runs that st
 
 import argparse
 import dataclasses
+import math
 import re
 import shutil
+import signal
+import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
 import plan
+from tqdm import tqdm
 
 from xxlib import PROJECT, launch, prepare
 from xxlib.analysis import floor, latent, measured, paper, tables
 from xxlib.analysis.metrics import ignores_pattern
 from xxlib.datasets.store import Dataset
-from xxlib.training import runs
+from xxlib.training import processes, runs
 from xxlib.training.config import PRESETS, RunConfig
 from xxlib.training.variants import MULTI
 
 RESULTS = PROJECT / "data" / "results"
 COMMITTED = RESULTS / "runs"
 MEASURED = RESULTS / "measured_samples.csv"
+POLL = 1  # seconds
 WEIGHTS = "model.safetensors"
 KEPT = ("run.json", "metrics.jsonl", "predictions.parquet", "latent.parquet", "results.json")
 
@@ -53,60 +59,122 @@ def by_name():
     return {config.name: config for configs in planned().values() for config in configs}
 
 
-def finish(config, n_threads):
-    """Train a run without results; before it the search of its learning rate, and the run it starts from."""
-    if runs.results(COMMITTED / config.name) is not None:
-        return
-    if not config.name.startswith(tables.SEARCH):
-        for other in plan.search(plan.kind(config)):
-            finish(other, n_threads)
-        config = by_name()[config.name]
-    start = by_name()[Path(config.initial).name] if config.initial else None
-    if start:
-        finish(start, n_threads)
-        fetch(start)
-        train(start, n_threads)  # where its weights are neither here nor committed
-    train(config, n_threads)
-    keep(config)
-    if start and not waiting(start):
-        for path in (COMMITTED / start.name).glob(f"{WEIGHTS}*"):
-            path.unlink()
-    write_tables()
+def ordered(configs):
+    """The names of the runs to train for some RunConfigs, each after what it needs."""
+    planned, found = by_name(), {}
+
+    def add(name, start=False):
+        there = runs.results(COMMITTED / name) is not None
+        if start:
+            there = there and any(has_weights(folder / name) for folder in (runs.RUNS, COMMITTED))
+        if name not in found and not there:
+            for other in needs(planned[name]):
+                add(other, start=other == start_of(planned[name]))
+            found[name] = None
+
+    for config in configs:
+        add(config.name)
+    return list(found)
 
 
-def train(config, n_threads):
-    """The run in data/runs, with the number of threads it was begun with."""
-    begun = runs.RUNS / config.name / "run.json"
-    n_threads = RunConfig.load(begun).n_threads if begun.exists() else n_threads
-    launch.train(dataclasses.replace(config, n_threads=n_threads))
+def needs(config):
+    """The names of the runs before a run: the search of its learning rate, and the run that it starts from."""
+    search = [] if config.name.startswith(tables.SEARCH) else plan.search(plan.kind(config))
+    return [other.name for other in search] + [start_of(config)] * bool(config.initial)
 
 
-def waiting(start):
+def start_of(config):
+    """The name of the run that a run starts from, or None."""
+    return config.initial and Path(config.initial).name
+
+
+def has_weights(folder):
+    """Whether the run in a folder has finished and its weights are there; those of one under way are not its last."""
+    return runs.results(folder) is not None and (folder / WEIGHTS).exists()
+
+
+def train(configs, n_threads, at_once, minutes):
+    """Train what is missing for some RunConfigs, `at_once` at a time; the names and words of those that failed.
+
+    What needs a run that failed is left out.  Runs under way after `minutes`, or at an interruption, save their state.
+    """
+    planned, todo, running, failed = by_name(), ordered(configs), [], {}
+    size = {name: planned[name].n_steps * planned[name].batch_size for name in todo}
+    deadline, finished = time.monotonic() + 60 * minutes, 0
+    bar = tqdm(total=sum(size.values()), unit="sample", unit_scale=True, mininterval=1 if sys.stderr.isatty() else 60)
+    try:
+        while time.monotonic() < deadline:
+            ready = [name for name in todo if not set(needs(planned[name])) & {*todo, *running, *failed}]
+            for name in ready[: at_once - len(running)]:
+                todo.remove(name)
+                running.append(name)
+                begin(by_name()[name], n_threads)
+            if not running:
+                break
+            time.sleep(POLL)
+            for name in [name for name in running if not processes.owner(runs.RUNS / name)]:
+                running.remove(name)
+                finished += size[name]
+                try:
+                    bar.write(f"{name} {said(launch.attach(name))}")
+                    keep(by_name()[name])
+                    write_tables()
+                except launch.TrainingFailed as error:
+                    failed[name] = str(error)
+            last = [(runs.metrics(runs.RUNS / name) or [{"samples": 0}])[-1]["samples"] for name in running]
+            bar.set_postfix_str(", ".join(running), refresh=False)
+            bar.update(finished + sum(last) - bar.n)
+    finally:
+        bar.close()
+        for name in running:
+            if processes.owner(runs.RUNS / name):
+                launch.stop(name)
+    return failed
+
+
+def begin(config, n_threads):
+    """Start a run in data/runs, or follow it where it runs already, with the number of threads it was begun with."""
+    if config.initial:
+        fetch(start_of(config))
+    path = runs.RUNS / config.name / "run.json"
+    n_threads = RunConfig.load(path).n_threads if path.exists() else n_threads
+    if not processes.owner(path.parent):
+        launch.train(dataclasses.replace(config, n_threads=n_threads), detach=True)
+
+
+def said(result):
+    shown = {name: round(value, 4) for name, value in result.items() if name.startswith("test/")}
+    return f"{result['seconds'] / 60:.1f} min {shown}"
+
+
+def waiting(name):
     """The planned runs that start from this one and have not finished."""
-    initial = f"data/runs/{start.name}"
-    others = [config for config in by_name().values() if config.initial == initial]
+    others = [config for config in by_name().values() if start_of(config) == name]
     return [config for config in others if runs.results(COMMITTED / config.name) is None]
 
 
-def fetch(start):
+def fetch(name):
     """Bring a finished run, whose weights are committed, to where other runs start from it."""
-    committed, folder = COMMITTED / start.name, runs.RUNS / start.name
-    if (committed / WEIGHTS).exists() and not (folder / WEIGHTS).exists():
-        shutil.copytree(committed, folder, dirs_exist_ok=True)
+    if not has_weights(runs.RUNS / name):
+        shutil.copytree(COMMITTED / name, runs.RUNS / name, dirs_exist_ok=True)
 
 
 def keep(config):
-    """Copy what is committed of a finished run."""
+    """Copy what is committed of a finished run; remove the weights of its start where it was the last to need them."""
     folder, kept = runs.RUNS / config.name, COMMITTED / config.name
-    if config.targets == MULTI and config.evaluate_test:
-        latent.describe(folder)
     kept.mkdir(parents=True, exist_ok=True)
-    if waiting(config):
+    if waiting(config.name):
         tensors, about = runs.load_model(folder)
         runs.save_weights(kept, {name: tensor.half() for name, tensor in tensors.items()}, about)
-    for name in KEPT:  # results.json last: it says that the run has finished
-        if (folder / name).exists() and (name != "predictions.parquet" or config.evaluate_test):
-            shutil.copy(folder / name, kept)
+    if runs.results(kept) is None:  # else it was trained again for its weights
+        if config.targets == MULTI and config.evaluate_test:
+            latent.describe(folder)
+        for name in KEPT:  # results.json last: it says that the run has finished
+            if (folder / name).exists() and (name != "predictions.parquet" or config.evaluate_test):
+                shutil.copy(folder / name, kept)
+    if config.initial and not waiting(start_of(config)):
+        for path in (COMMITTED / start_of(config)).glob(f"{WEIGHTS}*"):
+            path.unlink()
 
 
 def finish_floors():
@@ -172,6 +240,8 @@ def main():
     parser.add_argument("--nomad", type=Path, help="the NOMAD 2018 parquet file")
     parser.add_argument("--only", default="", metavar="PATTERN", help="runs whose name has this regular expression")
     parser.add_argument("--threads", type=int, default=PRESETS["small"].n_threads, help="of a run that is begun now")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs that are trained at the same time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="then save what is under way, and end")
     parser.add_argument("--list", action="store_true", help="what is done and missing, with minutes; then end")
     parser.add_argument("--tables", action="store_true", help="write the tables of what is there; then end")
     options = parser.parse_args()
@@ -186,16 +256,16 @@ def main():
     if options.tables:
         write_tables()
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: runs save their state
     make_datasets(options.crystals, options.nomad, configs.values())
     finish_floors()
-    for config in configs.values():
-        if config.dataset == plan.NOMAD and not (PROJECT / plan.NOMAD / "dataset.json").exists():
-            print(f"{config.name} is left out: give --nomad")
-            continue
-        finish(config, options.threads)
-        result = runs.results(COMMITTED / config.name)
-        shown = {name: round(value, 4) for name, value in result.items() if name.startswith("test/")}
-        print(config.name, f"{result['seconds'] / 60:.1f} min", shown, flush=True)
+    without = [name for name, config in configs.items() if not (PROJECT / config.dataset / "dataset.json").exists()]
+    if without:
+        print(f"give --nomad; left out: {', '.join(without)}")
+    known = [config for name, config in configs.items() if name not in without]
+    failed = train(known, options.threads, options.at_once, options.minutes)
+    if failed:
+        raise SystemExit("\n".join(failed.values()))
 
 
 def make_datasets(crystals, nomad, configs):
