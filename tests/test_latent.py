@@ -11,13 +11,13 @@ from test_datasets import folder  # noqa: F401, a fixture
 from test_models import TINY, WIDTHS
 
 from xxlib import PROJECT
-from xxlib.analysis import evaluation, latent
+from xxlib.analysis import latent
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.models.config import ModelConfig
 from xxlib.models.xxact import build
-from xxlib.training import runs
+from xxlib.training import embeddings, runs
 from xxlib.training.variants import variant
 
 
@@ -27,9 +27,9 @@ def dataset(folder):  # noqa: F811
 
 
 def test_embeddings_are_the_cls_of_the_rows_asked_for(dataset, monkeypatch):
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 3)
+    monkeypatch.setattr(embeddings, "BATCH", 3)
     model, rows = build(TINY, WIDTHS), np.array([7, 1, 5, 2, 9])
-    found = evaluation.embeddings(model, dataset, rows)
+    found = embeddings.embeddings(model, dataset, rows)
     batch = make_batch(dataset, rows)
     with torch.no_grad():
         output = model.eval()(batch.element_ids, batch.fractions, batch.tokens)
@@ -39,7 +39,7 @@ def test_embeddings_are_the_cls_of_the_rows_asked_for(dataset, monkeypatch):
 
 def test_a_unimodal_model_has_no_vectors_of_what_it_does_not_read(dataset):
     model = build(ModelConfig(architecture="fcn", modalities=("xrd",)), WIDTHS)
-    found = evaluation.embeddings(model, dataset, np.arange(2))
+    found = embeddings.embeddings(model, dataset, np.arange(2))
     assert set(found) == {"fused", "xrd"} and np.array_equal(found["fused"], found["xrd"])
 
 
@@ -51,7 +51,7 @@ def test_a_finished_run_is_described_without_its_weights(tmp_path):
     latent.describe(tmp_path)
     demo = Dataset(PROJECT / "data" / "demo")
     rows = demo.indices("test")
-    vectors = evaluation.embeddings(model, demo, rows)["fused"]
+    vectors = embeddings.embeddings(model, demo, rows)["fused"]
     points = pd.read_parquet(tmp_path / "latent.parquet")
     assert list(points["id"]) == list(demo.column("id")[rows])
     expected, shares = latent.principal_components(vectors)

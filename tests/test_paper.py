@@ -8,7 +8,7 @@ import pytest
 from test_tables import RESULT
 
 from xxlib.analysis import claims, paper
-from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM
+from xxlib.analysis.tables import BAND_GAP, BY_FORMULA, CRYSTAL_SYSTEM, E_FORM
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.training.variants import pretraining, variant
 
@@ -256,6 +256,14 @@ def test_steeper_only_where_the_intervals_are_apart():
     assert "held" in claims.scales(table({"composition": 0.3, "composition + xrd": 0.4}))
     assert "did not hold" in claims.scales(table({"composition": 0.4, "composition + xrd": 0.3}))
     assert "missing composition + xrd" in claims.scales(table({"composition": 0.4}))
+
+
+def test_memory_is_what_a_known_formula_gains():
+    rows = {"modalities": ["composition", "xrd", "composition"], "split": ["random", "random", "formula"]}
+    rows |= {"targets": ["e_form", "e_form", "e_form"]} | dict(zip(BY_FORMULA, ([50.0, np.nan, 1], [80.0, np.nan, 1])))
+    table = pd.DataFrame(rows).assign(**dict.fromkeys(BY_FORMULA[2:], np.nan))
+    assert claims.memory(table).endswith("the others. MAE of E_f: composition 50 and 80 meV/atom.")
+    assert "not finished" in claims.memory(table[table["split"] == "formula"])
 
 
 def test_every_claim_has_a_sentence_from_the_committed_tables():

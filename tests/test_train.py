@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from test_datasets import rock_salt
 
 from xxlib import PROJECT, launch, train
+from xxlib.analysis.evaluation import evaluate_formulas
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset, DatasetError
@@ -267,6 +268,24 @@ def test_fine_tuning_starts_from_the_encoders_and_a_new_head(dataset, pretrained
     scratch = train._prepare(config(dataset), pretrained, CPU)
     assert sum(len(group["params"]) for group in run.optimizer.param_groups) == len(list(run.model.parameters()))
     assert any((after[name] != tensor).any() for name, tensor in scratch.model.state_dict().items())
+
+
+def test_what_is_remembered_is_told_from_what_is_not(dataset):
+    """Where the formula of some crystals of test is in train, their metrics and those of the others."""
+    examples = examples_of(config(dataset, targets=("e_form", "crystal_system")))
+    ids = np.array([int(name.removeprefix("rs-")) for name in examples.dataset.column("id")])
+    rows = {"train": np.flatnonzero(ids % 12 < 5), "test": np.flatnonzero(ids % 12 > 2)}  # twelve formulas
+    examples = dataclasses.replace(examples, rows=rows)
+    error = np.where(ids[rows["test"]] % 12 < 5, 0.1, 0.3)
+    predicted = {"e_form": examples.dataset.labels["e_form"][rows["test"]] + error,
+                 "crystal_system": np.eye(7)[np.where(error > 0.2, 0, 6)]}  # fmt: skip
+    found = evaluate_formulas(examples, "test", predicted)
+    assert found["test known formula/e_form_mae"] == pytest.approx(0.1)
+    assert found["test new formula/e_form_mae"] == pytest.approx(0.3)
+    assert found["test known formula/crystal_system_accuracy"] == 1 and found["test new formula/e_form_rmse"] > 0.2
+    apart = dataclasses.replace(examples, rows=rows | {"test": np.flatnonzero(ids % 12 > 4)})
+    said = {name: values[error > 0.2] for name, values in predicted.items()}
+    assert evaluate_formulas(apart, "test", said) == {}
 
 
 def test_transfer_trains_the_head_alone(dataset, pretrained, tmp_path):

@@ -23,7 +23,13 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 from tqdm import tqdm
 
-from xxlib.analysis.evaluation import embeddings, evaluate_pretraining, evaluate_views, predictions_table, views
+from xxlib.analysis.evaluation import (
+    evaluate_formulas,
+    evaluate_pretraining,
+    evaluate_views,
+    predictions_table,
+    views,
+)
 from xxlib.analysis.metrics import IGNORES, ignores_pattern
 from xxlib.datasets.store import DatasetError
 from xxlib.inputs.compositions import mat2vec
@@ -32,6 +38,7 @@ from xxlib.models.xxact import build, count_parameters
 from xxlib.training import parallel, runs
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.divergence import explain, first_bad_step
+from xxlib.training.embeddings import read_by_heads
 from xxlib.training.examples import Examples, examples_of
 from xxlib.training.machine import commit, hardware, keep_freed_memory
 from xxlib.training.schedule import learning_rate
@@ -41,7 +48,6 @@ from xxlib.training.steps import step_gradients
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # the paper's
 LINES, EVALUATIONS = 100, 20  # of metrics.jsonl: one each 1 % of the run, each 5 % with metrics on `val`
 CHECKPOINT_SECONDS = 600  # at most, between two checkpoints
-KNOWN_BYTES = 2**30  # at most, of what frozen encoders say of every crystal
 STOPPED = 75  # exit status of a run that was asked to stop: start it again and it goes on
 
 
@@ -111,7 +117,7 @@ def _prepare(config, folder, device):
         recompute_layers(model)
     model.to(device)
     if config.frozen:
-        examples = dataclasses.replace(examples, cls=_what_heads_read(model, examples, config, device))
+        examples = dataclasses.replace(examples, cls=read_by_heads(model, examples, config))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     meta, normalisers = examples.dataset.meta, examples.normalisers
@@ -125,20 +131,6 @@ def _prepare(config, folder, device):
     }
     first_bad = torch.tensor(-1, device=device)
     return Run(config, folder, device, examples, model, optimizer, about, parameters, first_bad)
-
-
-def _what_heads_read(model, examples, config, device):
-    """Examples.cls of frozen encoders: one pass over the crystals of train in place of one a step.
-
-    None where that is no saving, where it does not fit, or where patterns differ from step to step.
-    """
-    rows = examples.rows["train"]
-    n_bytes = 4 * len(examples.dataset) * config.model.d_fused
-    if config.partial or n_bytes > KNOWN_BYTES or config.n_steps * config.batch_size < len(rows):
-        return None
-    cls = torch.zeros(len(examples.dataset), config.model.d_fused)
-    cls[rows] = torch.from_numpy(embeddings(model, examples.dataset, rows)["fused"])
-    return cls.to(device)
 
 
 def _resume(run):
@@ -298,7 +290,7 @@ def _finish(run):
         tables = []
         for split in ("val", "test") if config.evaluate_test else ("val",):
             values, predicted = evaluate_views(run.model, examples, split, views(config), config, run.device)
-            result |= values
+            result |= values | evaluate_formulas(examples, split, predicted)
             tables.append(predictions_table(examples, split, predicted))
     if parallel.rank() == 0:
         if not config.objectives:

@@ -204,7 +204,7 @@ def write_tables():
         "search": tables.results_table(COMMITTED, search=True),
     }
     for part, metrics in (("figure_3", [tables.E_FORM]), ("hidden", [tables.E_FORM]), ("few_shot", [tables.BAND_GAP]),
-                          ("splits", [tables.E_FORM, tables.CRYSTAL_SYSTEM])):  # fmt: skip
+                          ("splits", [tables.E_FORM, tables.CRYSTAL_SYSTEM, *tables.BY_FORMULA])):  # fmt: skip
         written[part] = tables.summary_table(tables.planned_table(COMMITTED, parts[part]), metrics)
     # The choice among these is made on `val`, in every view of it.
     predictors = tables.planned_table(COMMITTED, parts["predictor"])

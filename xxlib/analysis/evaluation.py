@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from tqdm import tqdm
 
-from xxlib.analysis.metrics import EXCHANGED, classification_metrics, regression_metrics
+from xxlib.analysis.metrics import EXCHANGED, KNOWN, NEW, classification_metrics, regression_metrics
 from xxlib.datasets.batches import exchanged_rows, make_batch
 from xxlib.inputs.augmentation import EFFECTS, draw
 from xxlib.models.config import MODALITIES
@@ -101,21 +100,48 @@ def evaluate(model, examples, split, config, device, effects=None, absent=None, 
             output = model(*batch.inputs)
         for name in collected:
             collected[name].append(output.predictions[name].float().cpu())
-    values, predicted, errors = {}, {}, []
+    predicted = {}
     for target in examples.targets:
         raw = parallel.gather(torch.cat(collected[target.name]), len(rows)).double()
-        true = examples.dataset.labels[target.name][rows]
         if target.kind == "regression":
-            normaliser = examples.normalisers[target.name]
-            predicted[target.name] = normaliser.restore(raw.numpy())
-            metrics = regression_metrics(true, predicted[target.name])
-            errors.append(metrics["mae"] / normaliser.std)
+            predicted[target.name] = examples.normalisers[target.name].restore(raw.numpy())
         else:
             predicted[target.name] = raw.softmax(-1).numpy()
-            metrics = classification_metrics(true, predicted[target.name])
-            errors.append(1 - metrics["accuracy"])
-        values |= {f"{target.name}_{name}": value for name, value in metrics.items()}
+    values = _metrics(examples, rows, predicted)
+    errors = [
+        values[f"{name}_mae"] / examples.normalisers[name].std
+        if name in examples.normalisers
+        else 1 - values[f"{name}_accuracy"]
+        for name in predicted
+    ]
     return {"error": float(np.mean(errors)), **values}, predicted
+
+
+def _metrics(examples, rows, predicted):
+    """Metrics of what was predicted of some rows, as a flat dict "<target>_<name>"."""
+    values = {}
+    for target in examples.targets:
+        metrics = regression_metrics if target.kind == "regression" else classification_metrics
+        found = metrics(examples.dataset.labels[target.name][rows], predicted[target.name])
+        values |= {f"{target.name}_{name}": value for name, value in found.items()}
+    return values
+
+
+def evaluate_formulas(examples, split, predicted):
+    """Metrics of the crystals of a split whose formula occurs in train, and of the others: how much is memory?
+
+    predicted: as evaluate gives it.  A flat dict "<split> known formula/<name>" and "<split> new formula/<name>"; empty
+    where there are not both.
+    """
+    rows, formulas = examples.rows[split], examples.dataset.column("formula")
+    known = np.isin(formulas[rows], formulas[examples.rows["train"]])
+    if known.all() or not known.any():
+        return {}
+    values = {}
+    for words, chosen in ((KNOWN, known), (NEW, ~known)):
+        metrics = _metrics(examples, rows[chosen], {name: said[chosen] for name, said in predicted.items()})
+        values |= {f"{split} {words}/{name}": value for name, value in metrics.items()}
+    return values
 
 
 @torch.no_grad()
@@ -154,28 +180,6 @@ def evaluate_pretraining(model, examples, config, device):
     if "contrastive" in config.objectives:
         values["retrieval_accuracy"] = found / (2 * len(rows))
     return {"error": error, **values}
-
-
-@torch.no_grad()
-def embeddings(model, dataset, rows):
-    """CLS vectors of some rows of a Dataset: name -> (n, D) float32.
-
-    "fused" is the vector the heads read; "composition" and "xrd" are those before fusion, of the modalities the model
-    has.  Of a unimodal model the one it has is also "fused".
-    """
-    device = next(model.parameters()).device
-    model.eval()
-    collected = {"fused": [], "composition": [], "xrd": []}
-    bar = tqdm(total=len(rows), desc="embeddings", unit="crystal", disable=parallel.rank() > 0)
-    for chunk in _chunks(rows):
-        batch = make_batch(dataset, chunk, device=device)
-        output = model(batch.element_ids, batch.fractions, batch.tokens)
-        for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
-            if vectors is not None:
-                collected[name].append(vectors.float().cpu().numpy())
-        bar.update(len(chunk))
-    bar.close()
-    return {name: np.concatenate(pieces) for name, pieces in collected.items() if pieces}
 
 
 def n_found(queries, candidates):

@@ -8,9 +8,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 
-from xxlib.analysis.evaluation import embeddings
 from xxlib.analysis.inference import trained
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.training.embeddings import embeddings
 from xxlib.training.examples import examples_of
 
 SPACES = ["all dimensions", "2-D PCA"]  # of silhouettes

@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 CONFIDENCE = 0.95  # of intervals
 EXCHANGED = "exchanged patterns"  # each crystal judged with the pattern of another
+KNOWN, NEW = "known formula", "new formula"  # crystals whose formula is in train, and the others
 IGNORED = 1e-3  # relative change of a metric: an encoder that has collapsed moves it by 1e-7, one of use by 1e-2
 IGNORES = "answers the same when it is given the pattern of another crystal: a lower learning rate may help"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib import PROJECT
-from xxlib.analysis.metrics import ignores_pattern
+from xxlib.analysis.metrics import KNOWN, NEW, ignores_pattern
 from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
 
@@ -22,6 +22,8 @@ APART |= {"modality_dropout": 0.0}
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
+BY_FORMULA = [f"test {words} {metric}" for metric in ("e_form mae (meV/atom)", "crystal_system accuracy (%)")
+              for words in (KNOWN, NEW)]  # fmt: skip
 CRYSTAL_SYSTEM, SPACE_GROUP = "test crystal_system accuracy (%)", "test space_group accuracy (%)"
 LABELS = {
     "data/demo": "CHGNet labels, not DFT",
