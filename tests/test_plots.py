@@ -238,6 +238,16 @@ def test_learning_curves_tell_twelve_runs_apart():
     assert list(lines[0].get_xdata()) == [1]
 
 
+def test_several_seeds_are_a_mean_and_their_range():
+    """A moment that one of them has not evaluated is none."""
+    seeds = [[3.0, 2.0, np.nan, 1.0], [5.0, 2.5, 2.0, 2.0]]
+    ax = plots.learning_curves({"m": ([1000, 2000, 3000, 4000], seeds)}, "MAE (eV)").axes[0]
+    assert ax.get_lines()[0].get_xydata().tolist() == [[1, 4], [2, 2.25], [4, 1.5]]
+    band = ax.collections[0].get_paths()[0].get_extents()
+    assert (band.ymin, band.ymax) == (1, 5) and "m: 1.5" in ax.get_legend().get_texts()[0].get_text()
+    assert not plots.learning_curves({"m": ([1000], [1.0])}, "MAE (eV)").axes[0].collections
+
+
 def test_a_run_keeps_its_colour_in_every_column():
     both = {"scratch": ([1000, 2000], [2.0, 1.0]), "pretrained": ([1000, 2000], [np.nan, 0.5])}
     columns = {"MAE (eV)": both, "accuracy (%)": {"pretrained": ([1000], [50.0])}}

@@ -10,16 +10,16 @@ from xxlib.analysis.plots.style import DASHES, LINES, PALETTE, subplots
 def learning_curves(curves, quantity, title="", log=True):
     """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
 
-    curves: name -> (samples (n,), values (n,)); a value of NaN is of a moment without evaluation.
+    curves: name -> (samples (n,), values (n,)); a value of NaN is of a moment without evaluation.  Values (seeds, n)
+    are those of several runs: their mean is drawn, and their range as a band.
     quantity: name and unit, "MAE on val (meV/atom)".
     """
     curves = _evaluated(curves)
     figure, axes = subplots(size=(8.5, 4))
     ax = axes[0, 0]
     for k, (name, (samples, values)) in enumerate(curves.items()):
-        style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
-        last = values[-1] if len(values) else np.nan
-        ax.plot(samples / 1000, values, linewidth=1.5, label=f"{name}: {last:.3g}", **style)
+        last = values.mean(0)[-1] if len(samples) else np.nan
+        _line(ax, k, samples, values, f"{name}: {last:.3g}")
     if log:
         _log_scale(ax)
     ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
@@ -40,9 +40,7 @@ def learning_columns(columns, title=""):
     figure, axes = subplots(1, len(columns), size=(3.8 * len(columns), 4))
     for ax, (quantity, curves) in zip(axes[0], columns.items()):
         for name, (samples, values) in curves.items():
-            k = names.index(name)
-            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
-            ax.plot(samples / 1000, values, linewidth=1.5, label=name, **style)
+            _line(ax, names.index(name), samples, values, name)
         if "accuracy" not in quantity:
             _log_scale(ax)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
@@ -54,13 +52,24 @@ def learning_columns(columns, title=""):
     return figure
 
 
+def _line(ax, k, samples, values, label):
+    """The k-th curve: the mean of values (seeds, n), and their range where there are several."""
+    colour = LINES[k % len(LINES)]
+    ax.plot(samples / 1000, values.mean(0), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5, label=label)
+    if len(values) > 1:
+        ax.fill_between(samples / 1000, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
 def _evaluated(curves):
-    """name -> (2, n) samples and values, without the moments that have no evaluation."""
-    curves = {name: np.array([samples, values], float) for name, (samples, values) in curves.items()}
-    curves = {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()}
-    if not any(len(samples) for samples, _ in curves.values()):
+    """name -> samples (n,) and values (seeds, n), without the moments that have no evaluation."""
+    known = {}
+    for name, (samples, values) in curves.items():
+        values = np.atleast_2d(np.array(values, float))
+        there = np.isfinite(values).all(0)
+        known[name] = np.array(samples, float)[there], values[:, there]
+    if not any(len(samples) for samples, _ in known.values()):
         raise ValueError("no evaluation in any run: nothing to draw")
-    return curves
+    return known
 
 
 def progress(metrics, n_samples, title=""):
