@@ -218,10 +218,10 @@ def write_tables():
 
 def listed(configs):
     """Table of runs: whether they are done, minutes they took or, from the throughput of their like, will take."""
-    speeds = defaultdict(list)
-    finished = {config.name: runs.results(COMMITTED / config.name) for config in configs}
-    like = {c.name: (c.model.architecture, c.model.modalities, c.objectives, c.frozen) for c in configs}
-    for config in configs:
+    speeds, planned = defaultdict(list), by_name()
+    finished = {name: runs.results(COMMITTED / name) for name in planned}
+    like = {n: (c.model.architecture, c.model.modalities, c.objectives, c.frozen) for n, c in planned.items()}
+    for config in planned.values():
         if result := finished[config.name]:
             speeds[like[config.name]].append(result["samples"] / result["seconds"])
     rows = []
