@@ -263,7 +263,10 @@ def main():
     if without:
         print(f"give --nomad; left out: {', '.join(without)}")
     known = [config for name, config in configs.items() if name not in without]
-    failed = train(known, options.threads, options.at_once, options.minutes)
+    try:
+        failed = train(known, options.threads, options.at_once, options.minutes)
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: what was under way has saved its state, the same command goes on") from None
     if failed:
         raise SystemExit("\n".join(failed.values()))
 
