@@ -34,8 +34,8 @@ def bimodal(table_1, folder=RESULTS / "runs"):
 
 
 def _of_target(table_1, folder, target, metric, quantity, unit, better):
-    rows = table_1[(table_1["targets"] == target) & (table_1["model"].str.startswith("XxaCT-NN small"))]
-    rows = rows.set_index("modalities")
+    ours = table_1["model"].str.startswith("XxaCT-NN small") & table_1["likelihood"].ne(True)  # the paper's losses
+    rows = table_1[(table_1["targets"] == target) & ours].set_index("modalities")
     alone, both = ("composition", "xrd"), "composition + xrd"
     missing = [name for name in (*alone, both) if name not in rows.index or not np.isfinite(rows.loc[name, metric])]
     if missing:
