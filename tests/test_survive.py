@@ -349,8 +349,8 @@ def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch, changes):
     examples = examples_of(run)
     rows = rows_of_step(examples, run, 5)
 
-    def damaged(*arguments):
-        batch = make_batch(*arguments)
+    def damaged(*arguments, **more):
+        batch = make_batch(*arguments, **more)
         assert (batch.masked is not None) == bool(changes)
         batch.tokens[3, 4, 100] = math.nan
         return batch
