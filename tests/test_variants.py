@@ -136,6 +136,28 @@ def test_what_needs_a_run_that_failed_is_left_out(mp36k, trained, monkeypatch):
     assert [config.name for config in trained[4:]] == ["pretrain-both-s0", "bimodal-e_form-s0"]
 
 
+@pytest.mark.parametrize("ending", ["time is over", "interrupted"])
+def test_what_is_under_way_is_stopped(mp36k, trained, tmp_path, monkeypatch, ending):
+    """In time, or by Ctrl-C: every run that still has a process is asked to save its state, and nothing is kept."""
+    stopped = []
+
+    def sleep(seconds):
+        if ending == "interrupted":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(mp36k.time, "sleep", sleep)
+    monkeypatch.setattr(mp36k.processes, "owner", lambda folder: True)
+    monkeypatch.setattr(mp36k.launch, "stop", stopped.append)
+    wanted = [mp36k.by_name()[name] for name in ("search-xrd-lr0.001", "search-xrd-lr0.002", "search-fcn-lr0.001")]
+    if ending == "interrupted":
+        with pytest.raises(KeyboardInterrupt):
+            mp36k.train(wanted, 1, 2, minutes=1)
+    else:
+        assert mp36k.train(wanted, 1, 2, minutes=0.005) == {}
+    assert stopped == [config.name for config in trained] == [config.name for config in wanted[:2]]
+    assert not (tmp_path / "committed").exists()
+
+
 def test_weights_are_committed_until_nothing_starts_from_them(mp36k, trained, tmp_path):
     """In another session, where data/runs is empty, a start is not trained again; its last follower removes it."""
     name = "bimodal-multi-s1"

@@ -9,10 +9,9 @@ import pandas as pd
 from scipy.stats import t
 
 from xxlib.analysis import latent
-from xxlib.analysis.metrics import KNOWN, NEW
 from xxlib.analysis.paper import CURVES, RESULTS, written
 from xxlib.analysis.scaling import power_law
-from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM
+from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, by_formula
 from xxlib.datasets.targets import TARGETS
 from xxlib.training.variants import pretraining, variant
 
@@ -136,8 +135,7 @@ def memory(splits):
     """How much of the score of a random split, which is the paper's, is polymorphs of a formula known from train."""
     rows, said = splits[splits["split"] == "random"].set_index("modalities"), []
     for target, metric, quantity, unit, _ in QUANTITIES[:2]:
-        columns = [metric.replace("test", f"test {words}") for words in (KNOWN, NEW)]
-        there = rows.loc[rows["targets"] == target, columns].dropna()
+        there = rows.loc[rows["targets"] == target, by_formula(metric)].dropna()
         pairs = [f"{name} {known:.3g} and {new:.3g}" for name, known, new in there.itertuples()]
         said += [f"{quantity}: {', '.join(pairs)} {unit}"] if pairs else []
     if not said:
