@@ -258,6 +258,16 @@ def test_steeper_only_where_the_intervals_are_apart():
     assert "did not hold" in claims.scales(table({"composition": 0.4, "composition + xrd": 0.3}))
     assert "missing composition + xrd" in claims.scales(table({"composition": 0.4}))
 
+    # Where some sizes are missing, both are fitted at those that are there.
+    partly = table({"composition": 0.4, "composition + xrd": 0.3})
+    bent = (partly["modalities"] == "composition") & (partly["n_train"] < 2000)
+    partly.loc[bent, E_FORM] *= 10
+    partly.loc[(partly["modalities"] == "composition + xrd") & (partly["n_train"] < 2000), E_FORM] = np.nan
+    said = claims.scales(partly)
+    assert "over 4 of 6 sizes falls as composition N^-0.40" in said and "did not hold" in said
+    partly.loc[(partly["modalities"] == "composition") & (partly["n_train"] > 7000), E_FORM] = np.nan
+    assert "sizes at which both are trained" in claims.scales(partly)
+
 
 def test_memory_is_what_a_known_formula_gains():
     rows = {"modalities": ["composition", "xrd", "composition"], "split": ["random", "random", "formula"]}

@@ -113,22 +113,22 @@ def apart(table_5, folder=RESULTS / "runs"):
 
 def scales(figure_3):
     """That the error of both modalities falls faster with the number of crystals than that of one."""
-    fits = {}
-    for modalities, rows in figure_3[figure_3["initial"].fillna("") == ""].groupby("modalities"):
-        rows = rows.dropna(subset=E_FORM)
-        if len(rows) > 2:
-            fits[modalities] = power_law(rows["n_train"].astype(float), rows[E_FORM])
-    missing = [name for name in ("composition", "composition + xrd") if name not in fits]
-    if missing:
+    scratch, names = figure_3[figure_3["initial"].fillna("") == ""], ("composition", "composition + xrd")
+    errors = scratch.pivot(index="n_train", columns="modalities", values=E_FORM).reindex(columns=names)
+    if missing := [name for name in names if errors[name].count() < 3]:
         return _open("Better scaling of both modalities", missing)
+    common = errors.dropna().rename(index=float)  # fits of other sizes are no comparison
+    if len(common) < 3:
+        return _open("Better scaling of both modalities", ["sizes at which both are trained"])
+    fits = {name: power_law(common.index, common[name]) for name in names}
     said = [
         f"{name} N^-{fit.b:.2f} ({fit.interval('b')[0]:.2f} to {fit.interval('b')[1]:.2f})"
         for name, fit in fits.items()
     ]
-    one, both = fits["composition"], fits["composition + xrd"]
-    apart = both.interval("b")[0] > one.interval("b")[1]
-    verdict = "held" if apart else "open: the intervals overlap" if both.b > one.b else "did not hold"
-    return f"MAE of E_f falls as {'; '.join(said)}. Steeper with both: {verdict}."
+    (low, high), (least, most) = (fits[name].interval("b") for name in names)
+    verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
+    over = f"{len(common)} of {len(errors)} sizes"
+    return f"MAE of E_f over {over} falls as {'; '.join(said)}. Steeper with both: {verdict}."
 
 
 def memory(splits):
