@@ -37,8 +37,8 @@ WEIGHTS = "model.safetensors"
 KEPT = ("run.json", "metrics.jsonl", "predictions.parquet", "latent.parquet", "results.json")
 
 
-def planned():
-    """plan.parts(), each run with the learning rate that its kind has chosen on `val`, where that is known."""
+def chosen():
+    """Kind of model -> the learning rate that it has chosen on `val`, of those whose search is finished."""
     rates = {}
     for kind in plan.KINDS:
         found = {config.learning_rate: runs.results(COMMITTED / config.name) for config in plan.search(kind)}
@@ -46,7 +46,12 @@ def planned():
         working = [rate for rate, result in found.items() if result and not ignores_pattern(result) and rate <= highest]
         if all(found.values()) and working:
             rates[kind] = min(working, key=lambda rate: found[rate]["val/error"])
-    usual = PRESETS["small"].learning_rate
+    return rates
+
+
+def planned():
+    """plan.parts(), each run with the learning rate that its kind has chosen, where that is known."""
+    rates, usual = chosen(), PRESETS["small"].learning_rate
     parts = {
         part: [dataclasses.replace(c, learning_rate=rates.get(plan.kind(c), usual)) for c in configs]
         for part, configs in plan.parts().items()
