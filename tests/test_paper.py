@@ -257,6 +257,10 @@ def test_steeper_only_where_the_intervals_are_apart():
     assert "held" in claims.scales(table({"composition": 0.3, "composition + xrd": 0.4}))
     assert "did not hold" in claims.scales(table({"composition": 0.4, "composition + xrd": 0.3}))
     assert "missing composition + xrd" in claims.scales(table({"composition": 0.4}))
+    for exponents in ((0.38, 0.4), (0.4, 0.38)):
+        scattered = table(dict(zip(("composition", "composition + xrd"), exponents)))
+        scattered[E_FORM] *= np.where(scattered["n_train"].isin(n[::2]), 1.1, 0.9)
+        assert "open, the intervals overlap" in claims.scales(scattered)
 
     # Where some sizes are missing, both are fitted at those that are there.
     partly = table({"composition": 0.4, "composition + xrd": 0.3})
