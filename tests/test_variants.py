@@ -52,8 +52,13 @@ def test_no_two_runs_of_the_plan_share_a_name(mp36k):
     planned = [config for configs in mp36k.plan.parts().values() for config in configs]
     of = {config.name: config for config in planned}
     assert all(of[config.name] == config for config in planned)
-    searched = [config.name for kind in mp36k.plan.KINDS for config in mp36k.plan.search(kind)]
-    assert len(searched) == len(set(searched)) and not set(searched) & set(of)
+    searches = {kind: mp36k.plan.search(kind) for kind in mp36k.plan.KINDS}
+    for kind, searched in searches.items():
+        rates = [config.learning_rate for config in searched]
+        assert tuple(rates[:4]) == mp36k.plan.LEARNING_RATES and rates == sorted(set(rates)), kind
+        assert len(rates) == 4 + len(mp36k.plan.HIGHER.get(kind, ()))
+    names = [config.name for searched in searches.values() for config in searched]
+    assert len(names) == len(set(names)) and not set(names) & set(of)
     assert {mp36k.plan.kind(config) for config in planned} == {*mp36k.plan.KINDS, "predictor"}
 
 

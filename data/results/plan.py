@@ -17,7 +17,8 @@ HALF, QUARTER = FULL // 2, FULL // 4
 # prefers rates at which a fusion loses sight of the pattern later.  A first look (E_f) had batch 512 behind 256 and 256
 # behind 128 for every model.
 LEARNING_RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
-HIGHER = {"frozen": (4e-3, 8e-3, 1.6e-2, 3.2e-2), "fcn": (4e-3, 8e-3)}  # tried where the highest of those was best
+# Where the highest of those was best.  Heads gain 0.4 % from the last doubling: there the search ends.
+HIGHER = {"frozen": (4e-3, 8e-3, 1.6e-2, 3.2e-2), "fcn": (4e-3, 8e-3)}
 # Pretraining and what follows it have the rate of the bimodal model from scratch: one rate for all, as in the paper.
 # FCN+MLP has that of FCN, whose convolutions it is made of.  Predictors, which are asked for the pattern alone, too,
 # have the rate of the preset.
