@@ -280,6 +280,22 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
     assert "N^{-0.50}" in ax.get_legend().get_texts()[0].get_text()
     x, y = ax.get_lines()[0].get_data()
     assert np.allclose(y, 5000 * x**-0.5, rtol=1e-3) and x[0] < 500 and x[-1] > 4000
+    figure.draw_without_rendering()
+    assert list(ax.get_xticks()) == list(SIZES), "the sizes that there are, not decades between them"
+    assert [text.get_text() for text in ax.get_xticklabels()] == [f"{size:,.0f}" for size in SIZES]
+
+
+@pytest.mark.parametrize(("highest", "labels"), [(300, "100 200 300"), (1000, "100 200 300 500 700 1,000"),
+                                                 (9000, "100 200 500 1,000 2,000 5,000")])  # fmt: skip
+def test_a_logarithmic_axis_has_as_many_numbers_as_there_is_room_for(highest, labels):
+    figure = plots.learning_curves({"m": ([1000, 2000], [100.0, highest])}, "MAE (meV/atom)")
+    ax = figure.axes[0]
+    ax.set_ylim(95, 1.05 * highest)
+    figure.draw_without_rendering()
+    low, high = ax.get_ylim()
+    ticks = ax.yaxis.get_major_ticks() + ax.yaxis.get_minor_ticks()
+    shown = {tick.get_loc(): tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high}
+    assert " ".join(shown[place] for place in sorted(shown) if shown[place]) == labels
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def test_runs_are_compared_where_they_were_evaluated(folder):
     drawn = compare(["done", "half", "failed"], "val/e_form_mae").axes[0].get_lines()
     assert [len(line.get_xdata()) for line in drawn] == [4, 2]  # no line of `failed` was evaluated
     assert [line.get_label() for line in drawn] == ["done: 2", "half: 1"]
+    assert compare(["done"]).axes[0].get_ylabel() == "relative error on val"
     with pytest.raises(ValueError, match=r"none of done has val/mae; there are: train/loss, val/e_form_mae, val/error"):
         compare(["done"], "val/mae")
 

@@ -2,10 +2,11 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.analysis.tables import E_FORM, captioned, planned_table, results_table, summary_table
+from xxlib.analysis.tables import E_FORM, as_text, captioned, planned_table, results_table, summary_table
 from xxlib.training.variants import pretraining, variant
 
 # results.json as xxlib.train writes it
@@ -108,6 +109,17 @@ def test_what_is_planned_and_not_finished_is_a_row_without_metrics(tmp_path):
     summary = summary_table(table)
     assert list(summary["seeds"]) == [1, 0] and summary.loc[0, E_FORM] == pytest.approx(80)
     assert list(summary["note"]) == [f"missing: {planned[1].name}", f"missing: {planned[3].name}"]
+
+
+def test_a_terminal_shows_what_is_finished_with_whole_numbers(tmp_path):
+    planned = [variant("small", "bimodal", "multi"), variant("small", "xrd", "multi")]
+    write(tmp_path, planned[0].name)
+    table = summary_table(planned_table(tmp_path, planned))
+    reference = pd.DataFrame([{"model": "ALIGNN", E_FORM: 22.0}])  # has no seeds, which makes all of them decimals
+    header, *rows = as_text(pd.concat([table, reference])).splitlines()
+    assert len(rows) == 2 and "ALIGNN" in rows[1] and "nan" not in rows[1].lower()
+    assert {"4000", "80.000", "1"} <= set(rows[0].split()) and "seeds" in header
+    assert as_text(summary_table(results_table(tmp_path / "none")))  # nothing is trained yet
 
 
 def test_no_run_is_an_empty_table(tmp_path):

@@ -19,7 +19,8 @@ def compare(names, metric="val/error", title=""):
         raise ValueError(f"none of {', '.join(names)} has {metric}; there are: {', '.join(there) or 'none'}")
     known = {name: table[["samples", metric]].dropna() for name, table in tables.items() if metric in table}
     curves = {name: (table["samples"], table[metric]) for name, table in known.items()}
-    return plots.learning_curves(curves, metric, title, log="accuracy" not in metric and "r2" not in metric)
+    quantity = "relative error on val" if metric == "val/error" else metric
+    return plots.learning_curves(curves, quantity, title, log="accuracy" not in metric and "r2" not in metric)
 
 
 def write_events(names, folder):

@@ -156,13 +156,21 @@ def captioned(table, caption):
     return style.hide(axis="index").set_caption(caption)
 
 
+def as_text(table):
+    """What is finished of a summary_table, as a terminal shows it."""
+    shown = ["model", "modalities", "targets", "n_train", "n_steps", "likelihood"]
+    shown += [E_FORM, BAND_GAP, CRYSTAL_SYSTEM, "seeds", "labels"]
+    table = table.loc[table["seeds"] != 0, shown]
+    for name in ("n_steps", "seeds"):  # references have none, which makes them decimals
+        table[name] = table[name].map("{:.0f}".format, na_action="ignore")
+    return table.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+
+
 def main():
     """Print what was trained here, and table 1."""
-    shown = ["model", "modalities", "targets", E_FORM, BAND_GAP, CRYSTAL_SYSTEM, "seeds", "labels"]
     here = summary_table(results_table(PROJECT / "data" / "runs"))
     mp36k = pd.read_csv(PROJECT / "data" / "results" / "table_1.csv")
-    for title, table in (("Trained here (data/runs)", here), ("Table 1 (data/results/table_1.csv)", mp36k)):
-        print(f"{title}\n{table[shown].to_string(index=False, na_rep='', float_format='{:.3f}'.format)}\n")
+    print(f"Trained here (data/runs)\n{as_text(here)}\n\nTable 1 (data/results/table_1.csv)\n{as_text(mp36k)}\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xxlib.analysis.plots.style import DASHES, LINES, PALETTE, subplots
 
@@ -104,12 +104,12 @@ def _log_scale(ax):
     def minor(value, _):
         low, high = ax.get_ylim()
         digit = round(value / 10 ** np.floor(np.log10(value)))
-        return f"{value:g}" if high < 4 * low or digit in (2, 5) else ""
+        shown = range(1, 10) if high < 4 * low else (2, 3, 5, 7) if high < 20 * low else (2, 5)
+        return f"{value:,g}" if digit in shown else ""
 
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     ax.yaxis.set_minor_formatter(FuncFormatter(minor))
-    ax.tick_params(axis="y", which="minor", labelsize=8)
 
 
 def scaling(panels, quantity, title=""):
@@ -136,12 +136,11 @@ def scaling(panels, quantity, title=""):
         ax.scatter(
             n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
         )
-    ax.set(xscale="log", yscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
-    for axis, form in ((ax.xaxis, "{:,.0f}"), (ax.yaxis, "{:,g}")):
-        axis.set_major_formatter(FuncFormatter(lambda value, _, form=form: form.format(value)))
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "2357" else ""))
-    ax.tick_params(axis="y", which="minor", labelsize=8)
-    ax.xaxis.set_minor_formatter("")
+    ax.set(xscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
+    sizes = sorted({int(size) for n, *_ in panels.values() for size in n})
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.xaxis.set_minor_locator(NullLocator())
+    _log_scale(ax)
     ax.grid(which="major", color="0.92")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelspacing=1)
     return figure
