@@ -103,14 +103,14 @@ def table_3(folder, planned):
     What the paper's Table 3 compares is not in its abstract; these are the variants that this kit has.
     """
     table = summary_table(planned_table(folder, planned), (E_FORM, CRYSTAL_SYSTEM))
-    return table.assign(paper=PAPER).astype({name: "Int64" for name in WHOLE})
+    return table.assign(paper=PAPER)
 
 
 def transfer(folder, planned, metric=BAND_GAP):
     """What a new linear head reads of a target from models that never saw it, beside models trained on it."""
     table = summary_table(planned_table(folder, planned), (metric,))
     table.insert(1, "start", [_start(path) for path in table["initial"]])
-    return table.assign(paper=PAPER).astype({name: "Int64" for name in WHOLE})
+    return table.assign(paper=PAPER)
 
 
 def table_4(folder, planned):

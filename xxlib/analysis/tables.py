@@ -13,12 +13,12 @@ from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
 
 SEARCH = "search-"  # how the names begin of runs that only chose a learning rate: they never saw `test`
-# What runs have in common that differ by their seed alone.
-WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]
+WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]  # numbers, or nothing where a row has none
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
 # What sets a run apart from one from scratch on all training crystals, with the value there.
 APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "likelihood": False, "augmentation": ""}
 APART |= {"modality_dropout": 0.0}
+# What runs have in common that differ by their seed alone.
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
@@ -144,7 +144,8 @@ def summary_table(results, metrics=(E_FORM, BAND_GAP, CRYSTAL_SYSTEM)):
         rows.append({"model": f"{ARCHITECTURES[row['architecture']]} {row['preset']}"} | row | words)
     columns = [name for metric in metrics for name in (metric, f"+- {metric}")]
     about = [*columns, "seeds", *ABOUT[2:], "hardware", "commit", *["note"] * ("note" in results)]
-    return pd.DataFrame(rows, columns=["model", *ABOUT[:2], *about])
+    table = pd.DataFrame(rows, columns=["model", *ABOUT[:2], *about])
+    return table.astype({name: "Int64" for name in WHOLE})  # NaN would make them decimals
 
 
 def captioned(table, caption):
@@ -160,10 +161,9 @@ def as_text(table):
     """What is finished of a summary_table, as a terminal shows it."""
     shown = ["model", "modalities", "targets", "n_train", "n_steps", "likelihood"]
     shown += [E_FORM, BAND_GAP, CRYSTAL_SYSTEM, "seeds", "labels"]
-    table = table.loc[table["seeds"] != 0, shown]
-    for name in ("n_steps", "seeds"):  # references have none, which makes them decimals
-        table[name] = table[name].map("{:.0f}".format, na_action="ignore")
-    return table.to_string(index=False, na_rep="", float_format="{:.3f}".format)
+    table = table.astype({name: "Int64" for name in ("n_steps", "seeds")})
+    table = table.loc[table["seeds"].ne(0).fillna(True), shown]  # references have no seeds
+    return table.astype(object).where(table.notna(), "").to_string(index=False, float_format="{:.3f}".format)
 
 
 def main():
