@@ -272,6 +272,13 @@ def test_steeper_only_where_the_intervals_are_apart():
     partly.loc[(partly["modalities"] == "composition") & (partly["n_train"] > 7000), E_FORM] = np.nan
     assert "sizes at which both are trained" in claims.scales(partly)
 
+    # Pretrained runs are said where they have the same sizes, whatever they are they do not count.
+    exponents = {"composition": 0.3, "composition + xrd": 0.4}
+    pretrained = table({"composition + xrd": 0.2})[:-1].assign(initial="data/runs/pretrain-both-s0")
+    said = claims.scales(pd.concat([table(exponents)[:-1], pretrained]))
+    assert "composition + xrd N^-0.40" in said and "; pretrained N^-0.20" in said and "both: held" in said
+    assert "pretrained" not in claims.scales(pd.concat([table(exponents)[:-1], pretrained[1:]]))
+
 
 def test_memory_is_what_a_known_formula_gains():
     rows = {"modalities": ["composition", "xrd", "composition"], "split": ["random", "random", "formula"]}
