@@ -50,10 +50,13 @@ def test_no_run_is_an_empty_table(tmp_path, monkeypatch):
 
 
 def test_runs_are_compared_where_they_were_evaluated(folder):
-    drawn = compare(["done", "half", "failed"], "val/e_form_mae").axes[0].get_lines()
+    ax = compare(["done", "half", "failed"], "val/e_form_mae").axes[0]
+    drawn = ax.get_lines()
     assert [len(line.get_xdata()) for line in drawn] == [4, 2]  # no line of `failed` was evaluated
-    assert [line.get_label() for line in drawn] == ["done: 2", "half: 1"]
+    assert [line.get_label() for line in drawn] == ["done: 2,000", "half: 1,000"]
+    assert list(drawn[1].get_ydata()) == [500, 1000] and ax.get_ylabel() == "e_form mae (meV/atom) on val"
     assert compare(["done"]).axes[0].get_ylabel() == "relative error on val"
+    assert compare(["done"], "train/loss").axes[0].get_ylabel() == "loss on train"
     with pytest.raises(ValueError, match=r"none of done has val/mae; there are: train/loss, val/e_form_mae, val/error"):
         compare(["done"], "val/mae")
 

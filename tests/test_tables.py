@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.analysis.tables import E_FORM, as_text, captioned, planned_table, results_table, summary_table
+from xxlib.analysis.tables import E_FORM, as_text, captioned, planned_table, results_table, summary_table, with_unit
 from xxlib.training.variants import pretraining, variant
 
 # results.json as xxlib.train writes it
@@ -49,6 +49,12 @@ def test_a_run_is_a_row_in_the_units_of_the_tables(tmp_path):
     assert {name: row[name] for name in about} == {name: RESULT[name] for name in about}
     assert (row["modalities"], row["targets"]) == ("composition + xrd", "e_form + crystal_system")
     assert (row["batch_size"], row["learning_rate"], row["n_steps"]) == (256, 5e-4, 4000)
+
+
+def test_only_metrics_of_targets_have_units():
+    assert with_unit("e_form_mae") == ("e_form mae (meV/atom)", 1000)
+    assert with_unit("e_form") == ("e_form", 1), "the loss of a target is not its metric"
+    assert with_unit("contrastive") == ("contrastive", 1)
 
 
 def test_a_run_that_ignores_its_patterns_is_missing(tmp_path):
@@ -116,8 +122,8 @@ def test_a_terminal_shows_what_is_finished_with_whole_numbers(tmp_path):
     write(tmp_path, planned[0].name)
     table = summary_table(planned_table(tmp_path, planned))
     reference = pd.DataFrame([{"model": "ALIGNN", E_FORM: 22.0}])  # has no seeds, which makes all of them decimals
-    header, *rows = as_text(pd.concat([table, reference])).splitlines()
-    assert len(rows) == 2 and rows[1].split() == ["ALIGNN", "22.000"]
+    header, *rows, last = as_text(pd.concat([table, reference])).splitlines()
+    assert len(rows) == 2 and last == "rows not trained yet: 1" and rows[1].split() == ["ALIGNN", "22.000"]
     assert {"4000", "80.000", "1"} <= set(rows[0].split()) and "seeds" in header
     assert as_text(summary_table(results_table(tmp_path / "none")))  # nothing is trained yet
 

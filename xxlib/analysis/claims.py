@@ -125,11 +125,9 @@ def scales(figure_3):
     if len(common) < 3:
         return _open("Better scaling of both modalities", ["sizes at which both are trained"])
     fits = {name: power_law(common.index, common[name]) for name in common.dropna(axis="columns")}
-    said = [
-        f"{name} N^-{fit.b:.2f} ({fit.interval('b')[0]:.2f} to {fit.interval('b')[1]:.2f})"
-        for name, fit in fits.items()
-    ]
-    (low, high), (least, most) = (fits[name].interval("b") for name in names)
+    ends = {name: fit.interval("b") for name, fit in fits.items()}
+    said = [f"{name} N^{-fit.b:.2f} ({-ends[name][1]:.2f} to {-ends[name][0]:.2f})" for name, fit in fits.items()]
+    (low, high), (least, most) = (ends[name] for name in names)
     verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
     over = f"{len(common)} of {len(errors)} sizes"
     return f"MAE of E_f over {over} falls as {'; '.join(said)}. Steeper with both: {verdict}."

@@ -5,21 +5,25 @@ from pathlib import Path
 import pandas as pd
 
 from xxlib.analysis import plots
+from xxlib.analysis.tables import with_unit
 from xxlib.training import runs
 
 
 def compare(names, metric="val/error", title=""):
     """Figure of one metric of several runs of data/runs, finished or not, against the samples seen.
 
-    metric: as metrics.jsonl names it.  Raises ValueError where no run has it, with those that there are.
+    metric: as metrics.jsonl names it; drawn in the unit of the tables.  Raises ValueError where no run has it, with
+    those that there are.
     """
     tables = {name: pd.DataFrame(runs.metrics(runs.RUNS / name)) for name in names}
     if not any(metric in table for table in tables.values()):
         there = sorted({column for table in tables.values() for column in table if "/" in column})
         raise ValueError(f"none of {', '.join(names)} has {metric}; there are: {', '.join(there) or 'none'}")
     known = {name: table[["samples", metric]].dropna() for name, table in tables.items() if metric in table}
-    curves = {name: (table["samples"], table[metric]) for name, table in known.items()}
-    quantity = "relative error on val" if metric == "val/error" else metric
+    *split, kind = metric.split("/")
+    quantity, scale = with_unit(kind)
+    curves = {name: (table["samples"], scale * table[metric]) for name, table in known.items()}
+    quantity = " on ".join([quantity, *split])
     return plots.learning_curves(curves, quantity, title, log="accuracy" not in metric and "r2" not in metric)
 
 

@@ -110,14 +110,19 @@ def _values(config, result):
     for name, value in result.items():
         split, _, metric = name.partition("/")
         if metric and metric != "error" and row["targets"]:
-            shown, scale = _shown(metric)
+            shown, scale = with_unit(metric)
             row[f"{split} {shown}"] = scale * value
     return row
 
 
-def _shown(metric):
-    """Name with its unit, and the factor to that unit, of a metric of results.json such as "e_form_mae"."""
-    target = max((name for name in TARGETS if metric.startswith(name)), key=len)
+def with_unit(metric):
+    """Name with its unit, and the factor to that unit, of a metric of results.json such as "e_form_mae" or "error".
+
+    What is no metric of a target, such as a loss, keeps its name.
+    """
+    target = max((name for name in TARGETS if metric.startswith(f"{name}_")), key=len, default=None)
+    if target is None:
+        return {"error": "relative error"}.get(metric, metric), 1
     kind = metric.removeprefix(f"{target}_")
     if kind in ("mae", "rmse"):
         unit, scale = ("meV/atom", 1000) if TARGETS[target].unit == "eV/atom" else (TARGETS[target].unit, 1)
@@ -158,12 +163,14 @@ def captioned(table, caption):
 
 
 def as_text(table):
-    """What is finished of a summary_table, as a terminal shows it."""
+    """What is finished of a summary_table, as a terminal shows it, and how many rows are not."""
     shown = ["model", "modalities", "targets", "n_train", "n_steps", "likelihood"]
     shown += [E_FORM, BAND_GAP, CRYSTAL_SYSTEM, "seeds", "labels"]
     table = table.astype({name: "Int64" for name in ("n_steps", "seeds")})
-    table = table.loc[table["seeds"].ne(0).fillna(True), shown]  # references have no seeds
-    return table.astype(object).where(table.notna(), "").to_string(index=False, float_format="{:.3f}".format)
+    untrained = table["seeds"].eq(0).fillna(False)  # references have no seeds
+    rows = table.loc[~untrained, shown]
+    text = rows.astype(object).where(rows.notna(), "").to_string(index=False, float_format="{:.3f}".format)
+    return text + f"\nrows not trained yet: {untrained.sum()}" * bool(untrained.any())
 
 
 def main():

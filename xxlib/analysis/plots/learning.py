@@ -19,7 +19,7 @@ def learning_curves(curves, quantity, title="", log=True):
     ax = axes[0, 0]
     for k, (name, (samples, values)) in enumerate(curves.items()):
         last = values.mean(0)[-1] if len(samples) else np.nan
-        _line(ax, k, samples, values, f"{name}: {last:.3g}")
+        _line(ax, k, samples, values, f"{name}: {float(f'{last:.3g}'):,g}")
     if log:
         _log_scale(ax)
     ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
@@ -116,7 +116,7 @@ def scaling(panels, quantity, title=""):
     """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
 
     panels: name -> (n (k,) training crystals, errors (k,), its scaling.PowerLaw or None).  quantity: name and unit,
-    "MAE on test (meV/atom)".  The legend gives each exponent with its interval.
+    "MAE on test (meV/atom)".  The sizes are the ticks; the legend gives each exponent with its interval.
     """
     if not panels:
         raise ValueError("no model: nothing to draw")
