@@ -128,6 +128,29 @@ def test_transfer_names_the_start(tmp_path):
     assert table["note"][1] == "missing: bimodal-band_gap-s0"
 
 
+def test_a_family_is_compared_crystal_by_crystal(tmp_path):
+    """Of the family a, b and c only a and b are in `test` by formula; d is there and not of the family."""
+    whole, without = (variant("small", "xrd", "e_form", n_steps=2000, left_out=of) for of in (None, "perovskites"))
+    others = [variant("small", "composition", "e_form", n_steps=2000, left_out="perovskites")]
+    others += [variant("small", "xrd", "e_form", n_steps=2000, left_out="intermetallics")]
+    errors = {whole: {"d": 9.0, "b": 0.02, "a": -0.01}, without: {"a": 0.05, "b": 0.1, "c": -0.3}}
+    for config, of_each in errors.items():
+        finish(tmp_path, config)
+        rows = {"id": list(of_each), "split": "test", "e_form": 0.0, "e_form_predicted": list(of_each.values())}
+        seen = pd.DataFrame({"id": ["a"], "split": ["val"], "e_form": [0.0], "e_form_predicted": [7.0]})
+        pd.concat([pd.DataFrame(rows), seen]).to_parquet(tmp_path / config.name / "predictions.parquet")
+    finish(tmp_path, others[1])
+    pd.DataFrame(rows).to_parquet(tmp_path / others[1].name / "predictions.parquet")
+    table = paper.families(tmp_path, [without, *others, whole]).set_index(["family", "modalities"])
+    row = table.loc["perovskites", "xrd"]
+    assert (row["crystals"], row["crystals in test"], row["seeds"]) == (3, 2, 1) and row[E_FORM] == pytest.approx(150)
+    assert (row[paper.KNOWN_FAMILY], row[paper.NEW_FAMILY]) == pytest.approx((15, 75))
+    assert (row[paper.COST], row[f"+- {paper.COST}"]) == pytest.approx((60, 1.96 * 20))
+    missing = table.loc["perovskites", "composition"]
+    assert missing["seeds"] == 0 and missing["note"] == f"missing: {others[0].name}" and np.isnan(missing[paper.COST])
+    assert len(table) == 3 and table.loc["intermetallics", "xrd"]["crystals"] == 3
+
+
 # ---------------------------------------------------------------- claims
 
 

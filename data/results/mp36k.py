@@ -206,6 +206,7 @@ def write_tables():
         "table_4": paper.table_4(COMMITTED, unique.values()),
         "table_5": paper.table_5(COMMITTED, parts["table_5"]),
         "transfer": paper.transfer(COMMITTED, parts["transfer"]),
+        "families": paper.families(COMMITTED, parts["families"]),
         "search": tables.results_table(COMMITTED, search=True),
     }
     judged = [tables.E_FORM, tables.CRYSTAL_SYSTEM]
