@@ -141,7 +141,7 @@ def test_a_family_is_compared_crystal_by_crystal(tmp_path):
         pd.concat([pd.DataFrame(rows), seen]).to_parquet(tmp_path / config.name / "predictions.parquet")
     finish(tmp_path, others[1])
     pd.DataFrame(rows).to_parquet(tmp_path / others[1].name / "predictions.parquet")
-    table = paper.families(tmp_path, [without, *others, whole]).set_index(["family", "modalities"])
+    table = paper.families(tmp_path, [whole, without, *others]).set_index(["family", "modalities"])
     row = table.loc["perovskites", "xrd"]
     assert (row["crystals"], row["crystals in test"], row["seeds"]) == (3, 2, 1) and row[E_FORM] == pytest.approx(150)
     assert (row[paper.KNOWN_FAMILY], row[paper.NEW_FAMILY]) == pytest.approx((15, 75))
