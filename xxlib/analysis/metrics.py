@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 CONFIDENCE = 0.95  # of intervals
 EXCHANGED = "exchanged patterns"  # each crystal judged with the pattern of another
@@ -66,6 +65,8 @@ def accuracy_interval(right):
     """n, accuracy (%) and the ends of its 95 % interval (Wilson 1927) of outcomes (n,) bool, as a dict."""
     if not len(right):
         return {"n": 0, "accuracy (%)": np.nan, "low (%)": np.nan, "high (%)": np.nan}
+    from scipy.stats import binomtest  # half as long to import as torch, and no training needs it
+
     interval = binomtest(int(np.sum(right)), len(right)).proportion_ci(CONFIDENCE, "wilson")
     shares = {"accuracy (%)": np.mean(right), "low (%)": interval.low, "high (%)": interval.high}
     return {"n": len(right)} | {name: 100 * float(share) for name, share in shares.items()}
