@@ -22,7 +22,9 @@ def finish(folder, config, curves=None, **metrics):
     run.mkdir()
     config.save(run / "run.json")
     about = {name: value for name, value in RESULT.items() if not name.startswith(("val/", "test/"))}
-    about |= {name: getattr(config, name) for name in ("name", "seed", "targets", "initial", "n_train", "split")}
+    about |= {
+        name: getattr(config, name) for name in ("name", "seed", "targets", "initial", "left_out", "n_train", "split")
+    }
     about |= {"modalities": config.model.modalities} | {f"test/{name}": value for name, value in metrics.items()}
     (run / "results.json").write_text(json.dumps(about))
     lines = [

@@ -125,8 +125,10 @@ def families(folder, planned):
     """
     rows, usual = [], {_budget(c): c for c in _finished(folder, planned) if not c.left_out}
     without = [config for config in planned if config.left_out]
-    for (family, model, n_steps), group in _groups(without, lambda c: (c.left_out, c.model, c.n_steps)).items():
-        row = {"family": family, "modalities": " + ".join(model.modalities), "n_steps": n_steps}
+    for group in _groups(without, lambda c: (c.left_out, c.model, c.n_steps)).values():
+        known = planned_table(folder, group[:1]).iloc[0]
+        row = {"family": known["left_out"], "model": f"{ARCHITECTURES[known['architecture']]} {known['preset']}"}
+        row |= {"modalities": known["modalities"], "n_steps": known["n_steps"]}
         there = _finished(folder, group)
         new = [_errors(folder, config) for config in there]
         if new:
@@ -134,11 +136,11 @@ def families(folder, planned):
         pairs = [(errors, usual.get(_budget(config))) for config, errors in zip(there, new)]
         pairs = [pd.concat([errors, _errors(folder, other)], axis=1, join="inner") for errors, other in pairs if other]
         if pairs:
-            left_out, known = np.mean(pairs, axis=0).T
-            row |= {"crystals in test": len(known), NEW_FAMILY: left_out.mean(), KNOWN_FAMILY: known.mean()}
-            row |= {COST: (left_out - known).mean(), f"+- {COST}": 1.96 * pd.Series(left_out - known).sem()}
+            left_out, learned = np.mean(pairs, axis=0).T
+            row |= {"crystals in test": len(learned), NEW_FAMILY: left_out.mean(), KNOWN_FAMILY: learned.mean()}
+            row |= {COST: (left_out - learned).mean(), f"+- {COST}": 1.96 * pd.Series(left_out - learned).sem()}
         rows.append(row | _about(folder, group))
-    columns = ["family", "modalities", "crystals", E_FORM, "crystals in test", KNOWN_FAMILY, NEW_FAMILY, COST]
+    columns = ["family", "model", "modalities", "crystals", E_FORM, "crystals in test", KNOWN_FAMILY, NEW_FAMILY, COST]
     table = pd.DataFrame(rows, columns=[*columns, f"+- {COST}", "n_steps", *ABOUT])
     return table.astype({"crystals": "Int64", "crystals in test": "Int64"})
 
