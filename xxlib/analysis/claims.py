@@ -9,10 +9,9 @@ import pandas as pd
 from scipy.stats import t
 
 from xxlib.analysis import latent
-from xxlib.analysis.paper import CURVES, RESULTS, written
+from xxlib.analysis.paper import CURVES, RESULTS, errors, written
 from xxlib.analysis.scaling import power_law
 from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, by_formula
-from xxlib.datasets.targets import TARGETS
 from xxlib.training.variants import pretraining, variant
 
 PRETRAINED = "pretrain-both"
@@ -118,10 +117,10 @@ def scales(figure_3):
     """
     scratch, names, after = figure_3["initial"].fillna("") == "", ("composition", "composition + xrd"), "pretrained"
     lines = figure_3.assign(line=figure_3["modalities"].where(scratch, after))
-    errors = lines.pivot(index="n_train", columns="line", values=E_FORM).reindex(columns=[*names, after])
-    if missing := [name for name in names if errors[name].count() < 3]:
+    by_size = lines.pivot(index="n_train", columns="line", values=E_FORM).reindex(columns=[*names, after])
+    if missing := [name for name in names if by_size[name].count() < 3]:
         return _open("Better scaling of both modalities", missing)
-    common = errors.dropna(subset=names).rename(index=float)  # fits of other sizes are no comparison
+    common = by_size.dropna(subset=names).rename(index=float)  # fits of other sizes are no comparison
     if len(common) < 3:
         return _open("Better scaling of both modalities", ["sizes at which both are trained"])
     fits = {name: power_law(common.index, common[name]) for name in common.dropna(axis="columns")}
@@ -129,7 +128,7 @@ def scales(figure_3):
     said = [f"{name} N^{-fit.b:.2f} ({-ends[name][1]:.2f} to {-ends[name][0]:.2f})" for name, fit in fits.items()]
     (low, high), (least, most) = (ends[name] for name in names)
     verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
-    over = f"{len(common)} of {len(errors)} sizes"
+    over = f"{len(common)} of {len(by_size)} sizes"
     return f"MAE of E_f over {over} falls as {'; '.join(said)}. Steeper with both: {verdict}."
 
 
@@ -206,17 +205,7 @@ def _scatter(one, other, target):
     """Standard error over the crystals of `test` of the difference of two runs' errors, NaN where one is not there."""
     if not all((run / "predictions.parquet").exists() for run in (one, other)):
         return np.nan
-    return (_errors(other, target) - _errors(one, target)).sem()
-
-
-def _errors(run, target):
-    """The error of a run (folder) for each crystal of `test`, in the unit of the tables, by id."""
-    table = pd.read_parquet(run / "predictions.parquet").set_index("id")
-    table = table[(table["split"] == "test") & table[target].notna()]
-    said, scale = table[f"{target}_predicted"], CURVES[target][2]
-    if TARGETS[target].kind == "regression":
-        return scale * (said - table[target]).abs()
-    return float(scale) * (np.stack(said).argmax(1) != table[target])
+    return (errors(other, target) - errors(one, target)).sem()
 
 
 def _open(claim, missing):

@@ -24,6 +24,7 @@ from xxlib.analysis.tables import (
     results_table,
     summary_table,
 )
+from xxlib.datasets.targets import TARGETS
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.training import runs
 
@@ -130,11 +131,12 @@ def families(folder, planned):
         row = {"family": known["left_out"], "model": f"{ARCHITECTURES[known['architecture']]} {known['preset']}"}
         row |= {"modalities": known["modalities"], "n_steps": known["n_steps"]}
         there = _finished(folder, group)
-        new = [_errors(folder, config) for config in there]
+        new = [errors(Path(folder) / config.name, "e_form") for config in there]
         if new:
-            row |= {"crystals": len(new[0]), E_FORM: np.mean([errors.mean() for errors in new])}
-        pairs = [(errors, usual.get(_budget(config))) for config, errors in zip(there, new)]
-        pairs = [pd.concat([errors, _errors(folder, other)], axis=1, join="inner") for errors, other in pairs if other]
+            row |= {"crystals": len(new[0]), E_FORM: np.mean([of_one.mean() for of_one in new])}
+        pairs = [(of_one, usual.get(_budget(config))) for config, of_one in zip(there, new)]
+        pairs = [(of_one, errors(Path(folder) / other.name, "e_form")) for of_one, other in pairs if other]
+        pairs = [pd.concat(pair, axis=1, join="inner") for pair in pairs]
         if pairs:
             left_out, learned = np.mean(pairs, axis=0).T
             row |= {"crystals in test": len(learned), NEW_FAMILY: left_out.mean(), KNOWN_FAMILY: learned.mean()}
@@ -188,6 +190,16 @@ def table_5(folder, planned):
     return pd.DataFrame(rows, columns=columns).astype({"crystals": "Int64"})
 
 
+def errors(run, target):
+    """The error of a run (folder) for each crystal of `test`, in the unit of the tables, by id."""
+    table = pd.read_parquet(run / "predictions.parquet").set_index("id")
+    table = table[(table["split"] == "test") & table[target].notna()]
+    said, scale = table[f"{target}_predicted"], CURVES[target][2]
+    if TARGETS[target].kind == "regression":
+        return scale * (said - table[target]).abs()
+    return float(scale) * (np.stack(said).argmax(1) != table[target])
+
+
 def written(name):
     """The table data/results/<name>.csv, as data/results/mp36k.py wrote it from the committed runs."""
     table = pd.read_csv(RESULTS / f"{name}.csv")
@@ -209,13 +221,6 @@ def _finished(folder, planned):
 
 def _budget(config):
     return config.model, config.n_steps, config.seed
-
-
-def _errors(folder, config):
-    """|error| of E_f (meV/atom) of each crystal of a run's `test`, by id."""
-    predictions = pd.read_parquet(Path(folder) / config.name / "predictions.parquet").set_index("id")
-    test = predictions[predictions["split"] == "test"]
-    return 1000 * (test["e_form_predicted"] - test["e_form"]).abs()
 
 
 def _start(initial):
