@@ -153,6 +153,29 @@ def test_a_family_is_compared_crystal_by_crystal(tmp_path):
     assert len(table) == 3 and table.loc["intermetallics", "xrd"]["crystals"] == 3
 
 
+def test_what_else_pretraining_may_be_is_compared_with_scratch(tmp_path):
+    free = pretraining("small", "both", unlabelled="data/generated50k", n_steps=2000)
+    alone = pretraining("small", "both", unlabelled="data/generated50k", n_train=0, n_steps=2000)
+    spans = pretraining("small", "mxm", hidden_rate=0.3, hidden_span=4, n_steps=2000)
+    scratch, *others = (variant("small", "bimodal", "e_form", *start, n_steps=2000)
+                        for start in ((), (spans,), (free,), (alone,)))  # fmt: skip
+    for config, of_each in ((scratch, (0.03, 0.1)), (others[0], (-0.02, 0.03))):
+        finish(tmp_path, config)
+        rows = {"id": ["a", "b"], "split": "test", "e_form": 0.0, "e_form_predicted": of_each}
+        pd.DataFrame(rows).to_parquet(tmp_path / config.name / "predictions.parquet")
+    table = paper.hidden(tmp_path, [scratch, spans, others[0], free, others[1], alone, others[2]])
+    assert list(table["pretraining"]) == ["none", "mxm", "contrastive + mxm", "contrastive + mxm"]
+    assert list(table["learned from"])[1:] == ["data/mp36k", "data/mp36k + data/generated50k", "data/generated50k"]
+    row = table.iloc[1]
+    assert (row["hidden (%)"], row["span (tokens)"]) == (pytest.approx(30), 4)
+    assert (row[E_FORM], row[paper.GAIN]) == pytest.approx((25, 40))
+    assert row[f"+- {paper.GAIN}"] == pytest.approx(1.96 * 30)
+    assert np.isnan(table[paper.GAIN][0]) and list(table["seeds"]) == [1, 1, 0, 0]
+    assert table["note"][3] == f"missing: {others[2].name}"
+    nothing = paper.hidden(tmp_path, [variant("small", "bimodal", "e_form", n_steps=1000), spans, others[0]])
+    assert np.isnan(nothing[paper.GAIN][1]) and nothing[E_FORM][1] == pytest.approx(25)
+
+
 # ---------------------------------------------------------------- claims
 
 

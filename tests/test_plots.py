@@ -73,6 +73,10 @@ FIGURES = {
         lambda: plots.learning_curves({"m": ([1000, 2000], [3.0, 2.0])}, "MAE on val (meV/atom)"),
         [("samples seen (thousand)", "MAE on val (meV/atom)")],
     ),
+    plots.differences: (
+        lambda: plots.differences({"m": (["a", "b"], [1.0, -2.0], [0.5, 0.5])}, "gain (meV/atom)"),
+        [("gain (meV/atom)", "")],
+    ),
     plots.progress: (
         lambda: plots.progress(pd.DataFrame({"samples": [8, 16], "train/loss": [2, 1], "val/error": [None, 1]}), 80),
         [("samples seen (thousand)", name) for name in ("loss; error on val", "learning rate", "samples/s")],

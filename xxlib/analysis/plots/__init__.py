@@ -6,11 +6,11 @@ Units are on the axes, colours are those that colour-blind readers tell apart.
 from xxlib.analysis.plots.answers import accuracies, confusion, parity, refusal, reliability, severity
 from xxlib.analysis.plots.crystals import cell, conditioning, diffraction, tokens
 from xxlib.analysis.plots.datasets import crystal_systems, elements, patterns_by_system, preparation
-from xxlib.analysis.plots.learning import latent, learning_columns, learning_curves, progress, scaling
+from xxlib.analysis.plots.learning import differences, latent, learning_columns, learning_curves, progress, scaling
 from xxlib.analysis.plots.style import DASHES, LINES, PALETTE, save_figure
 
 __all__ = [
-    "DASHES", "LINES", "PALETTE", "accuracies", "cell", "conditioning", "confusion", "crystal_systems", "diffraction",
-    "elements", "latent", "learning_columns", "learning_curves", "parity", "patterns_by_system", "preparation",
-    "progress", "refusal", "reliability", "save_figure", "scaling", "severity", "tokens",
+    "DASHES", "LINES", "PALETTE", "accuracies", "cell", "conditioning", "confusion", "crystal_systems", "differences",
+    "diffraction", "elements", "latent", "learning_columns", "learning_curves", "parity", "patterns_by_system",
+    "preparation", "progress", "refusal", "reliability", "save_figure", "scaling", "severity", "tokens",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures of how models learn, and of what they have learned: curves, scaling, latent space."""
+"""Figures of how models learn, and of what they have learned: curves, scaling, differences, latent space."""
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -143,6 +143,30 @@ def scaling(panels, quantity, title=""):
     _log_scale(ax)
     ax.grid(which="major", color="0.92")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelspacing=1)
+    return figure
+
+
+def differences(groups, quantity, title=""):
+    """What runs differ by from one they are compared with, a row each: the difference and its 95 % interval.
+
+    groups: name -> (labels (k,), differences (k,), half-widths of their intervals (k,)); a group has one colour and
+    stands in the legend.  quantity: name and unit, "gain of MAE on test (meV/atom)".
+    """
+    labels = [label for of_group, *_ in groups.values() for label in of_group]
+    if not labels:
+        raise ValueError("no difference: nothing to draw")
+    figure, axes = subplots(size=(7.6, 1.2 + 0.32 * len(labels)))
+    ax, row = axes[0, 0], 0
+    for k, (name, (of_group, values, half_widths)) in enumerate(groups.items()):
+        rows = range(row, row + len(of_group))
+        style = {"color": LINES[k % len(LINES)], "marker": "os^Dv"[k % 5], "markersize": 6, "linestyle": ""}
+        ax.errorbar(values, rows, xerr=half_widths, label=name, elinewidth=1.5, **style)
+        row += len(of_group)
+    ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(xlabel=quantity, title=title, ylim=(len(labels) - 0.5, -0.5))
+    ax.grid(axis="x", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
 
 
