@@ -302,6 +302,17 @@ def test_a_logarithmic_axis_has_as_many_numbers_as_there_is_room_for(highest, la
     assert " ".join(shown[place] for place in sorted(shown) if shown[place]) == labels
 
 
+def test_differences_are_rows_from_the_top_with_their_intervals():
+    groups = {"m": (["a", "b"], [1.0, -2.0], [0.5, 0.25]), "n": ([], [], []), "o": (["c"], [3.0], [1.0])}
+    figure = plots.differences(groups, "gain (meV/atom)")
+    ax = figure.axes[0]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first is at the top"
+    ends = [segment[:, 0].tolist() for bars in ax.collections for segment in bars.get_segments()]
+    assert ends == [[0.5, 1.5], [-2.25, -1.75], [2.0, 4.0]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["m", "o"], "nothing of an empty group"
+
+
 @pytest.mark.parametrize(
     "empty",
     [
@@ -317,6 +328,7 @@ def test_a_logarithmic_axis_has_as_many_numbers_as_there_is_room_for(highest, la
         lambda: plots.progress(pd.DataFrame(), 80),
         lambda: plots.latent({}),
         lambda: plots.scaling({}, "MAE (eV)"),
+        lambda: plots.differences({"m": ([], [], [])}, "gain (eV)"),
     ],
 )
 def test_nothing_to_draw_is_said(empty):

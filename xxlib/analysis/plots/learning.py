@@ -152,6 +152,7 @@ def differences(groups, quantity, title=""):
     groups: name -> (labels (k,), differences (k,), half-widths of their intervals (k,)); a group has one colour and
     stands in the legend.  quantity: name and unit, "gain of MAE on test (meV/atom)".
     """
+    groups = {name: of_group for name, of_group in groups.items() if len(of_group[0])}
     labels = [label for of_group, *_ in groups.values() for label in of_group]
     if not labels:
         raise ValueError("no difference: nothing to draw")
