@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from test_tables import RESULT
 
+from xxlib import PROJECT
 from xxlib.analysis import claims, paper
 from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, by_formula
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
@@ -337,7 +338,9 @@ def test_memory_is_what_a_known_formula_gains():
     assert "not finished" in claims.memory(table[table["split"] == "formula"])
 
 
-def test_every_claim_has_a_sentence_from_the_committed_tables():
+def test_every_claim_has_a_sentence_from_the_committed_tables_and_stands_in_the_readme():
+    readme = " ".join((PROJECT / "README.md").read_text().split())
     for name in claims.CLAIMS:
         for sentence in claims.sentences(name):
             assert sentence.endswith(".") and "nan" not in sentence
+            assert f" - {sentence} " in readme, "copy what python -m xxlib.analysis.claims prints"
