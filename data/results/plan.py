@@ -117,6 +117,7 @@ def parts():
     few_shot = []
     for shots in SHOTS:
         budget = {"dataset": NOMAD, "n_train": shots, "n_steps": QUARTER // 2}
+        few_shot += [run("composition", "band_gap", **budget)]
         few_shot += [run("bimodal", "band_gap", *start, **budget)
                      for start in ((), (source["e_form"],), (source["multi"],), (pretrained["both"],))]  # fmt: skip
 
