@@ -288,6 +288,11 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
     assert list(ax.get_xticks()) == list(SIZES), "the sizes that there are, not decades between them"
     assert [text.get_text() for text in ax.get_xticklabels()] == [f"{size:,.0f}" for size in SIZES]
 
+    joined = plots.scaling({"m": (SIZES[::-1], SIZES[::-1] ** -0.5, None)}, "MAE (eV)").axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in joined] == [list(SIZES)], "without a law the points are joined in order"
+    seeds = plots.scaling({"m": (np.append(SIZES, SIZES), np.ones(8), None)}, "MAE (eV)").axes[0]
+    assert not seeds.get_lines(), "two errors of one size are no curve"
+
 
 @pytest.mark.parametrize(("highest", "labels"), [(300, "100 200 300"), (1000, "100 200 300 500 700 1,000"),
                                                  (9000, "100 200 500 1,000 2,000 5,000")])  # fmt: skip

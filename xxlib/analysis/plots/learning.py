@@ -115,6 +115,7 @@ def _log_scale(ax):
 def scaling(panels, quantity, title=""):
     """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
 
+    Points without a fit are joined where they have one error a size.
     panels: name -> (n (k,) training crystals, errors (k,), its scaling.PowerLaw or None).  quantity: name and unit,
     "MAE on test (meV/atom)".  The sizes are the ticks; the legend gives each exponent with its interval.
     """
@@ -133,6 +134,8 @@ def scaling(panels, quantity, title=""):
                 label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
             ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5)
             ax.fill_between(grid, *fit.band(grid), color=colour, alpha=0.15, linewidth=0)
+        elif len(set(n)) == len(n):
+            ax.plot(*zip(*sorted(zip(n, errors))), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1)
         ax.scatter(
             n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
         )
