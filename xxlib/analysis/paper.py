@@ -1,4 +1,5 @@
-"""Tables 1 to 5 of the paper and its transfer to the band gap: ours, with the paper's number beside it.
+"""Tables 1 to 5 of the paper and its transfer to the band gap: ours, with the paper's number beside it; and what the
+paper did not try: new families, other ways to pretrain.
 
 Each takes a folder of runs and those `planned` for the table (RunConfigs).  What has not finished is a row without
 metrics whose `note` names the missing runs.
@@ -173,17 +174,8 @@ def hidden(folder, planned):
                 gain = there[scratch.name] - there[config.name]
                 row |= {GAIN: gain.mean(), f"+- {GAIN}": 1.96 * gain.sem()}
         rows.append(row | {"n_steps": config.n_steps} | _about(folder, [config]))
-    columns = [
-        "pretraining",
-        "learned from",
-        "hidden (%)",
-        "span (tokens)",
-        E_FORM,
-        GAIN,
-        f"+- {GAIN}",
-        "n_steps",
-        *ABOUT,
-    ]
+    columns = ["pretraining", "learned from", "hidden (%)", "span (tokens)", E_FORM, GAIN, f"+- {GAIN}"]
+    columns += ["n_steps", *ABOUT]
     return pd.DataFrame(rows, columns=columns).astype({"span (tokens)": "Int64"})
 
 
