@@ -180,6 +180,10 @@ def test_what_else_pretraining_may_be_is_compared_with_scratch(tmp_path):
 # ---------------------------------------------------------------- claims
 
 
+def sentences(findings):
+    return " ".join(map(str, findings))
+
+
 def modalities(composition, spread, bimodal):
     """Table 1, with a row by likelihood, which is not the paper's and does not count."""
     rows = [("composition", composition, spread), ("composition + xrd", bimodal, spread), ("xrd", 600, np.nan)]
@@ -191,18 +195,19 @@ def modalities(composition, spread, bimodal):
     ("composition", "spread", "bimodal", "verdict"),
     [
         # Standard error 3 sqrt(2 / 3) = 2.45; Student's t of four degrees of freedom: 2.78.
-        (76, 3, 60, "one: held, the difference is -16 meV/atom (95 % interval over seeds: -23 to -9.2)."),
-        (76, 3, 90, "one: did not hold"),
-        (76, 3, 70, "one: open, the difference is -6 meV/atom (95 % interval over seeds: -13 to +0.8)"),
+        (76, 3, 60, ". Held, -16 meV/atom (95 % over seeds: -23 to -9.2)."),
+        (76, 3, 90, ". Did not hold"),
+        (76, 3, 70, ". Open, -6 meV/atom (95 % over seeds: -13 to +0.8)"),
         (76, np.nan, 60, "one seed"),
-        (np.nan, 3, 60, "missing composition."),
+        (np.nan, 3, 60, "missing composition. Open."),
     ],
 )
 def test_a_difference_counts_beyond_the_spread(composition, spread, bimodal, verdict, tmp_path):
-    assert verdict in claims.bimodal(modalities(composition, spread, bimodal), tmp_path)
+    e_form, *others = claims.bimodal(modalities(composition, spread, bimodal), tmp_path)
+    assert verdict in str(e_form) and all("not finished" in other.measured for other in others)
 
 
-@pytest.mark.parametrize(("gain", "verdict"), [(16, "one: held"), (-16, "one: did not hold"), (3, "one: open")])
+@pytest.mark.parametrize(("gain", "verdict"), [(16, "held"), (-16, "did not hold"), (3, "open")])
 def test_one_seed_counts_beyond_the_scatter_over_crystals(gain, verdict, tmp_path):
     """Errors of 100 crystals that differ by `gain` +- 20: a standard error of 2."""
     scatter = np.resize([20.0, -20.0], 100)
@@ -211,56 +216,56 @@ def test_one_seed_counts_beyond_the_scatter_over_crystals(gain, verdict, tmp_pat
         folder = tmp_path / f"{model}-e_form-s0"
         folder.mkdir()
         table.assign(e_form_predicted=-errors / 1000).iloc[::-1].to_parquet(folder / "predictions.parquet")
-    said = claims.bimodal(modalities(76, np.nan, 76 - gain), tmp_path)
-    assert verdict in said and "one seed each" in said
-    assert f"(95 % interval over the crystals of `test`: {-gain - 3.94:+.2g} to {-gain + 3.94:+.2g})" in said
+    said = claims.bimodal(modalities(76, np.nan, 76 - gain), tmp_path)[0].verdict
+    interval = f"{-gain - 3.94:+.2g} to {-gain + 3.94:+.2g}"
+    assert said == f"{verdict}, {-gain:+.2g} meV/atom (95 % over crystals, one seed each: {interval})"
 
 
 def test_a_side_of_one_seed_spreads_like_the_other(tmp_path):
     """3 seeds of 69.3 +- 1.5 against one of 66.3: 4.30 sqrt(1.5**2 / 3 + 1.5**2) = 7.5."""
     table = modalities(69.3, 1.5, 66.3)
     table.loc[table["modalities"] == "composition + xrd", ["seeds", f"+- {E_FORM}"]] = [1, np.nan]
-    said = claims.bimodal(table, tmp_path)
-    assert "one: open, the difference is -3 meV/atom (95 % interval over seeds: -10 to +4.5)" in said
+    assert claims.bimodal(table, tmp_path)[0].verdict == "open, -3 meV/atom (95 % over seeds: -10 to +4.5)"
 
 
 def test_unequal_spreads_have_the_freedom_of_the_wider(tmp_path):
     """Welch: where one side hardly spreads, the other's two degrees of freedom count, 4.30 standard errors of 1.73."""
     table = modalities(70, 3, 60)
     table.loc[table["modalities"] == "composition", f"+- {E_FORM}"] = 1e-6
-    assert "(95 % interval over seeds: -17 to -2.5)" in claims.bimodal(table, tmp_path)
+    assert "(95 % over seeds: -17 to -2.5)" in claims.bimodal(table, tmp_path)[0].verdict
 
 
 def test_larger_is_better_where_it_is_an_accuracy(tmp_path):
     rows = [("composition", 58.0, 1.0), ("composition + xrd", 71.0, 1.0), ("xrd", 57.0, 1.0)]
     table = pd.DataFrame(rows, columns=["modalities", CRYSTAL_SYSTEM, f"+- {CRYSTAL_SYSTEM}"])
     table = table.assign(model="XxaCT-NN small", targets="crystal_system", seeds=2, likelihood=False)
-    assert "held, the difference is +13 %" in claims.bimodal(table, tmp_path)
+    assert claims.bimodal(table, tmp_path)[1].verdict.startswith("held, +13 points")
 
 
 def test_speed_up_is_said_with_its_spread(tmp_path):
     scratch, pretrained = table_2_runs(tmp_path)
     table = paper.table_2(tmp_path, [*scratch, *pretrained])
-    assert "3.0 times" in claims.faster(table) and "+- 1.4 over 2 seeds" in claims.faster(table)
-    assert "Faster: open" in claims.faster(table)
-    for column, value, said in (("+- speed-up", 0.1, "held"), ("speed-up", 0.05, "did not hold")):
+    (said,) = claims.faster(table)
+    assert said.measured == "3.0 ± 1.4 times (2 seeds)" and said.verdict == "open (95 % over seeds: -9.7 to 15.7)"
+    for column, value, verdict in (("+- speed-up", 0.1, "held"), ("speed-up", 0.05, "did not hold")):
         table[column] = value
-        assert f"Faster: {said}." in claims.faster(table)
-    one = paper.table_2(tmp_path, [scratch[0], pretrained[0]])
-    assert "(one seed)" in claims.faster(one) and "Faster: open." in claims.faster(one)
+        assert claims.faster(table)[0].verdict.startswith(f"{verdict} (95 % over seeds: ")
+    (one,) = claims.faster(paper.table_2(tmp_path, [scratch[0], pretrained[0]]))
+    assert one.verdict == "open, one seed"
     nothing = paper.table_2(tmp_path, [variant("small", "bimodal", "multi", BOTH)])
-    assert "not finished" in claims.faster(nothing) and "not finished" in claims.better(nothing)
+    for claim in (claims.faster, claims.better):
+        assert "not finished" in sentences(claim(nothing))
 
 
 def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
     scratch, pretrained = table_2_runs(tmp_path)
-    several = claims.better(paper.table_2(tmp_path, [*scratch, *pretrained]), tmp_path)
-    assert "from 80 +- 0 (2 seeds) to 60 +- 0 (2 seeds) meV/atom. Better: held, the difference is -20" in several
+    several = sentences(claims.better(paper.table_2(tmp_path, [*scratch, *pretrained]), tmp_path))
+    assert "from 80 ± 0 (2 seeds) to 60 ± 0 (2 seeds) meV/atom. Held, -20 meV/atom" in several
     for config, error in ((scratch[0], 0.1), (pretrained[0], 0.075)):
         rows = {"id": ["a", "b"], "split": "test", "e_form": 0.0, "e_form_predicted": [error, 0.1]}
         pd.DataFrame(rows).to_parquet(tmp_path / config.name / "predictions.parquet")
-    one = claims.better(paper.table_2(tmp_path, [scratch[0], pretrained[0]]), tmp_path)
-    assert "Better: open with one seed each" in one and "over the crystals of `test`: -44 to +4.5)" in one
+    (one,) = claims.better(paper.table_2(tmp_path, [scratch[0], pretrained[0]]), tmp_path)
+    assert one.verdict.startswith("open, ") and one.verdict.endswith("over crystals, one seed each: -44 to +4.5)")
     for config in (variant("small", "bimodal", "multi"), variant("small", "bimodal", "multi", BOTH)):
         rising = {"crystal_system_accuracy": np.minimum(1e-4 * STEPS, 0.9)}
         gain = 0.1 if config.initial else 0
@@ -271,8 +276,8 @@ def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
         rows["crystal_system_predicted"] = [np.eye(7)[0].tolist(), np.eye(7)[1].tolist()]
         pd.DataFrame(rows).to_parquet(tmp_path / config.name / "predictions.parquet")
     both = [variant("small", "bimodal", "multi", *start) for start in ((), (BOTH,))]
-    multi = claims.better(paper.table_2(tmp_path, both), tmp_path)
-    assert "Accuracy of crystal system of a model of e_form + crystal_system from 60 to 70 %. Better: held" in multi
+    multi = sentences(claims.better(paper.table_2(tmp_path, both), tmp_path))
+    assert "crystal system of a model of e_form + crystal_system: from 60 to 70 %. Held, +10 points" in multi
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.1, "held"), (-0.1, "did not hold"), (0.001, "open")])
@@ -285,14 +290,15 @@ def test_systems_are_further_apart_beyond_the_scatter_over_crystals(gain, verdic
         table.to_parquet(tmp_path / config.name / "latent.parquet")
     starts = {"modalities": "composition + xrd", "start": ["scratch", "pretrain-both-s0"]}
     table_5 = pd.DataFrame(starts | {"mean, all dimensions": [0, gain]})
-    said = claims.apart(table_5, tmp_path)
-    assert (
-        f"pretraining: {verdict} with one seed each, the difference is {gain:+.2g} (95 % interval over the crystals of "
-        f"`test`: {gain - 0.0039:+.2g} to {gain + 0.0039:+.2g})" in said
-    )
+    interval = f"{gain - 0.0039:+.2g} to {gain + 0.0039:+.2g}"
+    (said,) = claims.apart(table_5, tmp_path)
+    assert said.verdict == f"{verdict}, {gain:+.2g} (95 % over crystals, one seed each: {interval})"
 
 
 def test_steeper_only_where_the_intervals_are_apart():
+    def scales(table):
+        return sentences(claims.scales(table))
+
     n = np.array([870, 1740, 3480, 6960, 13920, 27833])
 
     def table(exponents):
@@ -303,30 +309,30 @@ def test_steeper_only_where_the_intervals_are_apart():
         ]
         return pd.DataFrame(rows)
 
-    assert "held" in claims.scales(table({"composition": 0.3, "composition + xrd": 0.4}))
-    assert "did not hold" in claims.scales(table({"composition": 0.4, "composition + xrd": 0.3}))
-    assert "missing composition + xrd" in claims.scales(table({"composition": 0.4}))
+    assert "Held" in scales(table({"composition": 0.3, "composition + xrd": 0.4}))
+    assert "Did not hold" in scales(table({"composition": 0.4, "composition + xrd": 0.3}))
+    assert "missing composition + xrd" in scales(table({"composition": 0.4}))
     for exponents in ((0.38, 0.4), (0.4, 0.38)):
         scattered = table(dict(zip(("composition", "composition + xrd"), exponents)))
         scattered[E_FORM] *= np.where(scattered["n_train"].isin(n[::2]), 1.1, 0.9)
-        assert "open, the intervals overlap" in claims.scales(scattered)
+        assert "Open, the intervals overlap" in scales(scattered)
 
     # Where some sizes are missing, both are fitted at those that are there.
     partly = table({"composition": 0.4, "composition + xrd": 0.3})
     bent = (partly["modalities"] == "composition") & (partly["n_train"] < 2000)
     partly.loc[bent, E_FORM] *= 10
     partly.loc[(partly["modalities"] == "composition + xrd") & (partly["n_train"] < 2000), E_FORM] = np.nan
-    said = claims.scales(partly)
-    assert "over 4 of 6 sizes falls as composition N^-0.40" in said and "did not hold" in said
+    said = scales(partly)
+    assert "over 4 of 6 sizes as composition N^-0.40" in said and "Did not hold" in said
     partly.loc[(partly["modalities"] == "composition") & (partly["n_train"] > 7000), E_FORM] = np.nan
-    assert "sizes at which both are trained" in claims.scales(partly)
+    assert "sizes at which both are trained" in scales(partly)
 
     # Pretrained runs are said where they have the same sizes, and do not count.
     exponents = {"composition": 0.3, "composition + xrd": 0.4}
     pretrained = table({"composition + xrd": 0.2})[:-1].assign(initial="data/runs/pretrain-both-s0")
-    said = claims.scales(pd.concat([table(exponents)[:-1], pretrained]))
-    assert "composition + xrd N^-0.40 (-0.40 to -0.40); pretrained N^-0.20" in said and "both: held" in said
-    assert "pretrained" not in claims.scales(pd.concat([table(exponents)[:-1], pretrained[1:]]))
+    said = scales(pd.concat([table(exponents)[:-1], pretrained]))
+    assert "composition + xrd N^-0.40 (-0.40 to -0.40); pretrained N^-0.20" in said and "Held" in said
+    assert "pretrained" not in scales(pd.concat([table(exponents)[:-1], pretrained[1:]]))
 
 
 def test_memory_is_what_a_known_formula_gains():
@@ -335,12 +341,11 @@ def test_memory_is_what_a_known_formula_gains():
     rows |= {"targets": ["e_form", "e_form", "e_form"]} | dict(zip(columns, ([50.0, np.nan, 1], [80.0, np.nan, 1])))
     table = pd.DataFrame(rows).assign(**dict.fromkeys(by_formula(CRYSTAL_SYSTEM), np.nan))
     assert claims.memory(table).endswith("the others. MAE of E_f: composition 50 and 80 meV/atom.")
-    assert "not finished" in claims.memory(table[table["split"] == "formula"])
+    assert "no run is finished" in claims.memory(table[table["split"] == "formula"])
 
 
-def test_every_claim_has_a_sentence_from_the_committed_tables_and_stands_in_the_readme():
-    readme = " ".join((PROJECT / "README.md").read_text().split())
+def test_every_finding_of_the_committed_runs_is_said_in_full_and_stands_in_the_readme():
     for name in claims.CLAIMS:
-        for sentence in claims.sentences(name):
-            assert sentence.endswith(".") and "nan" not in sentence
-            assert f" - {sentence} " in readme, "copy what python -m xxlib.analysis.claims prints"
+        for finding in claims.findings(name):
+            assert str(finding).endswith(".") and "nan" not in str(finding)
+    assert claims.markdown() in (PROJECT / "README.md").read_text(), "copy what python -m xxlib.analysis.claims prints"

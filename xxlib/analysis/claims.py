@@ -1,8 +1,10 @@
-"""What the paper's abstract claims, and what runs say of it: one sentence a claim, from the tables of paper.py.
+"""What the paper's abstract claims, and what runs say of it, from the tables of paper.py.
 
 A difference counts where its 95 % interval over seeds (Welch's t) leaves out zero, a side of one seed being taken to
 spread like the other; where both have one seed, the interval over the crystals of `test`, which is said.
 """
+
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import pandas as pd
@@ -18,149 +20,175 @@ PRETRAINED = "pretrain-both"
 MODELS = {"composition": "composition", "xrd": "xrd", "composition + xrd": "bimodal"}  # modalities -> name in a run's
 QUANTITIES = (
     ("e_form", E_FORM, "MAE of E_f", "meV/atom", -1),
-    ("crystal_system", CRYSTAL_SYSTEM, "Accuracy of the crystal system", "%", 1),
-    ("band_gap", BAND_GAP, "MAE of the band gap", "eV", -1),
+    ("crystal_system", CRYSTAL_SYSTEM, "accuracy of crystal system", "%", 1),
+    ("band_gap", BAND_GAP, "MAE of band gap", "eV", -1),
 )
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A claim, what was measured, and whether it "held", "did not hold" or is "open", with what decides that.
+
+    As a string it is a sentence of each.
+    """
+
+    claim: str
+    measured: str
+    verdict: str
+
+    def __str__(self):
+        return f"{self.claim}: {self.measured}. {self.verdict[0].upper()}{self.verdict[1:]}."
+
+
 def bimodal(table_1, folder=RESULTS / "runs"):
-    """That composition and pattern together say more than either alone.
+    """That composition and pattern together say more than either alone: a Finding a target.
 
     folder: the runs of the table, of which the first seeds are compared crystal by crystal where both have but one.
     """
-    return " ".join(_of_target(table_1, folder, *target) for target in QUANTITIES)
+    return [_of_target(table_1, folder, *target) for target in QUANTITIES]
 
 
 def _of_target(table_1, folder, target, metric, quantity, unit, better):
+    claim = f"Both inputs are better than the better one, {quantity}"
     ours = table_1["model"].str.startswith("XxaCT-NN small") & table_1["likelihood"].ne(True)  # the paper's losses
     rows = table_1[(table_1["targets"] == target) & ours].set_index("modalities")
     alone, both = ("composition", "xrd"), "composition + xrd"
     missing = [name for name in (*alone, both) if name not in rows.index or not np.isfinite(rows.loc[name, metric])]
     if missing:
-        return _open(f"{quantity} with both modalities against one", missing)
+        return _unfinished(claim, missing)
     said = [_of(rows.loc[name], metric) for name in (both, *alone)]
     best = max(alone, key=lambda name: better * rows.loc[name, metric])
     runs = [folder / variant("small", MODELS[name], target).name for name in (best, both)]
+    measured = f"{said[0]} with both, {said[1]} from the composition, {said[2]} {unit} from the pattern"
     verdict = _verdict(rows.loc[best], rows.loc[both], metric, unit, better, _scatter(*runs, target))
-    return (
-        f"{quantity}: {said[0]} with both, {said[1]} from composition alone, {said[2]} {unit} from the pattern alone. "
-        f"Both better than the better one: {verdict}."
-    )
+    return Finding(claim, measured, verdict)
 
 
 def faster(table_2):
-    """That pretraining saves up to 4.2 times the steps; what has one seed is said, but does not count."""
+    """That pretraining saves up to 4.2 times the steps: a Finding a model; one seed does not say whether it is luck."""
+    claim = "Training is up to 4.2 times faster after pretraining"
     rows = table_2[table_2["start"].str.startswith(PRETRAINED) & table_2["speed-up"].notna()]
-    if rows.empty:
-        return _open("Faster after pretraining", [PRETRAINED])
-    said = [
-        f"{row['speed-up']:.1f} times for the {row['metric'].split(' (')[0]} trained on {row['targets']}"
-        + (f" (+- {row['+- speed-up']:.1f} over {row['seeds']} seeds)" if row["seeds"] > 1 else " (one seed)")
-        for _, row in rows.iterrows()
-    ]
-    known = rows.dropna(subset="+- speed-up")  # one seed does not say whether it is luck
-    seeds = known["seeds"].astype(float)
-    reach = _quantile(seeds - 1) * known["+- speed-up"] / np.sqrt(seeds)
-    least, most = known["speed-up"] - reach, known["speed-up"] + reach
-    held = "open" if known.empty or (least <= 1).any() else "held"
-    held = "did not hold" if (most < 1).any() else held
-    return f"Pretraining speeds up {'; '.join(said)}; paper: up to 4.2. Faster: {held}."
+    return [_sped_up(claim, row) for _, row in rows.iterrows()] or [_unfinished(claim, [PRETRAINED])]
+
+
+def _sped_up(claim, row):
+    claim = f"{claim}, {row['metric'].split(' (')[0]}{_trained_on(row['targets'], row['metric'])}"
+    times, spread, seeds = row["speed-up"], row["+- speed-up"], int(row["seeds"])
+    if seeds == 1:
+        return Finding(claim, f"{times:.1f} times", "open, one seed")
+    reach = _quantile(seeds - 1) * spread / np.sqrt(seeds)
+    held = "held" if times - reach > 1 else "did not hold" if times + reach < 1 else "open"
+    interval = f"{times - reach:.1f} to {times + reach:.1f}"
+    measured = f"{times:.1f} ± {spread:.1f} times ({seeds} seeds)"
+    return Finding(claim, measured, f"{held} (95 % over seeds: {interval})")
 
 
 def better(table_2, folder=RESULTS / "runs"):
-    """That pretraining improves what is reached in the end, with the same steps of fine-tuning.
+    """That pretraining improves what is reached in the end, with the same steps of fine-tuning: a Finding a model.
 
     folder: as in bimodal().
     """
-    said = []
+    claim, said = "Better in the end after pretraining", []
     for (targets, metric, _), rows in table_2.groupby(["targets", "metric", "n_steps"], sort=False):
         rows = rows.dropna(subset="test").set_index("start")
         pretrained = [start for start in rows.index if start.startswith(PRETRAINED)]
         if pretrained and "scratch" in rows.index:
-            said.append(_changed(rows.loc["scratch"], rows.loc[pretrained[0]], targets, metric, folder))
-    return (
-        f"After pretraining, on `test`: {'. '.join(said)}." if said else _open("Better after pretraining", [PRETRAINED])
+            said.append(_changed(claim, rows.loc["scratch"], rows.loc[pretrained[0]], targets, metric, folder))
+    return said or [_unfinished(claim, [PRETRAINED])]
+
+
+def _changed(claim, before, after, targets, metric, folder):
+    """What pretraining changes in one metric of models of some targets: rows of Table 2 as `before` and `after`."""
+    target, rising = _target(metric)
+    quantity, unit = metric.removesuffix(")").split(" (")
+    scatter = _scatter(*_before_and_after(folder, targets if targets == target else "multi"), target)
+    return Finding(
+        f"{claim}, {quantity}{_trained_on(targets, metric)}",
+        f"from {_of(before, 'test')} to {_of(after, 'test')} {unit}",
+        _verdict(before, after, "test", unit, 1 if rising else -1, scatter),
     )
 
 
-def _changed(before, after, targets, metric, folder):
-    """What pretraining changes in one metric of models of some targets: rows of Table 2 as `before` and `after`."""
-    target, rising = next((t, rising) for t, (_, shown, _, rising) in CURVES.items() if shown == metric)
-    quantity, unit = metric.removesuffix(")").split(" (")
-    model = targets if targets == target else "multi"
-    scatter = _scatter(*_before_and_after(folder, model), target)
-    verdict = _verdict(before, after, "test", unit, 1 if rising else -1, scatter)
-    trained = f" of a model of {targets}" if model == "multi" else ""
-    quantity = quantity[0].upper() + quantity[1:]
-    return f"{quantity}{trained} from {_of(before, 'test')} to {_of(after, 'test')} {unit}. Better: {verdict}"
+def _target(metric):
+    """What a column of Table 2 is a metric of, and whether larger is better."""
+    return next((target, rising) for target, (_, shown, _, rising) in CURVES.items() if shown == metric)
+
+
+def _trained_on(targets, metric):
+    return "" if targets == _target(metric)[0] else f" of a model of {targets}"
 
 
 def apart(table_5, folder=RESULTS / "runs"):
-    """That the crystal systems are further apart in pretrained representations.
+    """That the crystal systems are further apart in pretrained representations: one Finding.
 
     folder: the runs of the table, whose silhouettes are compared crystal by crystal.
     """
+    claim = "Crystal systems are further apart after pretraining, mean silhouette"
     rows = table_5.set_index(table_5["modalities"] + ", " + table_5["start"])["mean, all dimensions"].dropna()
     needed = ("composition + xrd, scratch", f"composition + xrd, {PRETRAINED}-s0")
     if not set(needed) <= set(rows.index):
-        return _open("Crystal systems further apart after pretraining", [n for n in needed if n not in rows.index])
+        return [_unfinished(claim, [name for name in needed if name not in rows.index])]
     runs = _before_and_after(folder, "multi")
     verdict = _counted(*latent.difference(*(pd.read_parquet(run / "latent.parquet") for run in runs)))
-    said = "; ".join(f"{name}: {value:.3f}" for name, value in rows.items())
-    return f"Mean silhouettes: {said}. Further apart after pretraining: {verdict}."
+    return [Finding(claim, "; ".join(f"{name}: {value:.3f}" for name, value in rows.items()), verdict)]
 
 
 def scales(figure_3):
-    """That the error of both modalities falls faster with the number of crystals than that of one.
+    """That the error of both modalities falls faster with the number of crystals than that of one: one Finding.
 
     After pretraining it is said, and does not count: the patterns of all of `train` are then behind every size.
     """
+    claim = "The error falls faster with more crystals where both inputs are given, MAE of E_f"
     scratch, names, after = figure_3["initial"].fillna("") == "", ("composition", "composition + xrd"), "pretrained"
     lines = figure_3.assign(line=figure_3["modalities"].where(scratch, after))
     by_size = lines.pivot(index="n_train", columns="line", values=E_FORM).reindex(columns=[*names, after])
     if missing := [name for name in names if by_size[name].count() < 3]:
-        return _open("Better scaling of both modalities", missing)
+        return [_unfinished(claim, missing)]
     common = by_size.dropna(subset=names).rename(index=float)  # fits of other sizes are no comparison
     if len(common) < 3:
-        return _open("Better scaling of both modalities", ["sizes at which both are trained"])
+        return [_unfinished(claim, ["sizes at which both are trained"])]
     fits = {name: power_law(common.index, common[name]) for name in common.dropna(axis="columns")}
     ends = {name: fit.interval("b") for name, fit in fits.items()}
     said = [f"{name} N^{-fit.b:.2f} ({-ends[name][1]:.2f} to {-ends[name][0]:.2f})" for name, fit in fits.items()]
     (low, high), (least, most) = (ends[name] for name in names)
     verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
-    over = f"{len(common)} of {len(by_size)} sizes"
-    return f"MAE of E_f over {over} falls as {'; '.join(said)}. Steeper with both: {verdict}."
+    measured = f"over {len(common)} of {len(by_size)} sizes as {'; '.join(said)}"
+    return [Finding(claim, measured, verdict)]
+
+
+CLAIMS = {"table_1": (bimodal,), "table_2": (faster, better), "table_5": (apart,), "figure_3": (scales,)}
+
+
+def findings(name):
+    """What the committed runs of a table (paper.written) say of the claims it is about, as a list of Finding."""
+    return [finding for claim in CLAIMS[name] for finding in claim(written(name))]
+
+
+def markdown():
+    """Every Finding of the committed runs as a table for README.md."""
+    rows = [("claim", "measured", "verdict"), ("---",) * 3]
+    rows += [astuple(finding) for name in CLAIMS for finding in findings(name)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def memory(splits):
-    """How much of the score of a random split, which is the paper's, is polymorphs of a formula known from train."""
+    """How much of the score of a random split, which is the paper's, is polymorphs of a formula known from train.
+
+    A sentence; the paper claims nothing about it.
+    """
     rows, said = splits[splits["split"] == "random"].set_index("modalities"), []
     for target, metric, quantity, unit, _ in QUANTITIES[:2]:
         there = rows.loc[rows["targets"] == target, by_formula(metric)].dropna()
         pairs = [f"{name} {known:.3g} and {new:.3g}" for name, known, new in there.itertuples()]
         said += [f"{quantity}: {', '.join(pairs)} {unit}"] if pairs else []
     if not said:
-        return _open("Crystals of a known and of a new formula in a random split", ["every run by random split"])
+        return "Crystals of a known and of a new formula in a random split: no run is finished."
     return f"In a random split, crystals whose formula is in train and the others. {'. '.join(said)}."
-
-
-CLAIMS = {
-    "table_1": (bimodal,),
-    "table_2": (faster, better),
-    "table_5": (apart,),
-    "figure_3": (scales,),
-    "splits": (memory,),
-}
-
-
-def sentences(name):
-    """What the committed runs of a table (paper.written) say of the claims it is about."""
-    return [claim(written(name)) for claim in CLAIMS[name]]
 
 
 def _of(row, metric):
     spread = row[f"+- {metric}"]
-    return f"{row[metric]:.3g}" + (f" +- {spread:.2g} ({row['seeds']:.0f} seeds)" if np.isfinite(spread) else "")
+    return f"{row[metric]:.3g}" + (f" ± {spread:.2g} ({row['seeds']:.0f} seeds)" if np.isfinite(spread) else "")
 
 
 def _verdict(one, other, metric, unit, better, scatter):
@@ -184,11 +212,11 @@ def _counted(difference, error, unit="", better=1, freedom=None):
     """Whether a difference counts, in words.  error: its standard error over seeds, with its degrees of freedom, or
     over thousands of crystals."""
     reach = error * _quantile(freedom or np.inf)
-    said = "held" if better * difference > reach else "did not hold" if better * difference < -reach else "open"
-    said += "" if freedom else " with one seed each"
-    over = "seeds" if freedom else "the crystals of `test`"
+    held = "held" if better * difference > reach else "did not hold" if better * difference < -reach else "open"
+    over = "seeds" if freedom else "crystals, one seed each"
+    unit = f" {'points' if unit == '%' else unit}" if unit else ""
     interval = f"{difference - reach:+.2g} to {difference + reach:+.2g}"
-    return f"{said}, the difference is {difference:+.2g}{unit and f' {unit}'} (95 % interval over {over}: {interval})"
+    return f"{held}, {difference:+.2g}{unit} (95 % over {over}: {interval})"
 
 
 def _quantile(freedom):
@@ -208,16 +236,9 @@ def _scatter(one, other, target):
     return (errors(other, target) - errors(one, target)).sem()
 
 
-def _open(claim, missing):
-    return f"{claim}: not finished, missing {'; '.join(missing)}."
-
-
-def main():
-    """Print every sentence."""
-    for name in CLAIMS:
-        for sentence in sentences(name):
-            print(f"- {sentence}")
+def _unfinished(claim, missing):
+    return Finding(claim, f"not finished, missing {'; '.join(missing)}", "open")
 
 
 if __name__ == "__main__":
-    main()
+    print(markdown())
