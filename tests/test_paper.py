@@ -169,6 +169,9 @@ def test_what_else_pretraining_may_be_is_compared_with_scratch(tmp_path):
     assert list(table["learned from"])[1:] == ["data/mp36k", "data/mp36k + data/generated50k", "data/generated50k"]
     row = table.iloc[1]
     assert (row["hidden (%)"], row["span (tokens)"]) == (pytest.approx(30), 4)
+    begins, over = 0.3 * 17 / (4 * 14), np.convolve(np.ones(14), np.ones(4))  # spans that may begin, over each token
+    in_effect = 1 - (1 - begins) ** over + (1 - begins) ** 14 * over / 14
+    assert row[paper.HIDDEN] == pytest.approx(100 * in_effect.mean(), abs=0.2)
     assert (row[E_FORM], row[paper.GAIN]) == pytest.approx((25, 40))
     assert row[f"+- {paper.GAIN}"] == pytest.approx(1.96 * 30)
     assert np.isnan(table[paper.GAIN][0]) and list(table["seeds"]) == [1, 1, 0, 0]
