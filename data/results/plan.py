@@ -56,6 +56,7 @@ def parts():
     source = {target: run("bimodal", target, seed=seed) for target, seed in SOURCES.items()}
     transfer = partial(run, target="band_gap", frozen=True, n_steps=QUARTER)
     multi = run("bimodal", "multi")
+    multis = [run(model, "multi", seed=seed) for seed in (0, 1) for model in modalities]
 
     table_1 = [run(model, "e_form") for model in modalities]
     table_1 += [run(model, "crystal_system") for model in modalities]
@@ -64,7 +65,7 @@ def parts():
     table_1 += [run(model, "crystal_system", seed=1) for model in ("composition", "bimodal")]
     # Equal samples; equal labels of each; and by likelihood, for beside squared errors a cross-entropy is ten times as
     # large and more.  What the likelihood itself does, with one modality and with both.
-    table_1 += [multi, run("bimodal", "multi", n_steps=2 * FULL), run("bimodal", "multi", likelihood=True)]
+    table_1 += [*multis, run("bimodal", "multi", n_steps=2 * FULL), run("bimodal", "multi", likelihood=True)]
     table_1 += [run("composition", target, likelihood=True) for target in ("e_form", "multi", "band_gap")]
     table_1 += [run("bimodal", target, likelihood=True) for target in ("e_form", "band_gap")]
 
@@ -76,8 +77,7 @@ def parts():
     for target, seeds in (("e_form", (0, 1, 2)), ("crystal_system", (0,))):
         table_2 += [run("bimodal", target, *start, seed=seed) for seed in seeds for start in ((), (starts[0],))]
 
-    table_5 = [run(model, "multi", seed=seed) for seed in (0, 1) for model in modalities]
-    table_5 += [run("bimodal", "multi", start) for start in pretrained.values()]
+    table_5 = [*multis, *(run("bimodal", "multi", start) for start in pretrained.values())]
 
     unimodal = ("composition", "mat2vec", "crabnet", "xrd", "fcn")
     table_3 = [run(model, target, n_steps=QUARTER) for target in ("e_form", "crystal_system") for model in unimodal]
