@@ -1,6 +1,7 @@
 """The shape of the house: who may import whom, and what a training node does without."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ MAY_IMPORT = {
     "analysis": {"inputs", "datasets", "models", "training", "analysis"},
 }
 MODULES = sorted((PROJECT / "xxlib").rglob("*.py"))
+PAGES = sorted([PROJECT / "README.md", *(PROJECT / "data").glob("README.md"), *(PROJECT / "data").glob("*/README.md")])
+PAGES += sorted((PROJECT / "data/checkpoints").glob("*/README.md"))
 
 
 def imports(path, top_level_only=False):
@@ -83,6 +86,18 @@ def test_the_readme_shows_the_house_as_it_is():
     for path in MODULES:
         if path.name != "__init__.py":
             assert path.name in readme, f"README.md's map lacks {name_of(path)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_of_the_pages_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        path, _, section = link.partition("#")
+        if not link.startswith(("http", "#")):
+            assert (page.parent / path).exists(), f"{name_of(page)} links to {path}, which is not there"
+        if section and not link.startswith("http"):
+            titles = re.findall(r"^#+ (.+)$", ((page.parent / path) if path else page).read_text(), re.M)
+            anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert section in anchors, f"{name_of(page)} links to a section {section} that is not there"
 
 
 def test_shared_data_is_named_by_the_tests_and_run_scripts_only():
