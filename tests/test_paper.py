@@ -9,7 +9,7 @@ from test_tables import RESULT
 
 from xxlib import PROJECT
 from xxlib.analysis import claims, paper
-from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, by_formula
+from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, METRICS, by_formula
 from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.training.variants import pretraining, variant
 
@@ -347,6 +347,13 @@ def test_memory_is_what_a_known_formula_gains():
     table = pd.DataFrame(rows).assign(**dict.fromkeys(by_formula(CRYSTAL_SYSTEM), np.nan))
     assert claims.memory(table).endswith("the others. MAE of E_f: composition 50 and 80 meV/atom.")
     assert "no run is finished" in claims.memory(table[table["split"] == "formula"])
+
+
+def test_every_finished_row_of_table_1_says_what_was_reached():
+    """So that a run of a target that the table has no column for does not stand there without its result."""
+    table = paper.written("table_1")
+    silent = table[list(METRICS)].isna().all(axis=1) & table["seeds"].ne(0).fillna(True)
+    assert not silent.any(), table.loc[silent, ["model", "modalities", "targets"]]
 
 
 def test_every_finding_of_the_committed_runs_is_said_in_full_and_stands_in_the_readme():

@@ -23,6 +23,7 @@ ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
 CRYSTAL_SYSTEM, SPACE_GROUP = "test crystal_system accuracy (%)", "test space_group accuracy (%)"
+METRICS = (E_FORM, BAND_GAP, CRYSTAL_SYSTEM, SPACE_GROUP)
 LABELS = {
     "data/demo": "CHGNet labels, not DFT",
     "data/mp36k": "DFT labels of the Materials Project",
@@ -131,7 +132,7 @@ def with_unit(metric):
     return f"{target} {kind}" + (f" ({unit})" if unit else ""), scale
 
 
-def summary_table(results, metrics=(E_FORM, BAND_GAP, CRYSTAL_SYSTEM)):
+def summary_table(results, metrics=METRICS):
     """One row for the runs of a results_table that differ by nothing but their seed, with `seeds`, their number.
 
     Each metric is the mean over seeds; beside it "+-" is the standard deviation of one run (n - 1), empty for one seed.
@@ -163,9 +164,9 @@ def captioned(table, caption):
 
 
 def as_text(table):
-    """What is finished of a summary_table, as a terminal shows it, and how many rows are not."""
+    """What is finished of a summary_table, as a terminal shows it without empty metrics, and how many rows are not."""
     shown = ["model", "modalities", "targets", "n_train", "n_steps", "likelihood"]
-    shown += [E_FORM, BAND_GAP, CRYSTAL_SYSTEM, "seeds", "labels"]
+    shown += [*(metric for metric in METRICS if table[metric].notna().any()), "seeds", "labels"]
     table = table.astype({name: "Int64" for name in ("n_steps", "seeds")})
     untrained = table["seeds"].eq(0).fillna(False)  # references have no seeds
     rows = table.loc[~untrained, shown]
