@@ -19,8 +19,8 @@ MAY_IMPORT = {
     "analysis": {"inputs", "datasets", "models", "training", "analysis"},
 }
 MODULES = sorted((PROJECT / "xxlib").rglob("*.py"))
-PAGES = sorted([PROJECT / "README.md", *(PROJECT / "data").glob("README.md"), *(PROJECT / "data").glob("*/README.md")])
-PAGES += sorted((PROJECT / "data/checkpoints").glob("*/README.md"))
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "data").rglob("README.md"))]
+PAGES = [path for path in PAGES if "runs" not in path.relative_to(PROJECT).parts]  # what was made here is no page of ours
 
 
 def imports(path, top_level_only=False):
