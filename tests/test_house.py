@@ -20,7 +20,7 @@ MAY_IMPORT = {
 }
 MODULES = sorted((PROJECT / "xxlib").rglob("*.py"))
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "data").rglob("README.md"))]
-PAGES = [path for path in PAGES if "runs" not in path.relative_to(PROJECT).parts]  # what was made here is no page of ours
+PAGES = [path for path in PAGES if "runs" not in path.relative_to(PROJECT).parts]  # made here
 
 
 def imports(path, top_level_only=False):
