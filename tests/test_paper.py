@@ -253,6 +253,8 @@ def test_speed_up_is_said_with_its_spread(tmp_path):
     for column, value, verdict in (("+- speed-up", 0.1, "held"), ("speed-up", 0.05, "did not hold")):
         table[column] = value
         assert claims.faster(table)[0].verdict.startswith(f"{verdict} (95 % over seeds: ")
+    table["+- speed-up"] = 0.019
+    assert "± 0.019 times" in claims.faster(table)[0].measured, "a small spread is not none"
     (one,) = claims.faster(paper.table_2(tmp_path, [scratch[0], pretrained[0]]))
     assert one.verdict == "open, one seed"
     (half,) = claims.faster(paper.table_2(tmp_path, [scratch[0], *pretrained]))
