@@ -265,7 +265,8 @@ def main():
         write_tables()
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: runs save their state
-    make_datasets(options.crystals, options.nomad, configs.values())
+    planned = by_name()
+    make_datasets(options.crystals, options.nomad, [planned[name] for name in ordered(configs.values())])
     finish_floors()
     without = [name for name, config in configs.items() if not (PROJECT / config.dataset / "dataset.json").exists()]
     if without:
@@ -280,7 +281,7 @@ def main():
 
 
 def make_datasets(crystals, nomad, configs):
-    """The datasets that runs need, where they are not there."""
+    """The datasets that runs need and that are not there."""
     mp36k = PROJECT / PRESETS["small"].dataset
     if not (mp36k / "dataset.json").exists():
         if crystals is None:
