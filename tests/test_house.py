@@ -88,6 +88,15 @@ def test_the_readme_shows_the_house_as_it_is():
             assert path.name in readme, f"README.md's map lacks {name_of(path)}"
 
 
+def test_the_readme_leads_to_every_table_and_figure_of_the_paper():
+    """All but Figure 1, which is the method; the next test says that they are there."""
+    readme = (PROJECT / "README.md").read_text()
+    for path in [f"data/results/table_{n}.csv" for n in range(1, 6)] + [
+        f"figures/mp36k/figure_{n}.png" for n in range(2, 7)
+    ]:
+        assert f"]({path})" in readme, f"README.md has no link to {path}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_of_the_pages_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):

@@ -17,7 +17,7 @@ ANGLE, INTENSITY = "2θ (degree)", "intensity (0-100)"
 
 
 def save_figure(figure, name):
-    """Save a Figure as figures/<name>.png and return the path; `name` may hold folders, as in "mp36k/elements"."""
+    """Save a Figure as figures/<name>.png and return the path; `name` may hold folders, as in "mp36k/figure_4"."""
     path = PROJECT / "figures" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches="tight")
