@@ -91,9 +91,9 @@ def test_the_readme_shows_the_house_as_it_is():
 def test_the_readme_leads_to_every_table_and_figure_of_the_paper():
     """All but Figure 1, which is the method; the next test says that they are there."""
     readme = (PROJECT / "README.md").read_text()
-    for path in [f"data/results/table_{n}.csv" for n in range(1, 6)] + [
-        f"figures/mp36k/figure_{n}.png" for n in range(2, 7)
-    ]:
+    tables = [f"data/results/table_{n}.csv" for n in range(1, 6)]
+    figures = [f"figures/mp36k/figure_{n}.png" for n in range(2, 7)]
+    for path in tables + figures:
         assert f"]({path})" in readme, f"README.md has no link to {path}"
 
 
