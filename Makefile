@@ -25,7 +25,7 @@ run: $(READY)
 		echo "--- $$notebook"; \
 		$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir build/notebooks $$notebook || exit 1; \
 	done
-	@$(BIN)/python -m xxlib.analysis.tables
+	@$(BIN)/python -m study.tables
 	@echo "Where to look next: build/notebooks (executed), figures/demo, README.md; make lab opens the notebooks."
 
 test: $(READY)

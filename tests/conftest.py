@@ -2,11 +2,13 @@
 
 import dataclasses
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).parents[1] / "../shared/data"
+sys.path.insert(0, str(Path(__file__).parents[1] / "notebooks"))  # the study, as a notebook imports it
 
 
 def pytest_configure():

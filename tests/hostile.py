@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xxlib.crystals.crystal import Crystal
 from xxlib.datasets.sources import Record, Source
-from xxlib.inputs.crystals import Crystal
 
 # What reading a record may do.  Neither the sleep nor the loop lets a signal handler of Python's run.
 DEEDS = {

@@ -6,13 +6,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.inputs import patterns
-from xxlib.inputs.augmentation import EFFECTS, N_IMPURITY_LINES, RADIUS, Effects, augmented, draw
-from xxlib.inputs.conditioning import condition
-from xxlib.inputs.patterns import TWO_THETA
-from xxlib.inputs.scans.scan import Scan
-from xxlib.inputs.texture import equal_axes, march, metric_tensor
-from xxlib.inputs.wavelengths import ANODES, CU_KA
+from xxlib.diffraction import patterns
+from xxlib.diffraction.effects import EFFECTS, N_IMPURITY_LINES, RADIUS, Effects, augmented, draw
+from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.diffraction.texture import equal_axes, march, metric_tensor
+from xxlib.diffraction.wavelengths import ANODES, CU_KA
+from xxlib.scans.conditioning import condition
+from xxlib.scans.scan import Scan
 
 LABORATORY = EFFECTS["laboratory"]
 
@@ -55,7 +55,7 @@ def crystals(shared_data):
 
 def test_without_effects_a_pattern_is_the_ideal_one(crystals):
     signals, masked = augmented(*crystals, draw(Effects(), 150, 0))
-    assert np.abs(signals - patterns.patterns(*crystals)).max() < 0.5
+    assert np.abs(signals - patterns.render(*crystals)).max() < 0.5
     assert not masked.any() and signals.dtype == np.float32
 
 

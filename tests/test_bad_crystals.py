@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from test_cif import BAD as SLIPS
 from test_cif import NACL, P1, P_BAR_1, cif, fm_3m, without
 
+from xxlib.crystals.cif import crystal_from_cif
+from xxlib.crystals.compositions import composition_of_crystal
+from xxlib.crystals.crystal import RejectedCrystal, check
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.cif import crystal_from_cif
-from xxlib.inputs.compositions import composition_of_crystal
-from xxlib.inputs.crystals import RejectedCrystal, check
-from xxlib.inputs.diffraction import sticks
+from xxlib.diffraction.scattering import sticks
 
 CPU_LIMIT = 2.0  # seconds a file, on average over the named ones
 HANGS = 15.0  # CPU seconds of one file

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
+from study.floor import composition_statistics, element_properties, floor
+from study.tables import CRYSTAL_SYSTEM, results_table, summary_table
 from test_datasets import rock_salt
 from test_models import WIDTHS, inputs
 
 from xxlib import PROJECT
-from xxlib.analysis.floor import composition_statistics, element_properties, floor
-from xxlib.analysis.tables import CRYSTAL_SYSTEM, results_table, summary_table
+from xxlib.crystals.compositions import mat2vec
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.compositions import mat2vec
 from xxlib.models import baselines
 from xxlib.models.baselines import FCNMLP
 from xxlib.models.config import ARCHITECTURES, ELEMENT_VECTORS, ModelConfig
@@ -210,7 +210,7 @@ def test_mat2vec_is_200_numbers_for_each_of_118_elements():
 
 
 def test_mat2vec_without_its_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr("xxlib.inputs.compositions.find_spec", lambda name: None)
+    monkeypatch.setattr("xxlib.crystals.compositions.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install -e '.\[mat2vec\]'"):
         mat2vec()
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from xxlib.crystals.cif import crystal_from_cif
+from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal, space_group
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.cif import crystal_from_cif
-from xxlib.inputs.crystals import MAX_FILE_BYTES, RejectedCrystal, space_group
 
 NACL = "Na1 Na 0 0 0 1\nCl1 Cl 0.5 0.5 0.5 1"
 P1 = "loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n"

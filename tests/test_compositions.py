@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.inputs.compositions import composition_of_crystal, composition_of_formula, reduced_formula
-from xxlib.inputs.crystals import Crystal
+from xxlib.crystals.compositions import composition_of_crystal, composition_of_formula, reduced_formula
+from xxlib.crystals.crystal import Crystal
 
 
 @pytest.mark.parametrize(

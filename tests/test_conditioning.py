@@ -4,13 +4,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.inputs.conditioning import background_of, better_anode, condition, resample, restrict, without_ka2
-from xxlib.inputs.crystals import Crystal, lattice_from_cell
-from xxlib.inputs.diffraction import Sticks, sticks
-from xxlib.inputs.patterns import STEP, TWO_THETA, pattern
-from xxlib.inputs.scans import read_scan
-from xxlib.inputs.scans.scan import Scan, ScanError, source
-from xxlib.inputs.wavelengths import ANODES, CU_KA
+from xxlib.crystals.crystal import Crystal, lattice_from_cell
+from xxlib.diffraction.patterns import STEP, TWO_THETA, render_one, restrict
+from xxlib.diffraction.scattering import Sticks, sticks
+from xxlib.diffraction.wavelengths import ANODES, CU_KA
+from xxlib.scans import read_scan
+from xxlib.scans.conditioning import background_of, better_anode, condition, resample, without_ka2
+from xxlib.scans.scan import Scan, ScanError, source
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 NACL = Crystal(
@@ -261,7 +261,7 @@ def test_a_gap_between_two_ranges_is_not_filled():
 
 def test_restrict_in_training():
     full = np.stack(
-        [pattern(LINES), pattern(Sticks(np.array([30.0, 70.0]), np.array([10.0, 100.0]), np.zeros((2, 3))))]
+        [render_one(LINES), render_one(Sticks(np.array([30.0, 70.0]), np.array([10.0, 100.0]), np.zeros((2, 3))))]
     )
     seen, outside = restrict(full, 20.0, 60.0)
     assert seen.dtype == np.float32 and seen.shape == full.shape

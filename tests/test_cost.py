@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.analysis.cost import step_cost
 from xxlib.training.config import PRESETS
+from xxlib.training.cost import step_cost
 
 L, P, FEATURES = 17, 250, 200
 # Different numbers of layers, so that none is counted in another's place.

@@ -7,9 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Species, Structure
 
-from xxlib.datasets.sources.parquet import parquet
-from xxlib.inputs import crystals
-from xxlib.inputs.crystals import (
+from xxlib.crystals import crystal as crystals
+from xxlib.crystals.crystal import (
     CRYSTAL_SYSTEMS,
     Crystal,
     RejectedCrystal,
@@ -19,6 +18,7 @@ from xxlib.inputs.crystals import (
     lattice_from_cell,
     space_group,
 )
+from xxlib.datasets.sources.parquet import parquet
 
 # One structure of each crystal system: group, cell, elements, positions.
 STRUCTURES = {

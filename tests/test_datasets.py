@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 import torch
 
+from xxlib.crystals.crystal import Crystal
 from xxlib.datasets import batches, splits
 from xxlib.datasets.sources import Source, parsed, refused
 from xxlib.datasets.store import Dataset, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS, Normaliser
-from xxlib.inputs import patterns
-from xxlib.inputs.crystals import Crystal
-from xxlib.inputs.diffraction import sticks
+from xxlib.diffraction import patterns
+from xxlib.diffraction.scattering import sticks
 from xxlib.prepare import prepare
 
 
@@ -188,7 +188,7 @@ def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
     crystals = rock_salts()
     assert batch.tokens.shape == (3, 17, 250) and batch.element_ids.shape == (3, 2)
     for b, row in enumerate(rows):
-        exact = patterns.pattern(sticks(crystals[row]))
+        exact = patterns.render_one(sticks(crystals[row]))
         assert np.abs(patterns.unpatchify(batch.tokens[b]).numpy() - exact).max() < 0.06  # stored as f4 and f2
         assert batch.element_ids[b].tolist() == sorted(set(crystals[row].atomic_numbers.tolist()))
     assert torch.allclose(batch.fractions.sum(1), torch.ones(3))

@@ -8,10 +8,10 @@ import pytest
 from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
 from pymatgen.core import Element, Lattice, Structure
 
-from xxlib.inputs import diffraction_kernel
-from xxlib.inputs.crystals import Crystal, RejectedCrystal, crystal_from_structure, lattice_from_cell
-from xxlib.inputs.diffraction import PATTERN_RANGE, STORED_RANGE, pack, scattering_factors, sticks, sticks_of
-from xxlib.inputs.wavelengths import ANODES, CU_KA, emission_lines
+from xxlib.crystals.crystal import Crystal, RejectedCrystal, crystal_from_structure, lattice_from_cell
+from xxlib.diffraction import kernel as diffraction_kernel
+from xxlib.diffraction.scattering import PATTERN_RANGE, STORED_RANGE, pack, scattering_factors, sticks, sticks_of
+from xxlib.diffraction.wavelengths import ANODES, CU_KA, emission_lines
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
 

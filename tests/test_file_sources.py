@@ -13,13 +13,13 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
+from xxlib.crystals import extxyz
+from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal, crystal_from_structure
+from xxlib.crystals.poscar import crystal_from_poscar
 from xxlib.datasets.sources.files import extxyz_file, poscar_folder
 from xxlib.datasets.sources.lemat import lemat
 from xxlib.datasets.sources.mp36k import mp36k, split_table
 from xxlib.datasets.sources.parquet import crystal_of_row, parquet
-from xxlib.inputs import extxyz
-from xxlib.inputs.crystals import MAX_FILE_BYTES, RejectedCrystal, crystal_from_structure
-from xxlib.inputs.poscar import crystal_from_poscar
 from xxlib.prepare import KINDS
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])

@@ -13,11 +13,11 @@ import pytest
 from pymatgen.core import DummySpecies, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
+from xxlib.crystals.crystal import RejectedCrystal, crystal_from_structure
+from xxlib.crystals.structures import crystal_from_jarvis_dict, crystal_from_optimade, crystal_from_pymatgen_dict
 from xxlib.datasets.sources import json_lists
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.jarvis import jarvis
-from xxlib.inputs.crystals import RejectedCrystal, crystal_from_structure
-from xxlib.inputs.structures import crystal_from_jarvis_dict, crystal_from_optimade, crystal_from_pymatgen_dict
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 PEROVSKITE = Structure(

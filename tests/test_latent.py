@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from study import latent
+from study.variants import variant
 from test_datasets import folder  # noqa: F401, a fixture
 from test_models import TINY, WIDTHS
 
 from xxlib import PROJECT
-from xxlib.analysis import latent
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
 from xxlib.models.config import ModelConfig
 from xxlib.models.xxact import build
 from xxlib.training import embeddings, runs
-from xxlib.training.variants import variant
 
 
 @pytest.fixture(scope="module")

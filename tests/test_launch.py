@@ -15,8 +15,9 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from xxlib import PROJECT, launch
+from xxlib.launching import processes, supervisor
 from xxlib.models.config import ModelConfig
-from xxlib.training import processes, runs, supervisor
+from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
 
 GONE = 10  # seconds within which nothing of a run may be left
@@ -152,7 +153,7 @@ def test_an_echo_is_not_the_cause_whoever_wrote_first(tmp_path, survivor_first):
 # Nothing stays behind
 
 
-@pytest.mark.parametrize("victim", ["torch.distributed.run", "xxlib.training.supervisor"])
+@pytest.mark.parametrize("victim", ["torch.distributed.run", "xxlib.launching.supervisor"])
 def test_kill_9_of_torchrun_or_the_supervisor_leaves_no_rank(folder, monkeypatch, victim):
     monkeypatch.setenv("STAND_IN", "hang")
     launch.train(config(), n_processes=2, detach=True)

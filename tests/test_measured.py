@@ -6,20 +6,19 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from study.measured import RANGES, answers, judge, lost, read
+from study.severity import noise_study
 from test_train import config, rock_salt_dataset, run_folder
 
-from xxlib import PROJECT, train
-from xxlib.analysis import plots
-from xxlib.analysis.inference import Ensemble, model_files
-from xxlib.analysis.measured import RANGES, answers, judge, lost, read
-from xxlib.analysis.metrics import accuracy_interval
-from xxlib.analysis.severity import noise_study
-from xxlib.analysis.trust import read_trust
+from xxlib import PROJECT, plots, train
+from xxlib.answering.inference import Ensemble, model_files
+from xxlib.answering.trust import read_trust
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.store import Dataset, sha256
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
-from xxlib.inputs.diffraction import Sticks
-from xxlib.inputs.patterns import TWO_THETA, pattern
+from xxlib.diffraction.patterns import TWO_THETA, render_one
+from xxlib.diffraction.scattering import Sticks
 from xxlib.release import release
+from xxlib.training.metrics import accuracy_interval
 
 TARGETS = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
 
@@ -62,7 +61,7 @@ def scans(dataset, tmp_path_factory):
     for row in range(2, 8):  # two of train, one of val, one of test, then train
         lines = Sticks(data.take("two_theta", [row])[0], data.take("intensity", [row])[0], np.zeros((0, 3)))
         inside, known = ((12 if row == 2 else 5) <= TWO_THETA) & (TWO_THETA <= 90), row < 6
-        counts = random.poisson(50 * (pattern(lines, sigma=0.07) + 5 + 20 * np.exp(-TWO_THETA / 20)))
+        counts = random.poisson(50 * (render_one(lines, sigma=0.07) + 5 + 20 * np.exp(-TWO_THETA / 20)))
         rows.append({
             "sample": f"s-{row}", "reduced_formula": data.column("formula")[row], "crystal_system": "cubic",
             "mp_id": data.column("id")[row] if known else None,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from xxlib.inputs import patterns
+from xxlib.diffraction import patterns
 from xxlib.models import encoders
 from xxlib.models.config import ModelConfig
 from xxlib.models.encoders import CompositionEncoder, XRDEncoder, fraction_encodings

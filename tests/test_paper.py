@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from study import claims, paper
+from study.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, METRICS, by_formula
+from study.variants import pretraining, variant
 from test_tables import RESULT
 
 from xxlib import PROJECT
-from xxlib.analysis import claims, paper
-from xxlib.analysis.tables import BAND_GAP, CRYSTAL_SYSTEM, E_FORM, METRICS, by_formula
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
-from xxlib.training.variants import pretraining, variant
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 
 STEPS = np.arange(400, 8001, 400)
 BOTH = pretraining("small", "both")
@@ -362,4 +362,4 @@ def test_every_finding_of_the_committed_runs_is_said_in_full_and_stands_in_the_r
     for name in claims.CLAIMS:
         for finding in claims.findings(name):
             assert str(finding).endswith(".") and "nan" not in str(finding)
-    assert claims.markdown() in (PROJECT / "README.md").read_text(), "copy what python -m xxlib.analysis.claims prints"
+    assert claims.markdown() in (PROJECT / "README.md").read_text(), "copy what python -m study.claims prints"

@@ -12,19 +12,19 @@ import torch
 from test_train import CPU, TINY, config, rock_salt_dataset, run_folder
 
 from xxlib import launch, train
-from xxlib.analysis.evaluation import View, evaluate, views
-from xxlib.analysis.inference import trained
-from xxlib.analysis.metrics import IGNORES, ignores_pattern
+from xxlib.answering.inference import trained
 from xxlib.datasets.batches import Batch, drawn_absent, drawn_effects, make_batch
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.augmentation import EFFECTS
+from xxlib.diffraction.effects import EFFECTS
 from xxlib.models.config import ModelConfig
 from xxlib.models.encoders import XRDEncoder
 from xxlib.models.xxact import build, count_parameters
 from xxlib.training import runs, steps
 from xxlib.training.config import ConfigError, from_dict
 from xxlib.training.examples import examples_of
+from xxlib.training.judging import View, evaluate, views
 from xxlib.training.losses import target_losses
+from xxlib.training.metrics import IGNORES, ignores_pattern
 
 MEASURED = {"augmentation": "laboratory", "modality_dropout": 0.2}
 

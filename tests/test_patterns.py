@@ -5,10 +5,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from xxlib.datasets.batches import render
-from xxlib.inputs import patterns
-from xxlib.inputs.diffraction import Sticks
-from xxlib.inputs.patterns import N_POINTS, SIGMA, TWO_THETA, patchify, pattern, unpatchify
+from xxlib.datasets.batches import render_torch
+from xxlib.diffraction import patterns
+from xxlib.diffraction.patterns import N_POINTS, SIGMA, TWO_THETA, patchify, render_one, unpatchify
+from xxlib.diffraction.scattering import Sticks
 
 
 def make_sticks(two_theta, intensity=None):
@@ -67,8 +67,8 @@ def test_a_token_is_five_degrees():
 
 @pytest.mark.parametrize("angle", [30.0, 30.01, 30.004, 47.1237, 5.5, 89.5])
 def test_one_stick_is_a_gaussian_at_its_angle(angle):
-    signal = pattern(make_sticks(angle)).astype(np.float64)
-    assert (signal.shape, pattern(make_sticks(angle)).dtype) == ((4250,), np.float32)
+    signal = render_one(make_sticks(angle)).astype(np.float64)
+    assert (signal.shape, render_one(make_sticks(angle)).dtype) == ((4250,), np.float32)
     assert signal.max() == pytest.approx(100, abs=1e-4)
     assert abs(TWO_THETA[signal.argmax()] - angle) <= 0.01 + 1e-9
     near = np.abs(TWO_THETA - angle) < 0.35
@@ -82,7 +82,7 @@ def test_one_stick_is_a_gaussian_at_its_angle(angle):
 
 @pytest.mark.parametrize("sigma", [0.04, 0.1, 0.3])
 def test_width_is_the_one_asked_for(sigma):
-    signal = pattern(make_sticks(40.0), sigma=sigma).astype(np.float64)
+    signal = render_one(make_sticks(40.0), sigma=sigma).astype(np.float64)
     weights = signal / signal.sum()
     assert np.sqrt(weights @ (TWO_THETA - 40.0) ** 2) == pytest.approx(sigma, rel=2e-3)
 
@@ -90,26 +90,26 @@ def test_width_is_the_one_asked_for(sigma):
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.5])
 def test_real_patterns_are_the_exact_sum(real_sticks, sigma):
     for sticks in real_sticks[::10]:
-        assert np.abs(pattern(sticks, sigma) - dense_sum(sticks, sigma)).max() < 2e-3
+        assert np.abs(render_one(sticks, sigma) - dense_sum(sticks, sigma)).max() < 2e-3
 
 
 def test_each_peak_may_have_a_width_and_a_shape_of_its_own(real_sticks):
     random = np.random.default_rng(0)
     for sticks in real_sticks[::15]:
         sigma, mixing = random.uniform(0.03, 0.4, len(sticks.two_theta)), random.uniform(0, 1, len(sticks.two_theta))
-        assert np.abs(pattern(sticks, sigma) - dense_sum(sticks, sigma)).max() < 2e-3
-        assert np.abs(pattern(sticks, sigma, mixing) - dense_sum(sticks, sigma, mixing)).max() < 2e-3
+        assert np.abs(render_one(sticks, sigma) - dense_sum(sticks, sigma)).max() < 2e-3
+        assert np.abs(render_one(sticks, sigma, mixing) - dense_sum(sticks, sigma, mixing)).max() < 2e-3
 
 
 @pytest.mark.parametrize("mixing", [0.0, 0.4, 1.0])
 def test_width_at_half_maximum_does_not_depend_on_the_shape(mixing):
-    signal = pattern(make_sticks(40.0), sigma=0.5, mixing=mixing)
+    signal = render_one(make_sticks(40.0), sigma=0.5, mixing=mixing)
     width = 0.02 * (signal >= 50).sum()
     assert width == pytest.approx(0.5 * np.sqrt(8 * np.log(2)), rel=0.04)  # the Lorentzian's own end takes 2 %
 
 
 def test_a_peak_keeps_its_area():
-    signal = pattern(make_sticks([30.0, 60.0], [80, 80]), sigma=np.array([0.05, 0.25]))
+    signal = render_one(make_sticks([30.0, 60.0], [80, 80]), sigma=np.array([0.05, 0.25]))
     low, high = signal[TWO_THETA < 45], signal[TWO_THETA > 45]
     assert low.sum() == pytest.approx(high.sum(), rel=1e-3)
     assert low.max() / high.max() == pytest.approx(5, rel=1e-2)
@@ -117,11 +117,11 @@ def test_a_peak_keeps_its_area():
 
 def test_each_crystal_may_be_shifted():
     sticks = make_sticks([30.0, 60.0], [80, 100])
-    both = patterns.patterns(
+    both = patterns.render(
         np.tile(sticks.two_theta, 2), np.tile(sticks.intensity, 2), [0, 2, 4], shift=np.array([0.1, -0.06])
     )
     for signal, shift in zip(both, (0.1, -0.06)):
-        assert np.abs(signal - pattern(make_sticks(sticks.two_theta + shift, sticks.intensity))).max() < 1e-3
+        assert np.abs(signal - render_one(make_sticks(sticks.two_theta + shift, sticks.intensity))).max() < 1e-3
 
 
 @pytest.mark.parametrize(("sigma", "mixing"), [(0.1, 0.0), (0.05, 0.0), (0.15, 0.5)])
@@ -131,9 +131,9 @@ def test_torch_renders_the_same_patterns(real_sticks, sigma, mixing):
     intensity = np.concatenate([sticks.intensity for sticks in some]).astype(np.float16)
     offsets = np.cumsum([0] + [len(sticks.two_theta) for sticks in some])
     shift = np.random.default_rng(0).uniform(-0.2, 0.2, len(some))
-    expected = patterns.patterns(two_theta, intensity, offsets, sigma, mixing=mixing, shift=shift)
+    expected = patterns.render(two_theta, intensity, offsets, sigma, mixing=mixing, shift=shift)
     tensors = [torch.from_numpy(array) for array in (two_theta, intensity, offsets)]
-    rendered = render(*tensors, sigma, mixing=mixing, shift=torch.from_numpy(shift)).numpy()
+    rendered = render_torch(*tensors, sigma, mixing=mixing, shift=torch.from_numpy(shift)).numpy()
     assert (rendered.shape, rendered.dtype) == ((31, 4250), np.float32)
     assert np.abs(rendered - expected).max() < 1e-3
 
@@ -142,18 +142,18 @@ def test_peaks_at_and_beyond_the_ends():
     inside = [20.0, 60.0]
     for angle in (4.0, 4.5, 4.6, 4.99, 5.0, 5.01, 89.97, 89.98, 89.99, 90.4, 90.5, 91.0):
         sticks = make_sticks([angle, *inside] if angle < 20 else [*inside, angle])
-        signal = pattern(sticks)
+        signal = render_one(sticks)
         assert np.abs(signal - dense_sum(sticks)).max() < 2e-3
         assert np.isfinite(signal).all()
     # half of a peak at the very end is on the grid; of one half a degree beyond it nothing
-    assert pattern(make_sticks([5.0, 20.0]))[0] == pytest.approx(100, abs=1e-3)
-    assert pattern(make_sticks([4.5, 20.0]))[:100].max() < 1e-3
+    assert render_one(make_sticks([5.0, 20.0]))[0] == pytest.approx(100, abs=1e-3)
+    assert render_one(make_sticks([4.5, 20.0]))[:100].max() < 1e-3
 
 
 def test_peaks_far_from_the_grid_do_nothing():
-    expected = pattern(make_sticks([20.0]))
+    expected = render_one(make_sticks([20.0]))
     for angle in (-50.0, 0.0, 95.0, 170.0):
-        assert np.array_equal(pattern(make_sticks([20.0, angle])), expected)
+        assert np.array_equal(render_one(make_sticks([20.0, angle])), expected)
 
 
 def test_batch_is_every_pattern_alone(real_sticks):
@@ -162,25 +162,25 @@ def test_batch_is_every_pattern_alone(real_sticks):
     # as they come from a dataset: float32 and float16
     two_theta = np.concatenate([sticks.two_theta for sticks in some]).astype(np.float32)
     intensity = np.concatenate([sticks.intensity for sticks in some]).astype(np.float16)
-    batch = patterns.patterns(two_theta, intensity, offsets)
+    batch = patterns.render(two_theta, intensity, offsets)
     assert (batch.shape, batch.dtype) == ((20, 4250), np.float32)
     for i in range(20):
         piece = slice(offsets[i], offsets[i + 1])
-        assert np.array_equal(batch[i], pattern(make_sticks(two_theta[piece], intensity[piece])))
+        assert np.array_equal(batch[i], render_one(make_sticks(two_theta[piece], intensity[piece])))
     assert np.allclose(batch.max(1), 100, rtol=1e-6)
 
 
 def test_overlapping_peaks_add_up():
-    signal = pattern(make_sticks([30.0, 30.0, 50.0], [50, 50, 100]))
+    signal = render_one(make_sticks([30.0, 30.0, 50.0], [50, 50, 100]))
     assert signal[TWO_THETA.searchsorted(30.0 - 1e-6)] == pytest.approx(100, abs=1e-3)
     assert signal[TWO_THETA.searchsorted(50.0 - 1e-6)] == pytest.approx(100, abs=1e-3)
 
 
 def test_pattern_without_intensity_is_refused():
     with pytest.raises(ValueError, match="no intensity between 5 and 90 degree"):
-        pattern(make_sticks([4.0, 91.0]))
+        render_one(make_sticks([4.0, 91.0]))
     two_theta, intensity = np.array([30.0, 40.0, 92.0]), np.full(3, 100.0)
     with pytest.raises(ValueError, match="pattern 1 of the batch"):
-        patterns.patterns(two_theta, intensity, np.array([0, 2, 3]))
+        patterns.render(two_theta, intensity, np.array([0, 2, 3]))
     with pytest.raises(ValueError, match="pattern 1 of the batch"):
-        patterns.patterns(two_theta, intensity, np.array([0, 2, 2]))  # no sticks at all
+        patterns.render(two_theta, intensity, np.array([0, 2, 2]))  # no sticks at all

@@ -9,23 +9,23 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from study.scaling import power_law
 
-from xxlib.analysis import plots
-from xxlib.analysis.calibration import refusal, reliability
-from xxlib.analysis.metrics import accuracy_interval, regression_metrics
-from xxlib.analysis.scaling import power_law
-from xxlib.inputs.conditioning import condition
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
-from xxlib.inputs.diffraction import sticks
-from xxlib.inputs.patterns import TWO_THETA, pattern
-from xxlib.inputs.scans.scan import Scan
+from xxlib import plots
+from xxlib.answering.calibration import refusal, reliability
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
+from xxlib.diffraction.patterns import TWO_THETA, render_one
+from xxlib.diffraction.scattering import sticks
+from xxlib.scans.conditioning import condition
+from xxlib.scans.scan import Scan
+from xxlib.training.metrics import accuracy_interval, regression_metrics
 
 CSCL = Crystal(
     "CsCl", lattice_from_cell(4.12, 4.12, 4.12, 90, 90, 90), np.array([55, 17]),
     np.array([[0.0, 0, 0], [0.5, 0.5, 0.5]]), np.ones(2),
 )  # fmt: skip
 LINES = sticks(CSCL)
-PATTERN = pattern(LINES)
+PATTERN = render_one(LINES)
 SCAN = Scan(two_theta=TWO_THETA[500:3000], intensity=PATTERN[500:3000] + 10.0)
 RNG = np.random.default_rng(0)
 TRUE = RNG.normal(size=50)

@@ -15,10 +15,10 @@ import pytest
 
 from xxlib import PROJECT
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.patterns import TWO_THETA
-from xxlib.inputs.samples import read_sample
-from xxlib.inputs.scans.scan import Scan, ScanError
+from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.predict import CHECKPOINTS, Predictor
+from xxlib.scans.samples import read_sample
+from xxlib.scans.scan import Scan, ScanError
 from xxlib.training.runs import CheckpointError
 
 
@@ -65,7 +65,7 @@ def test_three_lines_of_a_notebook(model, scan):
 def test_what_is_answered_is_what_the_run_predicted(model, demo, answering_run):
     """A crystal's own pattern and formula give the values of predictions.parquet, but for half precision."""
     from xxlib.datasets.batches import make_batch
-    from xxlib.inputs.patterns import unpatchify
+    from xxlib.diffraction.patterns import unpatchify
 
     predicted = pd.read_parquet(answering_run / "predictions.parquet").set_index("id")
     for row in demo.indices("test")[:5]:

@@ -19,12 +19,12 @@ import pytest
 from test_datasets import rock_salt
 
 from xxlib import PROJECT, prepare
-from xxlib.datasets import writer
+from xxlib.datasets.preparing import writer
 from xxlib.datasets.sources import Source, parsed, refused
 from xxlib.datasets.sources.generated import Repeats
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset, DatasetError
-from xxlib.inputs.wavelengths import CU_KA
+from xxlib.diffraction.wavelengths import CU_KA
 
 DEMO = PROJECT / "data" / "demo"
 N_CRYSTALS, SHARD, CHUNK = 240, 40, 10
@@ -33,7 +33,7 @@ N_CRYSTALS, SHARD, CHUNK = 240, 40, 10
 COMMAND = f"""
 import sys, time
 from xxlib import prepare
-from xxlib.datasets import writer
+from xxlib.datasets.preparing import writer
 from xxlib.datasets.sources import Source
 writer.SHARD_RECORDS, prepare.CHUNK_RECORDS = {SHARD}, {CHUNK}
 def slow(path, seed):

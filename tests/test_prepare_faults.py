@@ -28,12 +28,12 @@ from test_prepare import (  # noqa: F401
 )
 
 from xxlib import prepare
-from xxlib.datasets import workers
-from xxlib.datasets.rows import MAX_REFLECTIONS_X_ATOMS, check_work
+from xxlib.crystals import crystal as limits
+from xxlib.crystals.crystal import Crystal, RejectedCrystal, check
+from xxlib.datasets.preparing import workers
+from xxlib.datasets.preparing.rows import MAX_REFLECTIONS_X_ATOMS, check_work
 from xxlib.datasets.sources.files import cif_folder
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.inputs import crystals as limits
-from xxlib.inputs.crystals import Crystal, RejectedCrystal, check
 
 
 def test_a_crystal_costs_only_itself(tmp_path):

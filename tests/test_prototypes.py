@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.datasets.rows import Work
+from xxlib.crystals import prototypes, substitutions
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, RejectedCrystal, check, crystal_system, space_group
+from xxlib.datasets.preparing.rows import Work
 from xxlib.datasets.sources.generated import COARSE_SIGMA, COARSE_STEP, SAME_PATTERN, generated
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset
-from xxlib.inputs import patterns, prototypes, substitutions
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS, Crystal, RejectedCrystal, check, crystal_system, space_group
-from xxlib.inputs.diffraction import sticks
+from xxlib.diffraction import patterns
+from xxlib.diffraction.scattering import sticks
 
 DEMO = Path(__file__).parents[1] / "data" / "demo"
 
@@ -47,7 +48,7 @@ def test_crystal_depends_on_seed_and_number_alone():
 def test_order_of_sets_does_not_matter():
     """The table of ions comes from a Python set, whose order changes from process to process."""
     code = (
-        "from xxlib.inputs.prototypes import generated;"
+        "from xxlib.crystals.prototypes import generated;"
         "print(*[generated(1, i).lattice.tobytes().hex() for i in range(9)])"
     )
     command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONHASHSEED": "1"}
@@ -182,7 +183,7 @@ def test_demo_has_no_duplicates(demo):
     """No two crystals of one formula and space group have the same pattern."""
     rows = np.arange(len(demo))
     (two_theta, offsets), (intensity, _) = demo.take("two_theta", rows), demo.take("intensity", rows)
-    coarse = patterns.patterns(two_theta, intensity, offsets, COARSE_SIGMA)[:, ::COARSE_STEP]
+    coarse = patterns.render(two_theta, intensity, offsets, COARSE_SIGMA)[:, ::COARSE_STEP]
     coarse /= np.linalg.norm(coarse, axis=1, keepdims=True)
     alike = defaultdict(list)
     for row, key in enumerate(zip(demo.column("formula"), demo.column("space_group"))):

@@ -6,8 +6,9 @@ import os
 import pytest
 from test_launch import config
 
-from xxlib.analysis.comparison import compare, write_events
-from xxlib.training import processes, runs
+from xxlib.launching import overview, processes
+from xxlib.launching.comparison import compare, write_events
+from xxlib.training import runs
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_list_says_what_there_is(folder):
     with processes.claim(folder / "half"):
-        table = runs.list().set_index("name")
+        table = overview.list_runs().set_index("name")
     assert dict(table["state"]) == {
         "done": "finished", "half": "running", "failed": "failed", "new": "stopped", "torn": "damaged run.json",
     }  # fmt: skip
@@ -41,12 +42,12 @@ def test_the_list_says_what_there_is(folder):
     done = table.loc["done"]
     assert (done["val/error"], done["val/e_form_mae"], done["hours"], done["hardware"]) == (1, 0.5, 2, "an abacus")
     assert (done["preset"], done["targets"], done["dataset"]) == ("tiny", "e_form", "data/demo")
-    assert runs.list().set_index("name").loc["half", "state"] == "stopped"
+    assert overview.list_runs().set_index("name").loc["half", "state"] == "stopped"
 
 
 def test_no_run_is_an_empty_table(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
-    assert len(runs.list()) == 0 and {"name", "progress", "state"} <= set(runs.list().columns)
+    assert len(overview.list_runs()) == 0 and {"name", "progress", "state"} <= set(overview.list_runs().columns)
 
 
 def test_runs_are_compared_where_they_were_evaluated(folder):

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from xxlib.analysis.scaling import crossing, crossings, power_law, speed_up, steps_to_reach, value_at
+from study.scaling import crossing, crossings, power_law, speed_up, steps_to_reach, value_at
 
 SIZES = np.repeat([500, 1000, 2000, 4000, 8000, 16000], 3)
 

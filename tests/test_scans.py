@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.inputs.scans import read_scan
-from xxlib.inputs.scans.scan import ScanError
+from xxlib.scans import read_scan
+from xxlib.scans.scan import ScanError
 
 # first and last angle, points, maximum and where it is: counted in the bytes of the files without the package
 FILES = {
@@ -335,7 +335,7 @@ def test_a_missing_file(tmp_path):
 
 
 def test_archives_are_not_unpacked_without_end(tmp_path, monkeypatch):
-    from xxlib.inputs.scans import instrument_xml
+    from xxlib.scans import instrument_xml
 
     monkeypatch.setattr(instrument_xml, "MAX_UNPACKED", 1_000_000)
     bomb = zipped(Data0__Profile0_txt="0" * 50_000_000)

@@ -21,10 +21,11 @@ from test_train import config, rock_salt_dataset, run_folder
 
 from xxlib import launch, train
 from xxlib.datasets.batches import make_batch
+from xxlib.launching import overview
+from xxlib.launching.processes import AlreadyRunning, owner
 from xxlib.training import divergence, runs, steps
 from xxlib.training.divergence import first_bad_step
 from xxlib.training.examples import examples_of
-from xxlib.training.processes import AlreadyRunning, owner
 from xxlib.training.steps import rows_of_step
 
 PROCESSES = multiprocessing.get_context("forkserver")  # a clean process each, without importing torch each time
@@ -198,7 +199,7 @@ def test_a_run_started_without_launch_is_known_and_can_be_stopped(dataset, tmp_p
     folder = run_folder(tmp_path, config(dataset, n_steps=5000))
     processes = begin(folder)
     wait_for(lambda: len(runs.metrics(folder)) >= 1, processes)
-    assert runs.list()["state"].tolist() == ["running"] and owner(folder).pid == processes[0].pid
+    assert overview.list_runs()["state"].tolist() == ["running"] and owner(folder).pid == processes[0].pid
     with pytest.raises(AlreadyRunning, match="tiny runs already"):
         launch.train(config(dataset, n_steps=5000))
     with pytest.raises(SystemExit, match="train: tiny runs already"):
@@ -206,7 +207,7 @@ def test_a_run_started_without_launch_is_known_and_can_be_stopped(dataset, tmp_p
     launch.stop("tiny")
     codes, said = end(processes, folder)
     assert codes == [train.STOPPED] and "start it again to go on" in said[0]
-    assert runs.list()["state"].tolist() == ["stopped"] and not (folder / "pid").exists()
+    assert overview.list_runs()["state"].tolist() == ["stopped"] and not (folder / "pid").exists()
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])

@@ -4,10 +4,10 @@ import json
 
 import pandas as pd
 import pytest
+from study.tables import E_FORM, as_text, captioned, planned_table, results_table, summary_table, with_unit
+from study.variants import pretraining, variant
 
 from xxlib import PROJECT
-from xxlib.analysis.tables import E_FORM, as_text, captioned, planned_table, results_table, summary_table, with_unit
-from xxlib.training.variants import pretraining, variant
 
 # results.json as xxlib.train writes it
 RESULT = {

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from test_datasets import rock_salt
 
 from xxlib import PROJECT, launch, train
-from xxlib.analysis.evaluation import evaluate_formulas
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset, DatasetError
@@ -25,6 +24,7 @@ from xxlib.prepare import prepare
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.examples import examples_of
+from xxlib.training.judging import evaluate_formulas
 from xxlib.training.starts import start_from
 from xxlib.training.steps import step_gradients
 

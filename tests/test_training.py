@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xxlib.analysis.metrics import classification_metrics, limit_of_composition, regression_metrics
 from xxlib.datasets import splits
 from xxlib.models.config import ModelConfig
 from xxlib.models.layers import recompute_layers
@@ -18,6 +17,7 @@ from xxlib.training import runs
 from xxlib.training.config import PRESETS, ConfigError, RunConfig, from_dict
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss, target_counts, target_losses
 from xxlib.training.masking import hidden_tokens
+from xxlib.training.metrics import classification_metrics, limit_of_composition, regression_metrics
 from xxlib.training.schedule import learning_rate
 
 # ---------------------------------------------------------------- losses

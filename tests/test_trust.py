@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xxlib.analysis.calibration import (
+from xxlib.answering.calibration import (
     Classes,
     Intervals,
     calibration_error,
@@ -15,12 +15,12 @@ from xxlib.analysis.calibration import (
     refusal,
     reliability,
 )
-from xxlib.analysis.inference import Answers, Ensemble, model_files
-from xxlib.analysis.novelty import Contradiction, auroc, jensen_shannon, nearest
-from xxlib.analysis.trust import Trust, read_trust, write_trust
-from xxlib.inputs.samples import read_sample
+from xxlib.answering.inference import Answers, Ensemble, model_files
+from xxlib.answering.novelty import Contradiction, auroc, jensen_shannon, nearest
+from xxlib.answering.trust import Trust, read_trust, write_trust
 from xxlib.predict import Predictor
 from xxlib.release import release
+from xxlib.scans.samples import read_sample
 from xxlib.training.runs import CheckpointError
 from xxlib.widgets import see_attribution
 

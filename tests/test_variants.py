@@ -9,11 +9,11 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from study.variants import MULTI, pretraining, variant
 
 from xxlib import PROJECT
 from xxlib.training import runs
 from xxlib.training.config import RunConfig
-from xxlib.training.variants import MULTI, pretraining, variant
 
 RESULTS = PROJECT / "data" / "results"
 

@@ -8,13 +8,13 @@ import torch
 from matplotlib.figure import Figure
 
 from xxlib import PROJECT, widgets
-from xxlib.analysis import explain
-from xxlib.analysis.inference import batch_of
+from xxlib.answering import explain
+from xxlib.answering.inference import batch_of
 from xxlib.datasets.store import Dataset
-from xxlib.inputs.patterns import N_POINTS
-from xxlib.inputs.samples import read_sample
+from xxlib.diffraction.patterns import N_POINTS
 from xxlib.models import layers
 from xxlib.predict import Predictor
+from xxlib.scans.samples import read_sample
 
 SCAN = PROJECT / "data" / "examples" / "NaCl.uxd"
 
@@ -98,7 +98,7 @@ def test_known_materials_are_training_crystals(model, prediction):
 
 def test_a_training_crystal_is_its_own_neighbour(model):
     from xxlib.datasets.batches import make_batch
-    from xxlib.inputs.patterns import unpatchify
+    from xxlib.diffraction.patterns import unpatchify
 
     row = 7
     pattern = unpatchify(make_batch(model.known, [row]).tokens.numpy())[0]

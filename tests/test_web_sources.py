@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.datasets.sources import alexandria, materials_project
 from xxlib.datasets.sources.optimade import optimade
-from xxlib.inputs.crystals import RejectedCrystal
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 

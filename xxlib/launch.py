@@ -18,11 +18,11 @@ import warnings
 import psutil
 
 from xxlib import PROJECT
-from xxlib.analysis import progress
-from xxlib.analysis.metrics import IGNORES, ignores_pattern
-from xxlib.training import processes, runs, supervisor
+from xxlib.launching import processes, progress, supervisor
+from xxlib.launching.processes import AlreadyRunning
+from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
-from xxlib.training.processes import AlreadyRunning
+from xxlib.training.metrics import IGNORES, ignores_pattern
 
 MODULE = "xxlib.train"  # what every process runs
 POLL = 0.3  # seconds
@@ -51,7 +51,7 @@ def train(config, n_gpus=None, n_processes=None, detach=False):
         return runs.results(folder)
     if processes.owner(folder):
         raise AlreadyRunning(processes.refusal(folder))
-    command = [sys.executable, "-m", "xxlib.training.supervisor", str(path), f"--processes={n}", f"--module={MODULE}"]
+    command = [sys.executable, "-m", "xxlib.launching.supervisor", str(path), f"--processes={n}", f"--module={MODULE}"]
     if not detach:
         command.append(f"--parent={os.getpid()}")
     # In a session of its own, so that what interrupts the notebook does not hit the training half-way.

@@ -15,18 +15,18 @@ import pandas as pd
 import torch
 
 from xxlib import PROJECT
-from xxlib.analysis.calibration import LEVEL
-from xxlib.analysis.inference import Ensemble, batch_of, model_files, only, trained
-from xxlib.analysis.novelty import ALARM, nearest, signs_of_disagreement
-from xxlib.analysis.trust import name_of, read_trust
+from xxlib.answering.calibration import LEVEL
+from xxlib.answering.inference import Ensemble, batch_of, model_files, only, trained
+from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
+from xxlib.answering.trust import name_of, read_trust
 from xxlib.datasets.archives import unpack
 from xxlib.datasets.downloads import DownloadError, cache, fetch
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.datasets.targets import TARGETS
-from xxlib.inputs import patterns
-from xxlib.inputs.conditioning import better_anode
-from xxlib.inputs.diffraction import Sticks
-from xxlib.inputs.samples import Sample, read_sample
+from xxlib.diffraction import patterns
+from xxlib.diffraction.scattering import Sticks
+from xxlib.scans.conditioning import better_anode
+from xxlib.scans.samples import Sample, read_sample
 from xxlib.training.runs import CheckpointError
 
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
@@ -252,7 +252,7 @@ def _symbol(z):
 
 
 def _reduced(sample):
-    from xxlib.inputs.compositions import reduced_formula
+    from xxlib.crystals.compositions import reduced_formula
 
     return reduced_formula(sample.element_ids, sample.fractions)
 

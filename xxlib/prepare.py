@@ -29,8 +29,10 @@ import joblib
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from xxlib.datasets import workers
-from xxlib.datasets.rows import TIME_LIMIT, Work
+from xxlib.crystals.crystal import SYMPREC
+from xxlib.datasets.preparing import workers
+from xxlib.datasets.preparing.rows import TIME_LIMIT, Work
+from xxlib.datasets.preparing.writer import Writer
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.files import cif_folder, extxyz_file, poscar_folder
 from xxlib.datasets.sources.generated import generated
@@ -40,10 +42,8 @@ from xxlib.datasets.sources.materials_project import materials_project
 from xxlib.datasets.sources.mp36k import mp36k
 from xxlib.datasets.sources.optimade import optimade
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.datasets.writer import Writer
-from xxlib.inputs.crystals import SYMPREC
-from xxlib.inputs.diffraction import STORED_RANGE
-from xxlib.inputs.wavelengths import CU_KA
+from xxlib.diffraction.scattering import STORED_RANGE
+from xxlib.diffraction.wavelengths import CU_KA
 
 CHUNK_RECORDS = 200  # what a worker takes at once; divides writer.SHARD_RECORDS
 

@@ -24,12 +24,12 @@ import torch
 from safetensors.torch import save
 from tqdm import tqdm
 
-from xxlib.analysis import plots
-from xxlib.analysis.calibration import LEVEL, refusal, reliability
-from xxlib.analysis.card import model_card
-from xxlib.analysis.inference import Ensemble
-from xxlib.analysis.novelty import Contradiction, auroc, signs_of_disagreement
-from xxlib.analysis.trust import Trust, count_elements, doubts, name_of, write_trust
+from xxlib import plots
+from xxlib.answering.calibration import LEVEL, refusal, reliability
+from xxlib.answering.card import model_card
+from xxlib.answering.inference import Ensemble
+from xxlib.answering.novelty import Contradiction, auroc, signs_of_disagreement
+from xxlib.answering.trust import Trust, count_elements, doubts, name_of, write_trust
 from xxlib.datasets.batches import exchanged_rows
 from xxlib.datasets.store import DatasetError, sha256
 from xxlib.datasets.targets import TARGETS

@@ -23,16 +23,8 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 from tqdm import tqdm
 
-from xxlib.analysis.evaluation import (
-    evaluate_formulas,
-    evaluate_pretraining,
-    evaluate_views,
-    predictions_table,
-    views,
-)
-from xxlib.analysis.metrics import IGNORES, ignores_pattern
+from xxlib.crystals.compositions import mat2vec
 from xxlib.datasets.store import DatasetError
-from xxlib.inputs.compositions import mat2vec
 from xxlib.models.layers import compile_layers, recompute_layers
 from xxlib.models.xxact import build, count_parameters
 from xxlib.training import parallel, runs
@@ -40,7 +32,15 @@ from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.divergence import explain, first_bad_step
 from xxlib.training.embeddings import read_by_heads
 from xxlib.training.examples import Examples, examples_of
+from xxlib.training.judging import (
+    evaluate_formulas,
+    evaluate_pretraining,
+    evaluate_views,
+    predictions_table,
+    views,
+)
 from xxlib.training.machine import commit, hardware, keep_freed_memory
+from xxlib.training.metrics import IGNORES, ignores_pattern
 from xxlib.training.schedule import learning_rate
 from xxlib.training.starts import start_from
 from xxlib.training.steps import step_gradients
@@ -317,7 +317,7 @@ def _termination():
 @contextlib.contextmanager
 def _claimed(folder):
     """The run folder as this training's own inside the block; as its supervisor's where launch has started it."""
-    from xxlib.training import processes  # psutil, which training itself does without
+    from xxlib.launching import processes  # psutil, which training itself does without
 
     claims = int(os.environ.get("RANK", 0)) == 0 and folder.is_dir() and not processes.owned_by_ancestor(folder)
     try:

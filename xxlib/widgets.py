@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from xxlib.analysis import explain, views
-from xxlib.analysis.calibration import LEVEL
-from xxlib.analysis.inference import batch_of
+from xxlib.answering import explain
+from xxlib.answering.calibration import LEVEL
+from xxlib.answering.inference import batch_of
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.targets import TARGETS
-from xxlib.inputs.patterns import N_TOKENS, unpatchify
-from xxlib.inputs.samples import read_sample
-from xxlib.inputs.scans import read_scan
-from xxlib.inputs.scans.scan import ANODES
+from xxlib.diffraction.patterns import N_TOKENS, unpatchify
+from xxlib.plots import views
+from xxlib.scans import read_scan
+from xxlib.scans.samples import read_sample
+from xxlib.scans.scan import ANODES
 
 
 def see_prediction(predictor, prediction, labels=None):

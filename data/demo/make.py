@@ -22,13 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from xxlib.datasets.rows import Work
+from xxlib.crystals import prototypes, substitutions
+from xxlib.crystals.compositions import composition_of_crystal, reduced_formula
+from xxlib.crystals.crystal import Crystal, crystal_system, space_group
+from xxlib.datasets.preparing.rows import Work
 from xxlib.datasets.sources import Source, refused
 from xxlib.datasets.sources.generated import generated
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.inputs import prototypes, substitutions
-from xxlib.inputs.compositions import composition_of_crystal, reduced_formula
-from xxlib.inputs.crystals import Crystal, crystal_system, space_group
 from xxlib.prepare import prepare
 
 SEED = 0
@@ -193,7 +193,7 @@ def write():
         "e_form": "eV/atom, CHGNet's energy of the crystal as it is minus those of its elements (references.json)",
         "e_form_window": WINDOW,
         "left_out": len(left_out),
-        "generator": "xxlib.inputs.prototypes.generated(seed, i) is the crystal gen-<seed>-<i>",
+        "generator": "xxlib.crystals.prototypes.generated(seed, i) is the crystal gen-<seed>-<i>",
         "seed": SEED,
         "versions": {name: version(name) for name in ("chgnet", "pymatgen", "spglib", "numpy")},
     }

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from xxlib.inputs.crystals import Crystal, lattice_from_cell
-from xxlib.inputs.diffraction import sticks
-from xxlib.inputs.scans.scan import ANODES, KA2_RATIO
+from xxlib.crystals.crystal import Crystal, lattice_from_cell
+from xxlib.diffraction.scattering import sticks
+from xxlib.scans.scan import ANODES, KA2_RATIO
 
 HERE = Path(__file__).parent
 A = 5.6402  # angstrom, of NaCl at room temperature

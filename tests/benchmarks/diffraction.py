@@ -26,10 +26,10 @@ from pymatgen.core import Lattice, Structure
 from tqdm import tqdm
 
 from xxlib import PROJECT
+from xxlib.crystals.crystal import crystal_from_structure
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.inputs import patterns
-from xxlib.inputs.crystals import crystal_from_structure
-from xxlib.inputs.diffraction import PATTERN_RANGE, pack, sticks_of
+from xxlib.diffraction import patterns
+from xxlib.diffraction.scattering import PATTERN_RANGE, pack, sticks_of
 from xxlib.training.machine import hardware
 
 CLASSES = {"1-10 atoms": (1, 10), "11-30 atoms": (11, 30), "over 30 atoms": (31, 10**6)}
@@ -98,9 +98,9 @@ def smearing(lines, seed):
     shifts = random.uniform(-0.1, 0.1, n)
     each = random.uniform(0.07, 0.13, len(two_theta))
     fixed, varied, voigt = seconds(
-        lambda: patterns.patterns(two_theta, intensity, offsets),
-        lambda: patterns.patterns(two_theta, intensity, offsets, widths, shift=shifts),
-        lambda: patterns.patterns(two_theta, intensity, offsets, each, mixing=0.5),
+        lambda: patterns.render(two_theta, intensity, offsets),
+        lambda: patterns.render(two_theta, intensity, offsets, widths, shift=shifts),
+        lambda: patterns.render(two_theta, intensity, offsets, each, mixing=0.5),
     )
     ends = offsets[:51]
     plain = seconds(lambda: [plain_pattern(two_theta[a:b], intensity[a:b]) for a, b in pairwise(ends)], repeats=1)

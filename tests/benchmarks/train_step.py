@@ -30,11 +30,11 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from xxlib import PROJECT, train
-from xxlib.analysis.cost import step_cost
 from xxlib.datasets.batches import make_batch
 from xxlib.models.encoders import MAX_Z, fraction_encodings
 from xxlib.training import machine
 from xxlib.training.config import PRESETS
+from xxlib.training.cost import step_cost
 from xxlib.training.steps import rows_of_step
 
 PEAK = 989e12  # FLOP/s of NVIDIA's H100 and H200 (SXM), bf16, dense

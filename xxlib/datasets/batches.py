@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xxlib.inputs import patterns
-from xxlib.inputs.augmentation import augmented, draw
+from xxlib.diffraction import patterns
+from xxlib.diffraction.effects import augmented, draw
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
 EFFECTS_STREAM, ABSENT_STREAM = (0, 1), (0, 2)
@@ -55,7 +55,7 @@ def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None, device=C
     A GPU is sent sticks, which are a tenth of the bytes, and renders the patterns; nothing here waits for it, so that
     the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
-    drawn: effects drawn for these crystals (xxlib.inputs.augmentation); the ideal patterns where None.
+    drawn: effects drawn for these crystals (xxlib.diffraction.effects); the ideal patterns where None.
     pattern_rows: of each row the one whose pattern it is given, where that is not its own.
     """
     element_ids, fractions = padded_compositions(dataset, rows, 1 if device.type == "cpu" else GPU_MULTIPLE)
@@ -84,9 +84,9 @@ def make_tokens(dataset, rows, drawn=None, device=CPU):
     intensity, _ = dataset.take("intensity", rows)
     if drawn is None and device.type != "cpu":
         sticks = (send(torch.from_numpy(x), device) for x in (two_theta, intensity, offsets))
-        return patterns.patchify(render(*sticks)), None
+        return patterns.patchify(render_torch(*sticks)), None
     if drawn is None:
-        return torch.from_numpy(patterns.patchify(patterns.patterns(two_theta, intensity, offsets))), None
+        return torch.from_numpy(patterns.patchify(patterns.render(two_theta, intensity, offsets))), None
     hkl = lattices = None
     if dataset.has_hkl:
         hkl = np.stack([dataset.take(index, rows)[0] for index in "hkl"], axis=1)
@@ -95,8 +95,8 @@ def make_tokens(dataset, rows, drawn=None, device=CPU):
     return send(torch.from_numpy(patterns.patchify(signals)), device), send(torch.from_numpy(masked), device)
 
 
-def render(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, shift=0.0):
-    """patterns.patterns() in torch: patterns (B, 4250) float32 on the device of the sticks, without waiting for it.
+def render_torch(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, shift=0.0):
+    """patterns.render() in torch: patterns (B, 4250) float32 on the device of the sticks, without waiting for it.
 
     two_theta, intensity: (p,); offsets: (B + 1,); sigma, mixing: numbers; shift: number or (B,).  Within 1e-3 of 100.
     """

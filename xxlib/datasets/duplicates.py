@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib.datasets.splits import SPLITS
-from xxlib.inputs import patterns
+from xxlib.diffraction import patterns
 
 # Peaks of standard deviation s that differ by d degree have a cosine similarity of exp(-d^2 / 4 s^2): 0.99 is a shift
 # of all lines by 0.1 degree, the width of the paper's peaks.
@@ -66,7 +66,7 @@ def fingerprints(dataset):
     for start in range(0, len(dataset), BLOCK):
         rows = np.arange(start, min(start + BLOCK, len(dataset)))
         (two_theta, offsets), (intensity, _) = dataset.take("two_theta", rows), dataset.take("intensity", rows)
-        found[rows] = patterns.patterns(two_theta, intensity, offsets, SIGMA)[:, ::STEP]
+        found[rows] = patterns.render(two_theta, intensity, offsets, SIGMA)[:, ::STEP]
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from xxlib.inputs import patterns
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
+from xxlib.diffraction import patterns
 
 SCHEMA_VERSION = 1
 COLUMNS = [

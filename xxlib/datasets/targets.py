@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xxlib.inputs.crystals import CRYSTAL_SYSTEMS
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 
 
 @dataclass(frozen=True)

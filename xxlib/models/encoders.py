@@ -41,7 +41,7 @@ class CompositionEncoder(nn.Module):
 
     @torch.no_grad()
     def set_element_vectors(self, vectors):
-        """vectors: (119, 200) by atomic number, row 0 zeros, as xxlib.inputs.compositions.mat2vec gives them."""
+        """vectors: (119, 200) by atomic number, row 0 zeros, as xxlib.crystals.compositions.mat2vec gives them."""
         self.element_vectors.weight.copy_(torch.as_tensor(vectors))
 
     def forward(self, element_ids, fractions, cls_only=False):

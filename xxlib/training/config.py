@@ -7,8 +7,8 @@ from pathlib import Path
 
 from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
-from xxlib.inputs.augmentation import EFFECTS
-from xxlib.inputs.patterns import N_TOKENS
+from xxlib.diffraction.effects import EFFECTS
+from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.models.config import ModelConfig
 
 PRECISIONS = ("fp32", "bf16")
@@ -47,7 +47,7 @@ class RunConfig:
     n_threads: int = 2  # of each process on a CPU; a resumed run is bitwise equal only with the same number
     micro_batch: int | None = None  # most samples a process holds at once; less memory, the same gradient
     checkpointing: bool = False  # of activations: layers are computed again in the backward pass, for less memory
-    augmentation: str | None = None  # or the name of Effects: patterns as under those of xxlib.inputs.augmentation
+    augmentation: str | None = None  # or the name of Effects: patterns as under those of xxlib.diffraction.effects
     modality_dropout: float = 0.0  # probability that an example lacks its composition, and that it lacks its pattern
     compile: bool = False  # layers by torch.compile: minutes to begin with, then less memory traffic
     evaluate_test: bool = True  # False while choosing: a search never sees `test`

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xxlib.inputs.patterns import N_TOKENS
+from xxlib.diffraction.patterns import N_TOKENS
 
 
 def hidden_tokens(n, rate=0.05, span=1, seed=0):

@@ -17,8 +17,8 @@ from xxlib.datasets.batches import (
     send,
     training_rows,
 )
-from xxlib.inputs.augmentation import EFFECTS
-from xxlib.inputs.patterns import N_TOKENS
+from xxlib.diffraction.effects import EFFECTS
+from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss, masked_xrd_loss, target_counts, target_losses
 from xxlib.training.masking import hidden_tokens

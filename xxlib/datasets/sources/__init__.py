@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from xxlib.inputs.crystals import Crystal, RejectedCrystal
+from xxlib.crystals.crystal import Crystal, RejectedCrystal
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urljoin
 from urllib.request import urlopen
 
+from xxlib.crystals.structures import crystal_from_pymatgen_dict, refusing
 from xxlib.datasets.sources import Source, known_labels, refused
 from xxlib.datasets.sources.json_lists import records_of_list
-from xxlib.inputs.structures import crystal_from_pymatgen_dict, refusing
 
 PBE_3D = "https://alexandria.icams.rub.de/data/pbe/"  # the 2D and 1D collections hold vacuum
 NAME = re.compile(r"alexandria_\d+\.json\.bz2")

@@ -3,10 +3,10 @@
 from functools import partial
 from pathlib import Path
 
+from xxlib.crystals import extxyz
+from xxlib.crystals.cif import crystal_from_cif
+from xxlib.crystals.poscar import crystal_from_poscar
 from xxlib.datasets.sources import Record, Source, refused
-from xxlib.inputs import extxyz
-from xxlib.inputs.cif import crystal_from_cif
-from xxlib.inputs.poscar import crystal_from_poscar
 
 
 def cif_folder(folder):

@@ -6,8 +6,9 @@ from itertools import count
 
 import numpy as np
 
+from xxlib.crystals import prototypes
 from xxlib.datasets.sources import Record, Source
-from xxlib.inputs import patterns, prototypes
+from xxlib.diffraction import patterns
 
 SAME_PATTERN = 0.95  # cosine similarity of two patterns above which crystals of one formula and space group are one
 COARSE_SIGMA, COARSE_STEP = 0.5, 25  # degree, grid points: patterns in which a shift by 0.1 degree hardly shows
@@ -46,7 +47,7 @@ class Repeats:
             return []
         lines = batch["two_theta"]
         offsets = lines.offsets.to_numpy()
-        coarse = patterns.patterns(
+        coarse = patterns.render(
             lines.values.to_numpy(), batch["intensity"].values.to_numpy(), offsets, sigma=COARSE_SIGMA
         )[:, ::COARSE_STEP]
         coarse = (coarse / np.linalg.norm(coarse, axis=1, keepdims=True)).astype(np.float16)

@@ -6,9 +6,9 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
+from xxlib.crystals.structures import crystal_from_jarvis_dict, refusing
 from xxlib.datasets.sources import Source, known_labels, refused
 from xxlib.datasets.sources.json_lists import records_of_list
-from xxlib.inputs.structures import crystal_from_jarvis_dict, refusing
 
 URL = "https://doi.org/10.6084/m9.figshare.6815699"
 OPENING = re.compile(rb"\s*\[")

@@ -9,9 +9,9 @@ import re
 import zipfile
 import zlib
 
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.crystals.structures import refusing
 from xxlib.datasets.sources import Record, refused
-from xxlib.inputs.crystals import RejectedCrystal
-from xxlib.inputs.structures import refusing
 
 CHUNK = 1 << 20  # bytes
 MAX_ITEM = 10_000_000  # bytes; a structure of 1,000 atoms takes 300,000

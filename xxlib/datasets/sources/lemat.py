@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xxlib.crystals.structures import crystal_from_optimade, refusing
 from xxlib.datasets.sources import Record, Source, refused
-from xxlib.inputs.structures import crystal_from_optimade, refusing
 
 URL = "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk"
 STRUCTURE = ["lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "dimension_types"]

@@ -4,9 +4,9 @@ import os
 from functools import partial
 from itertools import count
 
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.crystals.structures import crystal_from_pymatgen_dict, refusing
 from xxlib.datasets.sources import Record, Source, known_labels, refused
-from xxlib.inputs.crystals import RejectedCrystal
-from xxlib.inputs.structures import crystal_from_pymatgen_dict, refusing
 
 PAGE = 1000  # materials in one request
 FIELDS = ["material_id", "structure", "formation_energy_per_atom", "band_gap", "symmetry"]

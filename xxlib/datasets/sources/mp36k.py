@@ -14,9 +14,9 @@ import zlib
 from functools import partial
 from pathlib import Path
 
+from xxlib.crystals.cif import crystal_from_cif_bytes
+from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal
 from xxlib.datasets.sources import Record, Source, known_labels, refused
-from xxlib.inputs.cif import crystal_from_cif_bytes
-from xxlib.inputs.crystals import MAX_FILE_BYTES, RejectedCrystal
 
 COMMIT = "4f3c76c6b99edcb41d52ae5e8ae9dc89956d33d1"
 CRYSTALS = f"https://github.com/kdmsit/MEGNet/archive/{COMMIT}.zip"

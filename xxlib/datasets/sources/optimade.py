@@ -4,9 +4,9 @@ import json
 from functools import partial
 from urllib.parse import urlencode, urljoin
 
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.crystals.structures import crystal_from_optimade, refusing
 from xxlib.datasets.sources import Record, Source, known_labels, refused
-from xxlib.inputs.crystals import RejectedCrystal
-from xxlib.inputs.structures import crystal_from_optimade, refusing
 
 STRUCTURE = [
     "lattice_vectors",

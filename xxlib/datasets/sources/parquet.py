@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xxlib.crystals.crystal import Crystal, RejectedCrystal, check, lattice_from_cell
+from xxlib.crystals.structures import refusing
 from xxlib.datasets.sources import Record, Source, known_labels, refused
-from xxlib.inputs.crystals import Crystal, RejectedCrystal, check, lattice_from_cell
-from xxlib.inputs.structures import refusing
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 LABELS = {"e_form": "eV/atom", "band_gap": "eV", "space_group": "number"}  # columns that are labels, and their units

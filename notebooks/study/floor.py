@@ -1,0 +1,145 @@
+"""The floor below every network: gradient boosting on statistics of the elements, without pattern or structure."""
+
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from xxlib import PROJECT
+from xxlib.datasets.batches import padded_compositions
+from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.training import runs
+from xxlib.training.machine import commit, hardware
+from xxlib.training.metrics import classification_metrics, regression_metrics
+
+BOOSTING = {"learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 63, "early_stopping": True, "n_iter_no_change": 20}
+LAWRENCIUM = 103  # above it pymatgen knows too little
+NOBLE_GASES = (2, 10, 18, 36, 54, 86)
+
+
+def floor(dataset, target, folder, seed=0):
+    """Fit the floor of one target on `train` of a Dataset, judge it on `val` and `test`; returns the results.
+
+    Boosting ends where `val` no longer improves.  The run folder gets run.json, results.json and predictions.parquet in
+    the form of a training, for the tables: a step is a boosting iteration, a batch all training crystals; parameters
+    are not counted.  target: a name of TARGETS.  Raises ValueError where the labels of `train` do not vary.
+    """
+    started, target, folder = time.monotonic(), TARGETS[target], Path(folder)
+    rows = {split: dataset.indices(split) for split in ("train", "val", "test")}
+    labels = dataset.labels[target.name]
+    features = composition_statistics(dataset)
+    known = {split: here[np.isfinite(labels[here])] for split, here in rows.items()}
+    kind = HistGradientBoostingRegressor if target.kind == "regression" else HistGradientBoostingClassifier
+    model = kind(**BOOSTING, random_state=seed)
+    train, val = known["train"], known["val"]
+    if len(np.unique(labels[train])) < 2:
+        raise ValueError(f"{target.name} does not vary over the {len(train)} training crystals: nothing to learn from")
+    model.fit(features[train], labels[train], X_val=features[val], y_val=labels[val])
+
+    where = dataset.folder.relative_to(PROJECT) if dataset.folder.is_relative_to(PROJECT) else dataset.folder
+    about = {"name": folder.name, "preset": "floor", "dataset": str(where), "split": "formula", "seed": seed}
+    about["targets"] = [target.name]
+    config = about | {
+        "batch_size": len(train),
+        "n_steps": int(model.n_iter_),
+        "learning_rate": model.learning_rate,
+        "model": {"architecture": "boosting", "modalities": ["composition"], **BOOSTING},
+    }
+    metrics, tables = {}, []
+    for split in ("val", "test"):
+        predicted, true = _predict(model, target, features[rows[split]]), labels[rows[split]]
+        metrics |= {
+            f"{split}/{name}": value for name, value in _metrics(target, true, predicted, labels[train]).items()
+        }
+        columns = {name: dataset.column(name)[rows[split]] for name in ("id", "formula")}
+        columns |= {"split": [split] * len(true), target.name: true}
+        tables.append(pa.table(columns | {f"{target.name}_predicted": list(predicted.astype(np.float32))}))
+    result = about | {
+        "modalities": ["composition"],
+        "parameters": None,
+        "samples": len(train) * config["n_steps"],
+        "best_step": config["n_steps"],
+        "seconds": round(time.monotonic() - started, 1),
+        "hardware": hardware(torch.device("cpu"), torch.get_num_threads()),
+        "commit": commit(),
+        **metrics,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(folder / "run.json", config)
+    pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet", compression="zstd")
+    runs.write_json(folder / "results.json", result)  # last: it says that the run has finished
+    return result
+
+
+def composition_statistics(dataset):
+    """What each crystal of a Dataset (n) has of each element property (p): (n, 5 p + 2), NaN where nothing is known.
+
+    Mean and standard deviation, weighted by the fractions, least, greatest and range over its elements; then the number
+    of elements and the greatest fraction.
+    """
+    element_ids, fractions = padded_compositions(dataset, np.arange(len(dataset)))
+    columns = []
+    for values in element_properties().T:
+        x = values[element_ids]  # (n, E), NaN for padding
+        weight = np.where(np.isfinite(x), fractions, np.nan)
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)  # no element with a value: NaN is the answer
+            mean = np.nansum(weight * x, 1) / np.nansum(weight, 1)
+            std = np.sqrt(np.nansum(weight * (x - mean[:, None]) ** 2, 1) / np.nansum(weight, 1))
+            least, greatest = np.nanmin(x, 1), np.nanmax(x, 1)
+        columns += [mean, std, least, greatest, greatest - least]
+    return np.stack([*columns, (element_ids > 0).sum(1), fractions.max(1)], axis=1)
+
+
+def element_properties():
+    """Properties of the elements by atomic number: (119, 18), NaN where pymatgen knows none.
+
+    Z, group, period, Mendeleev number, electronegativity (Pauling), mass (u), atomic radius (angstrom), ionisation
+    energy and electron affinity (eV), melting point (K), molar volume (cm3/mol), least and greatest common oxidation
+    state; electrons beyond the last noble gas: s, p, d, f, all.
+    """
+    from pymatgen.core import Element
+
+    table = np.full((119, 18), np.nan)
+    for z in range(1, LAWRENCIUM + 1):
+        element = Element.from_Z(z)
+        core = [Element.from_Z(gas).full_electronic_structure for gas in NOBLE_GASES if gas < z]
+        outer = dict.fromkeys("spdf", 0)
+        for shells, sign in ((element.full_electronic_structure, 1), *((shells, -1) for shells in core[-1:])):
+            for _, orbital, electrons in shells:
+                outer[orbital] += sign * electrons
+        states = element.common_oxidation_states or (None,)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what pymatgen does not know is NaN
+            known = (
+                *(z, element.group, element.row, element.mendeleev_no, element.X, element.atomic_mass),
+                *(element.atomic_radius, element.ionization_energy, element.electron_affinity, element.melting_point),
+                *(element.molar_volume, min(states), max(states), *outer.values(), sum(outer.values())),
+            )
+        table[z] = [np.nan if value is None else float(value) for value in known]
+    return table
+
+
+def _predict(model, target, features):
+    """(n,) in the target's unit, or (n, K) probabilities, 0 for a class that `train` does not have."""
+    if target.kind == "regression":
+        return model.predict(features)
+    probabilities = np.zeros((len(features), target.width))
+    probabilities[:, model.classes_.astype(int)] = model.predict_proba(features)
+    return probabilities
+
+
+def _metrics(target, true, predicted, train):
+    """Metrics of one split with `error`, as a training has them; train: the labels it was fitted to."""
+    if target.kind == "regression":
+        values = regression_metrics(true, predicted)
+        error = values["mae"] / Normaliser.fit(train).std
+    else:
+        values = classification_metrics(true, predicted)
+        error = 1 - values["accuracy"]
+    return {"error": error, **{f"{target.name}_{name}": value for name, value in values.items()}}

@@ -1,0 +1,313 @@
+"""Sticks -> patterns as a laboratory measures them and `conditioning` leaves them: for training and noise studies.
+
+    lines      lattice, thermal motion, texture, zero shift, sample displacement, widths, impurities
+    pattern    K-alpha2, what is left of the background, counting noise, measured range
+
+Each effect is drawn for each crystal from a range with a unit (Effects).  What is drawn is a function of a seed and of
+the crystal's place among those drawn for (draw), whatever part of them is rendered together.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from xxlib.diffraction import patterns
+from xxlib.diffraction.patterns import N_POINTS, START, STEP, TWO_THETA, restrict
+from xxlib.diffraction.texture import PREFERRED, equal_axes, march, metric_tensor
+from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
+
+RADIUS = 200.0  # mm, of the goniometer: the displacement over it is what counts
+SCHERRER = 0.9  # shape factor, for widths at half maximum
+FWHM = np.sqrt(8 * np.log(2))  # of a Gaussian, in standard deviations
+N_IMPURITY_LINES = 8
+KNOTS, BETWEEN = 35, 125  # of the curve that background subtraction leaves: one each 2.5 degree, and points in between
+FAINTEST = 0.02  # of 100: weaker lines, a thousandth of all intensity, are left out
+LEAST_SEEN = 1.0  # of 100: with no stronger line than this inside the range, the whole pattern is measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """Ranges (low, high) that effects are drawn from, uniformly; where marked, uniformly in the logarithm.
+
+    None: the effect is absent.  A range of no width, as in Effects(counts=(500, 500)), gives every crystal the same.
+    """
+
+    lattice: tuple[float, float] | None = None  # %, change of every d
+    thermal: tuple[float, float] | None = None  # angstrom^2, B of all atoms: factors exp(-2 B sin^2 / lambda^2)
+    texture: tuple[float, float] | None = None  # March's coefficient (log), where h, k, l are known; 1 = none
+    line_scatter: tuple[float, float] | None = None  # where they are not: log-normal factors, their standard deviation
+    zero_shift: tuple[float, float] | None = None  # degree
+    displacement: tuple[float, float] | None = None  # mm below the axis, at RADIUS
+    instrument: tuple[float, float] | None = None  # degree, full width at half maximum, Gaussian; else 2.3548 SIGMA
+    size: tuple[float, float] | None = None  # nm (log), of crystallites: Lorentzian, Scherrer's equation
+    strain: tuple[float, float] | None = None  # %, microstrain: Lorentzian
+    impurity: tuple[float, float] | None = None  # of 100, the strongest of the lines that do not belong there
+    ka2: float = 0.0  # probability that K-alpha2 is in the beam
+    overlap: tuple[float, float] | None = None  # of the floor under overlapping peaks, the share that goes too
+    residue: tuple[float, float] | None = None  # of 100, what else is left of the background, standard deviation
+    background: tuple[float, float] | None = None  # of 100 (log), what was subtracted: it leaves its noise
+    counts: tuple[float, float] | None = None  # (log) in the strongest point
+    start: tuple[float, float] | None = None  # degree, where the measured range begins
+    end: tuple[float, float] | None = None  # degree, and where it ends
+    cut: float = 1.0  # probability that the range is not all of 5-90
+
+
+LOGARITHMIC = ("texture", "size", "background", "counts")
+ABSENT = {"texture": 1.0, "instrument": FWHM * patterns.SIGMA, "size": np.inf, "counts": np.inf,
+          "start": TWO_THETA[0], "end": TWO_THETA[-1]}  # fmt: skip
+
+EFFECTS = {
+    # Bragg-Brentano instruments and powders as prepared every day.  Cells: PBE, which made the crystals, is too large
+    # by 1.3 % on average and by up to 3.5 % (Haas, Tran, Blaha, Phys. Rev. B 79, 085104, 2009).
+    "laboratory": Effects(
+        lattice=(-3.0, 1.0),
+        thermal=(0.0, 2.5),
+        texture=(0.5, 2.0),
+        line_scatter=(0.0, 0.5),
+        zero_shift=(-0.1, 0.1),
+        displacement=(-0.2, 0.2),
+        instrument=(0.05, 0.2),
+        size=(15.0, 500.0),
+        strain=(0.0, 0.3),
+        impurity=(0.0, 10.0),
+        ka2=0.7,
+        overlap=(0.5, 1.5),
+        residue=(0.0, 0.5),
+        background=(0.2, 30.0),
+        counts=(500.0, 100_000.0),
+        start=(5.0, 20.0),
+        end=(50.0, 90.0),
+        cut=0.5,
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Effects as they were drawn for n crystals."""
+
+    values: dict[str, np.ndarray]  # field of Effects -> (n,) float64 in its unit
+    keys: np.ndarray  # (n,) uint64: from it comes what differs between the lines and points of a crystal
+
+    def __getitem__(self, part):
+        return Drawn({name: values[part] for name, values in self.values.items()}, self.keys[part])
+
+
+def draw(effects, n, seed):
+    """Effects drawn for n crystals; seed: an int or several, as numpy.random.default_rng takes them.
+
+    The numbers behind an effect do not depend on which others there are.
+    """
+    random = np.random.default_rng(seed)
+    fields = dataclasses.fields(Effects)
+    values = {}
+    for field, share in zip(fields, random.random((len(fields), n))):
+        chosen = getattr(effects, field.name)
+        if field.name in ("ka2", "cut"):
+            values[field.name] = np.where(share < chosen, 1.0, 0.0)
+        elif chosen is None:
+            values[field.name] = np.full(n, ABSENT.get(field.name, 0.0))
+        elif field.name in LOGARITHMIC:
+            values[field.name] = chosen[0] * (chosen[1] / chosen[0]) ** share
+        else:
+            values[field.name] = chosen[0] + (chosen[1] - chosen[0]) * share
+    return Drawn(values, random.integers(2**64, size=n, dtype=np.uint64))
+
+
+def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
+    """Patterns (B, 4250) of crystals under drawn effects, and which tokens (B, 17) were not measured.
+
+    two_theta (degree, Cu K-alpha), intensity: (p,); crystal b owns offsets[b]:offsets[b + 1].  drawn: Drawn of the B.
+    hkl (p, 3), lattices (B, 6): a, b, c (angstrom), alpha, beta, gamma (degree), for texture.
+    Points outside the measured range are zero, the maximum inside is 100.  A crystal with nothing to see in the range
+    drawn for it is measured whole.
+    """
+    values = drawn.values
+    if hkl is None:
+        hkl, lattices = np.zeros((0, 3)), np.zeros((0, 6))
+    lines = _lines(
+        np.asarray(two_theta, np.float64), np.asarray(intensity, np.float64), np.asarray(offsets, np.int64), drawn.keys,
+        values["lattice"] / 100, values["thermal"], values["line_scatter"], values["zero_shift"],
+        2 * np.degrees(values["displacement"] / RADIUS), values["instrument"],
+        np.degrees(SCHERRER * CU_KA / (10 * values["size"])), np.degrees(4 * values["strain"] / 100),
+        values["impurity"], values["texture"], np.asarray(hkl, np.float64), np.asarray(lattices, np.float64),
+    )  # fmt: skip
+    signals = patterns.render(*lines[:3], lines[3], mixing=lines[4])
+    start, end = (np.where(values["cut"], values[name], ABSENT[name]) for name in ("start", "end"))
+    _measure(
+        signals, drawn.keys, values["ka2"] * KA2_RATIO, values["overlap"], values["residue"],
+        values["background"] / 100, values["counts"], start, end,
+    )  # fmt: skip
+    return restrict(signals, start, end)
+
+
+@njit(cache=True, error_model="numpy")
+def _lines(
+    two_theta, intensity, offsets, keys, lattice, thermal, scatter, zero_shift, tilt, instrument, size, strain,
+    impurity, texture, hkl, lattices,
+):  # fmt: skip
+    """Angle, intensity of the lines of the patterns, their offsets, standard deviations and Lorentzian shares."""
+    n = len(two_theta) + N_IMPURITY_LINES * len(keys)
+    angles, heights = np.empty(n), np.empty(n, np.float32)
+    sigmas, mixings = np.empty(n, np.float32), np.empty(n, np.float32)
+    ends = np.zeros(len(keys) + 1, np.int64)
+    k = 0
+    for b in range(len(keys)):
+        key, first = keys[b], offsets[b]
+        strongest = intensity[first : offsets[b + 1]].max()
+        if len(hkl):
+            metric = metric_tensor(lattices[b])
+            axes = equal_axes(metric, PREFERRED[int(_uniform(key, np.uint64(50)) * len(PREFERRED))])
+            reciprocal = np.linalg.inv(metric)
+        extra = N_IMPURITY_LINES if impurity[b] > 0 else 0
+        for i in range(first - extra, offsets[b + 1]):
+            if i < first:
+                place = np.uint64(first - 1 - i)
+                sine = np.sin(np.radians(START + STEP * N_POINTS * _uniform(key, 2 * place)) / 2)
+                height = impurity[b] / 100 * strongest * (_uniform(key, 2 * place + np.uint64(1)) if place else 1.0)
+            else:
+                if intensity[i] < FAINTEST / 100 * strongest:
+                    continue
+                sine = np.sin(np.radians(two_theta[i]) / 2) / (1 + lattice[b])
+                if sine >= 1:
+                    continue
+                height = intensity[i] * np.exp(-2 * thermal[b] * (sine / CU_KA) ** 2)
+                if len(hkl):
+                    height *= march(texture[b], hkl[i], reciprocal, axes)
+                elif scatter[b] > 0:
+                    height *= np.exp(scatter[b] * _normal(key, 1000 + i - first))
+            cosine = np.sqrt(1 - sine * sine)
+            width, share = _pseudo_voigt(instrument[b], size[b] / cosine + strain[b] * sine / cosine)
+            angles[k] = 2 * np.degrees(np.arcsin(sine)) + zero_shift[b] - tilt[b] * cosine
+            heights[k], sigmas[k], mixings[k] = height, width / FWHM, share
+            k += 1
+        ends[b + 1] = k
+    return angles[:k], heights[:k], ends, sigmas[:k], mixings[:k]
+
+
+@njit(inline="always")
+def _pseudo_voigt(gaussian, lorentzian):
+    """Full width at half maximum and Lorentzian share of the convolution of a Gaussian and a Lorentzian.
+
+    Thompson, Cox and Hastings, J. Appl. Cryst. 20, 79 (1987).
+    """
+    r = lorentzian / gaussian
+    width = gaussian * (1 + r * (2.69269 + r * (2.42843 + r * (4.47163 + r * (0.07842 + r))))) ** 0.2
+    q = lorentzian / width
+    return width, 1.36603 * q - 0.47719 * q**2 + 0.11116 * q**3
+
+
+def _doublet():
+    """Where K-alpha1 and K-alpha2 of each point stand in a pattern of their mean wavelength: (4, 4250).
+
+    Each is the number of a point and how far it lies beyond that, in points.
+    """
+    sines = np.sin(np.radians(TWO_THETA / 2))
+    places = [(2 * np.degrees(np.arcsin(sines * CU_KA / line)) - START) / STEP for line in ANODES["Cu"][:2]]
+    places = [np.clip(place, 0, N_POINTS - 1) for place in places]  # beyond the ends, what stands there
+    points = [np.minimum(place.astype(np.int64), N_POINTS - 2) for place in places]
+    return np.stack([points[0], places[0] - points[0], points[1], places[1] - points[1]]).astype(np.float32)
+
+
+DOUBLET = _doublet()
+
+
+@njit(cache=True, error_model="numpy")
+def _measure(signals, keys, ka2, overlap, residue, background, counts, start, end):
+    """Writes to signals (B, 4250), maximum 100, what is measured of them, and to start, end the range."""
+    row, noise, curve = np.empty(N_POINTS, np.float32), np.empty(N_POINTS, np.float32), np.empty(KNOTS, np.float32)
+    for b in range(len(signals)):
+        signal, key = signals[b], keys[b]
+        if ka2[b] > 0:
+            _split(signal, np.float32(ka2[b]), row)
+        else:
+            row[:] = signal
+        first, last = int(np.ceil((start[b] - START) / STEP)), int((end[b] - START) / STEP)
+        highest = _extreme(row, first, last + 1, np.float32(1))
+        if highest < LEAST_SEEN:
+            start[b], end[b] = START, START + STEP * (N_POINTS - 1)
+            highest = _extreme(row, 0, N_POINTS, np.float32(1))
+        before = np.float32(np.inf)
+        for j in range(KNOTS):
+            floor = -_extreme(row, BETWEEN * j, BETWEEN * (j + 1), np.float32(-1)) if j < KNOTS - 1 else before
+            curve[j] = residue[b] * _normal(key, 100 + j) - overlap[b] * min(before, floor) * 100 / highest
+            before = floor
+        _noise(np.uint32(key), noise)
+        noise *= np.float32(100 / np.sqrt(counts[b]))
+        _count(row, np.float32(100) / highest, curve, np.float32(background[b]), noise, signal)
+
+
+@njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
+def _extreme(row, first, end, sign):
+    """The largest value of sign * row from `first` up to `end`."""
+    extreme = sign * row[first]
+    for i in range(np.uint64(end - first)):
+        extreme = max(extreme, sign * row[np.uint64(first) + i])
+    return extreme
+
+
+@njit(cache=True)
+def _split(signal, ratio, out):
+    """Writes to out the signal of K-alpha1 and K-alpha2 from that of their mean wavelength."""
+    part1, part2 = np.float32(1) / (np.float32(1) + ratio), ratio / (np.float32(1) + ratio)
+    for i in range(N_POINTS):
+        k1, far1, k2, far2 = np.int32(DOUBLET[0, i]), DOUBLET[1, i], np.int32(DOUBLET[2, i]), DOUBLET[3, i]
+        out[i] = part1 * (signal[k1] + far1 * (signal[k1 + 1] - signal[k1])) + part2 * (
+            signal[k2] + far2 * (signal[k2 + 1] - signal[k2])
+        )
+
+
+@njit(cache=True, fastmath={"nnan", "nsz"})
+def _count(row, scale, curve, background, noise, out):
+    """Writes to out the row, scaled to 100, with the curve and the noise of its counts."""
+    for j in range(KNOTS - 1):
+        left, rise = curve[j], curve[j + 1] - curve[j]
+        for i in range(BETWEEN):
+            far = np.float32(i) * np.float32(1 / BETWEEN)
+            far = far * far * (np.float32(3) - np.float32(2) * far)
+            k = np.uint64(BETWEEN * j) + np.uint64(i)
+            clean = row[k] * scale
+            deviation = np.sqrt(clean * np.float32(0.01) + background) * noise[k]
+            out[k] = max(clean + left + far * rise + deviation, np.float32(0))
+
+
+# Random numbers that are functions of a key and a number, without state.
+
+
+@njit(inline="always")
+def _mixed(key, i):
+    """64 random bits (Steele et al., SplitMix64)."""
+    z = key + (i + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(inline="always")
+def _uniform(key, i):
+    return np.float64(_mixed(key, i) >> np.uint64(11)) / 2.0**53
+
+
+@njit(inline="always")
+def _normal(key, i):
+    """A standard normal number (Box and Muller)."""
+    radius = np.sqrt(-2 * np.log(1 - _uniform(key, np.uint64(2 * i))))
+    return radius * np.cos(2 * np.pi * _uniform(key, np.uint64(2 * i + 1)))
+
+
+@njit(cache=True)
+def _noise(key, out):
+    """Fills out with numbers of mean 0 and variance 1, nearly normal: sums of eight random bytes."""
+    # In 32 bits and with Wellons' mixer, so that the loop is vectorised.
+    for i in range(len(out)):
+        z = np.uint32(key + np.uint32(i) * np.uint32(0x9E3779B1))
+        total = np.uint32(0)
+        for _ in range(2):
+            z = np.uint32(np.uint32(z ^ (z >> np.uint32(16))) * np.uint32(0x21F0AAAD))
+            z = np.uint32(np.uint32(z ^ (z >> np.uint32(15))) * np.uint32(0x735A2D97))
+            z = np.uint32(z ^ (z >> np.uint32(15)))
+            pairs = np.uint32(np.uint32(z & np.uint32(0xFF00FF)) + np.uint32((z >> np.uint32(8)) & np.uint32(0xFF00FF)))
+            total = np.uint32(total + np.uint32(pairs & np.uint32(0xFFFF)) + np.uint32(pairs >> np.uint32(16)))
+        out[i] = (np.float32(total) - np.float32(1020)) * np.float32(1 / 209.02)

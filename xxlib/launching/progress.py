@@ -1,0 +1,97 @@
+"""A run while it trains: a bar in a terminal; bar, current values and curves, replaced in place, in a notebook."""
+
+import io
+import sys
+import time
+
+from tqdm import tqdm
+
+from xxlib.training import runs
+
+REDRAW = 5  # seconds between two drawings of the curves: they cost the training's own CPU
+NO_TERMINAL = 20  # seconds between two bars in a log file
+
+
+class Progress:
+    """Shows what the files of a run folder say: update() often, close() at the end."""
+
+    def __init__(self, config, folder):
+        self.config, self.folder = config, folder
+        self.shown = self.drawn = ""
+        self.written = self.redrawn = 0.0
+        self.text = self.picture = None
+        if _in_notebook():
+            from IPython.display import display
+
+            self.text = display(_plain(f"{config.name} starts"), raw=True, display_id=True)
+
+    def update(self, last=False):
+        """Show what is new."""
+        now, lines = time.monotonic(), runs.metrics(self.folder)
+        bar = self._bar(lines)
+        if self.text is None:
+            pause = 0 if last or sys.stderr.isatty() else NO_TERMINAL
+            if bar != self.shown and now - self.written >= pause:
+                print(f"\r{bar.ljust(len(self.shown))}", end="", file=sys.stderr, flush=True)
+                self.shown, self.written = bar, now
+            return
+        words = f"{bar}\n{_values(lines)}"
+        if words != self.shown:
+            self.text.update(_plain(words), raw=True)
+            self.shown = words
+        if lines and lines != self.drawn and (last or now - self.redrawn >= REDRAW):
+            self._draw(lines)
+            self.drawn, self.redrawn = lines, time.monotonic()
+
+    def close(self):
+        """Show the last state."""
+        self.update(last=True)
+        if self.text is None:
+            print(file=sys.stderr)
+
+    def _bar(self, lines):
+        """The training's own bar where that is newer than the last line of metrics, else one made of that line."""
+        output, metrics = self.folder / "output.log", self.folder / "metrics.jsonl"
+        if output.exists() and not (metrics.exists() and metrics.stat().st_mtime > output.stat().st_mtime):
+            with open(output, "rb") as file:
+                file.seek(max(0, output.stat().st_size - 2000))
+                said = file.read().decode(errors="replace").replace("\r", "\n").rstrip().rpartition("\n")[2]
+            if "sample/s" in said:
+                return said
+        line = lines[-1] if lines else {"samples": 0, "seconds": 0}
+        total = self.config.n_steps * self.config.batch_size
+        return tqdm.format_meter(
+            line["samples"], total, line["seconds"], rate=line.get("samples_per_s"), prefix=self.config.name,
+            unit="sample", unit_scale=True,
+        )  # fmt: skip
+
+    def _draw(self, lines):
+        import pandas as pd
+        from IPython.display import Image, display
+
+        from xxlib import plots  # matplotlib, which a terminal does without
+
+        file = io.BytesIO()
+        total = self.config.n_steps * self.config.batch_size
+        plots.progress(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=80)
+        image = Image(data=file.getvalue(), format="png")
+        if self.picture is None:
+            self.picture = display(image, display_id=True)
+        else:
+            self.picture.update(image)
+
+
+def _in_notebook():
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
+def _plain(text):
+    return {"text/plain": text}
+
+
+def _values(lines):
+    """The newest value of each loss, error and rate."""
+    newest = {name: value for line in lines for name, value in line.items()}
+    names = [name for name in newest if "/" in name or name in ("epoch", "learning_rate", "samples_per_s")]
+    return "   ".join(f"{name} {newest[name]:.4g}" for name in names)

@@ -1,0 +1,203 @@
+"""Figures of how models learn, and of what they have learned: curves, scaling, differences, latent space."""
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from xxlib.plots.style import DASHES, LINES, PALETTE, subplots
+
+
+def learning_curves(curves, quantity, title="", log=True):
+    """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
+
+    curves: name -> (samples (n,), values (n,)); a value of NaN is of a moment without evaluation.  Values (seeds, n)
+    are those of several runs: their mean is drawn, and their range as a band.
+    quantity: name and unit, "MAE on val (meV/atom)".
+    """
+    curves = _evaluated(curves)
+    figure, axes = subplots(size=(8.5, 4))
+    ax = axes[0, 0]
+    for k, (name, (samples, values)) in enumerate(curves.items()):
+        last = values.mean(0)[-1] if len(samples) else np.nan
+        _line(ax, k, samples, values, f"{name}: {float(f'{last:.3g}'):,g}")
+    if log:
+        _log_scale(ax)
+    ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
+    ax.set_xlim(left=0)
+    ax.grid(which="both", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def learning_columns(columns, title=""):
+    """Learning curves of the same runs side by side, one column a metric on `val`; a run keeps its colour.
+
+    columns: quantity with unit -> curves, as learning_curves takes them.  Accuracies are drawn as they are, errors on a
+    logarithmic axis.
+    """
+    columns = {quantity: _evaluated(curves) for quantity, curves in columns.items()}
+    names = list(dict.fromkeys(name for curves in columns.values() for name in curves))
+    figure, axes = subplots(1, len(columns), size=(3.8 * len(columns), 4))
+    for ax, (quantity, curves) in zip(axes[0], columns.items()):
+        for name, (samples, values) in curves.items():
+            _line(ax, names.index(name), samples, values, name)
+        if "accuracy" not in quantity:
+            _log_scale(ax)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
+        ax.set_xlim(left=0)
+        ax.grid(which="both", color="0.92")
+    lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)), frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def _line(ax, k, samples, values, label):
+    """The k-th curve: the mean of values (seeds, n), and their range where there are several."""
+    colour = LINES[k % len(LINES)]
+    ax.plot(samples / 1000, values.mean(0), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5, label=label)
+    if len(values) > 1:
+        ax.fill_between(samples / 1000, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
+def _evaluated(curves):
+    """name -> samples (n,) and values (seeds, n), without the moments that have no evaluation."""
+    known = {}
+    for name, (samples, values) in curves.items():
+        values = np.atleast_2d(np.array(values, float))
+        there = np.isfinite(values).all(0)
+        known[name] = np.array(samples, float)[there], values[:, there]
+    if not any(len(samples) for samples, _ in known.values()):
+        raise ValueError("no evaluation in any run: nothing to draw")
+    return known
+
+
+def progress(metrics, n_samples, title=""):
+    """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
+
+    metrics: table of the lines of metrics.jsonl, in which only `samples` is needed.  n_samples: of the whole run.
+    """
+    if len(metrics) == 0:
+        raise ValueError("no line of metrics: nothing to draw")
+    losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
+    panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
+    figure, axes = subplots(1, 3, size=(11, 3), width_ratios=(2, 1, 1))
+    for ax, (names, quantity) in zip(axes[0], panels):
+        for k, name in enumerate(names):
+            known = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
+            ax.plot(known["samples"] / 1000, known.get(name, []), marker=".", markersize=3, label=name, **style)
+        ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
+        ax.grid(color="0.92")
+    figure.suptitle(title)
+    if losses:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
+        if (metrics[losses].min() > 0).all():
+            _log_scale(axes[0, 0])
+    axes[0, 2].set_ylim(bottom=0)
+    return figure
+
+
+def _log_scale(ax):
+    """A logarithmic y axis with plain numbers, between the decades only as many as there is room for."""
+
+    def minor(value, _):
+        low, high = ax.get_ylim()
+        digit = round(value / 10 ** np.floor(np.log10(value)))
+        shown = range(1, 10) if high < 4 * low else (2, 3, 5, 7) if high < 20 * low else (2, 5)
+        return f"{value:,g}" if digit in shown else ""
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(minor))
+
+
+def scaling(panels, quantity, title=""):
+    """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
+
+    Points without a fit are joined where they have one error a size.
+    panels: name -> (n (k,) training crystals, errors (k,), its scaling.PowerLaw or None).  quantity: name and unit,
+    "MAE on test (meV/atom)".  The sizes are the ticks; the legend gives each exponent with its interval.
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    figure, axes = subplots(size=(7.6, 4.2))
+    ax = axes[0, 0]
+    for k, (name, (n, errors, fit)) in enumerate(panels.items()):
+        colour, marker = LINES[k % len(LINES)], "os^Dv"[k % 5]
+        label = name
+        if fit is not None:
+            grid = np.geomspace(min(n) / 1.3, max(n) * 1.3, 100)
+            low, high = fit.interval("b")
+            label = f"{name}\n$\\propto N^{{{-fit.b:.2f}}}$ ({-high:.2f} to {-low:.2f})"
+            if fit.c > 0:
+                label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
+            ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5)
+            ax.fill_between(grid, *fit.band(grid), color=colour, alpha=0.15, linewidth=0)
+        elif len(set(n)) == len(n):
+            ax.plot(*zip(*sorted(zip(n, errors))), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1)
+        ax.scatter(
+            n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
+        )
+    ax.set(xscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
+    sizes = sorted({int(size) for n, *_ in panels.values() for size in n})
+    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.xaxis.set_minor_locator(NullLocator())
+    _log_scale(ax)
+    ax.grid(which="major", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelspacing=1)
+    return figure
+
+
+def differences(groups, quantity, title=""):
+    """What runs differ by from one they are compared with, a row each: the difference and its 95 % interval.
+
+    groups: name -> (labels (k,), differences (k,), half-widths of their intervals (k,)); a group has one colour and
+    stands in the legend.  quantity: name and unit, "gain of MAE on test (meV/atom)".
+    """
+    groups = {name: of_group for name, of_group in groups.items() if len(of_group[0])}
+    labels = [label for of_group, *_ in groups.values() for label in of_group]
+    if not labels:
+        raise ValueError("no difference: nothing to draw")
+    figure, axes = subplots(size=(7.6, 1.2 + 0.32 * len(labels)))
+    ax, row = axes[0, 0], 0
+    for k, (name, (of_group, values, half_widths)) in enumerate(groups.items()):
+        rows = range(row, row + len(of_group))
+        style = {"color": LINES[k % len(LINES)], "marker": "os^Dv"[k % 5], "markersize": 6, "linestyle": ""}
+        ax.errorbar(values, rows, xerr=half_widths, label=name, elinewidth=1.5, **style)
+        row += len(of_group)
+    ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(xlabel=quantity, title=title, ylim=(len(labels) - 0.5, -0.5))
+    ax.grid(axis="x", color="0.92")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
+
+
+def latent(panels, title=""):
+    """Crystals in two dimensions of a latent space, one panel a model, three panels a row, coloured by crystal system.
+
+    panels: name -> (points (n, 2), systems (n,) of CRYSTAL_SYSTEMS, share of the variance of each dimension (2,), or
+    None where the dimensions are not principal components).
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    n_columns = min(3, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure, axes = subplots(n_rows, n_columns, size=(3.4 * n_columns + 0.2, 3.2 * n_rows + 0.6))
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (name, (points, systems, shares)) in zip(axes.flat, panels.items()):
+        # In a random order: drawn one after the other, the last system would hide the first.
+        order = np.random.default_rng(0).permutation(len(points))
+        colours = np.array([PALETTE[system] for system in systems])
+        ax.scatter(*np.asarray(points)[order].T, s=6, c=colours[order], alpha=0.7, linewidths=0, rasterized=True)
+        labels = ["dimension 1", "dimension 2"]
+        if shares is not None:
+            labels = [f"PC {k + 1} ({100 * share:.0f} % of the variance)" for k, share in enumerate(shares)]
+        ax.set(xlabel=labels[0], ylabel=labels[1], title=name)
+        ax.locator_params(nbins=5)
+    dots = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in PALETTE.items()]
+    figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns), frameon=False)
+    figure.suptitle(title)
+    return figure

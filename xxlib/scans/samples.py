@@ -1,0 +1,91 @@
+"""What a scientist has of a sample -> a Sample: a formula, a diffractometer file, or both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xxlib.crystals.compositions import composition_of_formula
+from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
+from xxlib.scans import read_scan
+from xxlib.scans.conditioning import FEATURELESS, Conditioned, condition
+from xxlib.scans.scan import Scan, ScanError, checked
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample:
+    """One sample as the models take it; what is not known of it is empty."""
+
+    formula: str  # as given, "" = not known
+    element_ids: np.ndarray  # (E,) atomic numbers, E = 0 where the formula is not known
+    fractions: np.ndarray  # (E,)
+    name: str  # of the file or what the pattern was given as, "" = none
+    pattern: np.ndarray  # (4250,) float32, maximum 100; zero where nothing was measured
+    masked: np.ndarray  # (17,) bool, True = nothing of this token was measured
+    conditioned: Conditioned | None = None  # the steps from a scan to the pattern
+    warnings: tuple[str, ...] = ()  # plain sentences
+
+    @property
+    def modalities(self):
+        """What is known: ("composition", "xrd") or one of them."""
+        known = {"composition": len(self.element_ids) > 0, "xrd": not self.masked.all()}
+        return tuple(name for name in known if known[name])
+
+
+def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
+    """The Sample of a formula ("LaMnO3"), a pattern, or both.
+
+    pattern: path of a diffractometer file, a Scan, a Conditioned, or intensities (4250,) on the grid.
+    anode: "Cu", "Mo", ... or angstrom, where the file does not state the wavelength.  scan: which one, from 0, of a
+    file with several.
+    Raises ValueError (ScanError where it is the pattern) with the reason and what to do; also where no peak stands out
+    of the noise, which a model would answer as readily as any other pattern.
+    """
+    if formula is None and pattern is None:
+        raise ValueError("neither a formula nor a pattern was given: give at least one of them")
+    element_ids, fractions = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+    if formula is not None:
+        element_ids, fractions = composition_of_formula(formula)
+    name, conditioned, warnings = "", None, ()
+    values, masked = np.zeros(N_POINTS, np.float32), np.ones(N_TOKENS, bool)
+    if isinstance(pattern, str | Path):
+        name, pattern = Path(pattern).name, read_scan(pattern, scan)
+    elif isinstance(pattern, Scan):
+        name, pattern = pattern.sample or "scan", checked(pattern)
+    if isinstance(pattern, Scan):
+        try:
+            pattern = condition(pattern, anode)
+        except ScanError as error:
+            raise ScanError(f"{name}: {error}.") from None
+    if isinstance(pattern, Conditioned):
+        if FEATURELESS in pattern.warnings:
+            raise ScanError(f"{name or 'scan'}: {FEATURELESS} Give the formula alone, or measure longer.")
+        conditioned, values, masked = pattern, pattern.pattern, pattern.tokens_outside
+        name, warnings = name or "scan", tuple(dict.fromkeys(pattern.warnings))
+    elif pattern is not None:
+        name, values, masked = "array", _on_the_grid(pattern), np.zeros(N_TOKENS, bool)
+    return Sample(
+        formula="" if formula is None else str(formula), element_ids=element_ids, fractions=fractions, name=name,
+        pattern=values, masked=masked, conditioned=conditioned, warnings=warnings,
+    )  # fmt: skip
+
+
+def _on_the_grid(intensity):
+    """Intensities (4250,) that are on the grid already, scaled to a maximum of 100."""
+    advice = "for a scan with angles of its own give its file, or Scan(two_theta=..., intensity=...)"
+    try:
+        intensity = np.asarray(intensity, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a pattern is a file, a Scan or numbers; this is {type(intensity).__name__}") from error
+    if intensity.shape != (N_POINTS,):
+        raise ValueError(
+            f"the array has the shape {intensity.shape}, a pattern on the grid of 5.00 to 89.98 degree has "
+            f"({N_POINTS},): {advice}"
+        )
+    if not np.isfinite(intensity).all():
+        raise ValueError(f"not all intensities of the array are finite numbers: {advice}")
+    if intensity.min() < 0:
+        raise ValueError(f"the array holds negative intensities: subtract no more than its background, or {advice}")
+    if not intensity.max() > 0 or intensity.min() == intensity.max():
+        raise ValueError("all intensities of the array are equal: there is nothing to see")
+    return intensity * (100 / intensity.max())
