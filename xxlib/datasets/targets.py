@@ -13,7 +13,11 @@ class Target:
 
     name: str
     kind: str  # "regression" or "classification"
+    words: str  # how a person calls it
+    symbol: str = ""  # short, where there is one: in tables and on axes
     unit: str = ""
+    error_unit: str = ""  # of its errors in tables and figures
+    error_scale: float = 1.0  # what an error in `unit` is multiplied by for that
     classes: tuple[str, ...] = ()
     least: float = float("-inf")  # a regression is never below
 
@@ -22,14 +26,27 @@ class Target:
         """Number of outputs its head has."""
         return len(self.classes) or 1
 
+    @property
+    def short(self):
+        """Symbol, or words where there is none."""
+        return self.symbol or self.words
+
+    def shown(self, metric):
+        """How a metric of this target ("mae", "accuracy", ...) is shown: name with unit, and the factor to that unit."""
+        if metric in ("mae", "rmse"):
+            unit, scale = self.error_unit, self.error_scale
+        else:
+            unit, scale = {"r2": ("", 1.0), "log_loss": ("nat", 1.0)}.get(metric, ("%", 100.0))
+        return f"{self.name} {metric}" + (f" ({unit})" if unit else ""), scale
+
 
 TARGETS = {
     target.name: target
     for target in (
-        Target("e_form", "regression", unit="eV/atom"),
-        Target("band_gap", "regression", unit="eV", least=0.0),
-        Target("crystal_system", "classification", classes=CRYSTAL_SYSTEMS),
-        Target("space_group", "classification", classes=tuple(str(number) for number in range(1, 231))),
+        Target("e_form", "regression", "formation energy", "E_f", "eV/atom", "meV/atom", 1000.0),
+        Target("band_gap", "regression", "band gap", unit="eV", error_unit="eV", least=0.0),
+        Target("crystal_system", "classification", "crystal system", classes=CRYSTAL_SYSTEMS),
+        Target("space_group", "classification", "space group", classes=tuple(str(n) for n in range(1, 231))),
     )
 }
 

@@ -1,46 +1,79 @@
 """Sizes of a model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-MODALITIES = ("composition", "xrd")
-# What reads which modalities; XxaCT-NN reads both or one of them.
-ARCHITECTURES = {"xxact": None, "fcn": ("xrd",), "fcn_mlp": MODALITIES, "crabnet": ("composition",)}
+from xxlib.models.inputs import INPUTS
+
 ELEMENT_VECTORS = ("learned", "mat2vec")
+
+
+class ModelError(ValueError):
+    """A model that cannot be built; the message says which part does not fit and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """A transformer that reads one modality."""
+
+    d_model: int = 512
+    n_layers: int = 3
+    n_heads: int = 4
+    d_ff: int = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """How the encoded modalities become one."""
+
+    kind: str = "cross_attention"  # a name of fusion.FUSIONS
+    query: str = "xrd"  # the modality whose tokens come out; of concat, its tokens are not needed
+    memory: tuple[str, ...] = ("composition",)  # the others, which it asks
+    n_layers: int = 12
+    n_heads: int = 12
+    d_ff: int = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """What a model is built of; the defaults are XxaCT-NN's of the paper (arXiv 2507.01054).
 
-    The other architectures are the paper's baselines (baselines.py), of whose sizes most are fixed as published.
+    The other architectures are the paper's baselines (baselines.py): they read the modalities of `encoders`, and have
+    most sizes as published.
     """
 
-    architecture: str = "xxact"  # one of ARCHITECTURES
+    architecture: str = "xxact"  # a name of build.ARCHITECTURES
+    encoders: dict[str, EncoderConfig] = field(
+        default_factory=lambda: {"composition": EncoderConfig(d_ff=2048), "xrd": EncoderConfig()}
+    )
+    fusion: FusionConfig | None = FusionConfig()  # None: one modality, whose CLS goes straight to the heads
     element_vectors: str = "learned"  # or "mat2vec": fixed, from the package ElementEmbeddings
-    modalities: tuple[str, ...] = MODALITIES  # both, or one of them: then its CLS goes straight to the heads
-    d_model: int = 512  # width of both encoders
-    n_layers: int = 3
-    n_heads: int = 4
-    composition_d_ff: int = 2048
-    xrd_d_ff: int = 1024
     d_fused: int = 768  # width after the encoders' projections and of the fusion
-    fusion_layers: int = 12
-    fusion_heads: int = 12
-    fusion_d_ff: int = 2048
     dropout: float = 0.1
 
     def __post_init__(self):
-        if self.architecture not in ARCHITECTURES:
-            raise ValueError(f"architecture {self.architecture!r}: choose from {', '.join(ARCHITECTURES)}")
+        if not self.encoders or not set(self.encoders) <= set(INPUTS):
+            raise ModelError(f"encoders of {', '.join(self.encoders) or 'nothing'}: choose from {', '.join(INPUTS)}")
         if self.element_vectors not in ELEMENT_VECTORS:
-            raise ValueError(f"element_vectors {self.element_vectors!r}: choose from {', '.join(ELEMENT_VECTORS)}")
-        if not self.modalities or not set(self.modalities) <= set(MODALITIES):
-            raise ValueError(f"modalities {self.modalities} must be one or both of {MODALITIES}")
-        if self.d_model % (2 * self.n_heads) or self.d_fused % self.fusion_heads:
-            raise ValueError("d_model must be a multiple of 2 n_heads, d_fused of fusion_heads")
-        reads = ARCHITECTURES[self.architecture]
-        if reads and set(self.modalities) != set(reads):
-            raise ValueError(f"architecture {self.architecture!r} reads {reads}: set modalities to that")
-        encodes = self.architecture in ("xxact", "crabnet") and "composition" in self.modalities
-        if self.element_vectors != "learned" and not encodes:
-            raise ValueError(f"element_vectors {self.element_vectors!r}: this model has no composition encoder")
+            raise ModelError(f"element_vectors {self.element_vectors!r}: choose from {', '.join(ELEMENT_VECTORS)}")
+        if self.element_vectors != "learned" and "composition" not in self.encoders:
+            raise ModelError(f"element_vectors {self.element_vectors!r}: this model reads no composition")
+        for name, encoder in self.encoders.items():
+            if encoder.d_model % (2 * encoder.n_heads):
+                raise ModelError(f"encoder of {name}: d_model must be a multiple of 2 n_heads")
+        if self.fusion:
+            fused = (self.fusion.query, *self.fusion.memory)
+            if sorted(fused) != sorted(self.encoders):
+                raise ModelError(
+                    f"a fusion of {' and '.join(fused)}, but the model reads {' and '.join(self.encoders)}"
+                )
+            if self.d_fused % self.fusion.n_heads:
+                raise ModelError("d_fused must be a multiple of the fusion's n_heads")
+
+    @property
+    def modalities(self):
+        """Names of the modalities that the model reads."""
+        return tuple(self.encoders)
+
+    def only(self, modality):
+        """The same model of one modality, without fusion."""
+        return replace(self, encoders={modality: self.encoders[modality]}, fusion=None)

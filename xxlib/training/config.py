@@ -1,19 +1,20 @@
-"""A run: everything that decides what a training does; and the presets."""
+"""A run: everything that decides what a training does, and what decides only how fast."""
 
 import dataclasses
 import json
-from dataclasses import dataclass
+import typing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
-from xxlib.models.config import ModelConfig
+from xxlib.models.build import ARCHITECTURES, tokens_of
+from xxlib.models.config import EncoderConfig, ModelConfig
 
 PRECISIONS = ("fp32", "bf16")
 SPLIT_KINDS = ("formula", "random")
-OBJECTIVES = {"contrastive": ("composition", "xrd"), "mxm": ("xrd",)}  # name -> the modalities it needs
 
 
 class ConfigError(ValueError):
@@ -21,91 +22,178 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """One training run.  Written to run.json, the only thing that crosses the process boundary."""
+class Data:
+    """What a run learns from, and how it is shown."""
 
-    name: str  # of the run folder
-    preset: str  # which of PRESETS it started from
-    dataset: str  # folder of the dataset, relative to the project's
-    targets: tuple[str, ...] = ("e_form",)
-    one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
-    likelihood: bool = False  # regressions say how wide their error is, and train its likelihood, not squared errors
-    objectives: tuple[str, ...] = ()  # of pretraining: "contrastive", "mxm" or both; then there are no targets
-    hidden_rate: float = 0.05  # share of tokens that mxm hides
-    hidden_span: int = 1  # contiguous tokens that are hidden together
-    unlabelled: str | None = None  # folder of a second dataset, whose crystals join pretraining
-    initial: str | None = None  # run folder, relative to the project's, whose encoders and fusion this run starts from
-    frozen: bool = False  # transfer: those stay as they are, only the new heads train
+    dataset: str  # folder, relative to the project's
     split: str = "formula"  # or "random", as in the paper
     left_out: str | None = None  # zero-shot: a family of crystals that is `test` and nothing else
-    n_train: int | None = None  # of the training crystals, the beginning of any larger number; 0: unlabelled ones alone
-    seed: int = 0
+    n_train: int | None = None  # of the training crystals, the beginning of any larger number; None: all
+    unlabelled: str | None = None  # folder of a second dataset, whose crystals join pretraining
+    unlabelled_alone: bool = False  # pretraining learns from those, and not from `train`
+    effects: str | None = None  # name of Effects that patterns are measured under; None: ideal ones
+    absent_rate: float = 0.0  # probability that an example lacks a modality, for each of them; never all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objectives:
+    """What is learned: targets, or the objectives of pretraining."""
+
+    targets: tuple[str, ...] = ()
+    one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
+    likelihood: bool = False  # regressions say how wide their error is, and train its likelihood, not squared errors
+    contrastive: tuple[tuple[str, str], ...] = ()  # pairs of modalities whose summaries are to find each other
+    masked: tuple[str, ...] = ()  # modalities whose hidden tokens are to be guessed
+    hidden_rate: float = 0.05  # share of tokens that are hidden
+    hidden_span: int = 1  # contiguous tokens that are hidden together
+
+    @property
+    def pretrains(self):
+        """Whether this is pretraining."""
+        return bool(self.contrastive or self.masked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long and how fast is learned."""
+
     batch_size: int  # of all processes together
     n_steps: int
     learning_rate: float  # peak, after warm-up
     precision: str = "fp32"  # or "bf16": mixed
-    n_threads: int = 2  # of each process on a CPU; a resumed run is bitwise equal only with the same number
+
+    @property
+    def samples(self):
+        """How many samples a run sees."""
+        return self.n_steps * self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What decides only the speed: a run that goes on may have other values.
+
+    It is bitwise the run that it would have been where these and the number of processes are equal.
+    """
+
+    n_threads: int = 2  # of each process on a CPU
     micro_batch: int | None = None  # most samples a process holds at once; less memory, the same gradient
     checkpointing: bool = False  # of activations: layers are computed again in the backward pass, for less memory
-    augmentation: str | None = None  # or the name of Effects: patterns as under those of xxlib.diffraction.effects
-    modality_dropout: float = 0.0  # probability that an example lacks its composition, and that it lacks its pattern
     compile: bool = False  # layers by torch.compile: minutes to begin with, then less memory traffic
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training run.  Written to run.json, the only thing that crosses the process boundary."""
+
+    name: str  # of the run folder
+    preset: str  # which of presets.PRESETS it started from
+    data: Data
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objectives: Objectives = Objectives(targets=("e_form",))
+    budget: Budget
+    machine: Machine = Machine()
+    initial: str | None = None  # run folder, relative to the project's, whose encoders and fusion this run starts from
+    frozen: bool = False  # transfer: those stay as they are, only the new heads train
+    seed: int = 0
     evaluate_test: bool = True  # False while choosing: a search never sees `test`
-    model: ModelConfig
 
     def __post_init__(self):
-        for field, known in (("targets", TARGETS), ("objectives", OBJECTIVES)):
-            if not set(getattr(self, field)) <= set(known):
-                raise ConfigError(f"{field} {list(getattr(self, field))}: choose from {', '.join(known)}")
-        if bool(self.targets) == bool(self.objectives):
-            raise ConfigError("a run has either targets or, to pretrain, objectives and `targets` empty")
-        choices = {"split": SPLIT_KINDS, "precision": PRECISIONS, "left_out": (None, *FAMILIES)}
-        choices["augmentation"] = (None, *EFFECTS)
-        for field, known in choices.items():
-            if getattr(self, field) not in known:
-                raise ConfigError(f"{field} {getattr(self, field)!r}: choose from {', '.join(map(str, known))}")
-        for field in ("batch_size", "n_steps", "n_threads", "learning_rate", "micro_batch", "n_train", "hidden_span"):
-            value = getattr(self, field)
-            unlabelled_alone = field == "n_train" and value == 0 and self.unlabelled
-            if value is not None and not value > 0 and not unlabelled_alone:
-                raise ConfigError(f"{field} {value} must be positive")
-        if not 0 < self.hidden_rate < 1 or self.hidden_span > N_TOKENS:
+        data, model, objectives, budget = self.data, self.model, self.objectives, self.budget
+        _choose("targets", objectives.targets, TARGETS)
+        _choose("split", (data.split,), SPLIT_KINDS)
+        _choose("left_out", (data.left_out,), (None, *FAMILIES))
+        _choose("effects", (data.effects,), (None, *EFFECTS))
+        _choose("precision", (budget.precision,), PRECISIONS)
+        _choose("architecture", (model.architecture,), ARCHITECTURES)
+        if bool(objectives.targets) == objectives.pretrains:
+            raise ConfigError(
+                "a run has either targets or, to pretrain, a contrastive or masked objective and no targets"
+            )
+        positive = {
+            "n_train": data.n_train,
+            "hidden_span": objectives.hidden_span,
+            **vars(budget),
+            **vars(self.machine),
+        }
+        for name in ("n_train", "hidden_span", "batch_size", "n_steps", "learning_rate", "n_threads", "micro_batch"):
+            if positive[name] is not None and not positive[name] > 0:
+                raise ConfigError(f"{name} {positive[name]} must be positive")
+        if not 0 < objectives.hidden_rate < 1 or objectives.hidden_span > N_TOKENS:
             raise ConfigError(f"hidden_rate must be between 0 and 1, hidden_span at most {N_TOKENS} tokens")
-        for objective in self.objectives:
-            if not set(OBJECTIVES[objective]) <= set(self.model.modalities):
-                raise ConfigError(f"{objective} needs the modalities {' and '.join(OBJECTIVES[objective])}")
-        if (self.objectives or self.initial) and self.model.architecture != "xxact":
-            raise ConfigError(f"{self.model.architecture} has no pretraining: leave objectives and initial out")
-        if not 0 <= self.modality_dropout <= 0.5:
-            raise ConfigError(f"modality_dropout {self.modality_dropout} must be between 0 and 0.5, for each modality")
-        if self.modality_dropout and len(self.model.modalities) < 2:
-            raise ConfigError("modality_dropout needs a model of both modalities")
-        if self.augmentation and "xrd" not in self.model.modalities:
-            raise ConfigError("augmentation is of patterns: the model reads none")
-        if self.partial and (self.objectives or self.model.architecture != "xxact"):
-            raise ConfigError("augmentation and modality_dropout are for training XxaCT-NN on targets alone")
-        if self.likelihood and self.model.architecture != "xxact":
-            raise ConfigError(f"likelihood is for XxaCT-NN; {self.model.architecture} has the loss of its publication")
-        if self.unlabelled and not self.objectives:
-            raise ConfigError("unlabelled crystals can only join pretraining: give objectives, or leave them out")
-        if self.frozen and (self.initial is None or self.objectives):
+        for pair in objectives.contrastive:
+            if len(set(pair)) != 2 or not set(pair) <= set(model.modalities):
+                raise ConfigError(f"contrastive {list(pair)}: give two of the modalities {', '.join(model.modalities)}")
+        for modality in objectives.masked:
+            if modality not in tokens_of(model):
+                raise ConfigError(
+                    f"masked {modality!r}: of this model the tokens of {' and '.join(tokens_of(model)) or 'no modality'} "
+                    "come out, and can be hidden and guessed"
+                )
+        self._check_what_fits_the_architecture()
+        if not 0 <= data.absent_rate <= 1 / max(2, len(model.modalities)):
+            raise ConfigError(
+                f"absent_rate {data.absent_rate} must be between 0 and 1 / {max(2, len(model.modalities))}"
+            )
+        if data.absent_rate and len(model.modalities) < 2:
+            raise ConfigError("absent_rate needs a model of several modalities")
+        if data.effects and "xrd" not in model.modalities:
+            raise ConfigError("effects are of patterns: the model reads none")
+        if data.unlabelled and not objectives.pretrains:
+            raise ConfigError("unlabelled crystals can only join pretraining: give an objective, or leave them out")
+        if data.unlabelled_alone and not data.unlabelled:
+            raise ConfigError("unlabelled_alone needs `unlabelled` crystals to learn from")
+        if self.frozen and (self.initial is None or objectives.pretrains):
             raise ConfigError("frozen encoders need an `initial` run to come from and targets to train heads for")
+
+    def _check_what_fits_the_architecture(self):
+        name, reads = self.model.architecture, ARCHITECTURES[self.model.architecture].reads
+        if reads and set(self.model.modalities) != set(reads):
+            raise ConfigError(f"architecture {name!r} reads {' and '.join(reads)}: give encoders of that")
+        if name == "xxact":
+            if len(self.model.modalities) > 1 and self.model.fusion is None:
+                raise ConfigError("a model of several modalities needs a fusion")
+            if self.partial and self.objectives.pretrains:
+                raise ConfigError("effects and absent_rate are for training on targets alone")
+            return
+        if self.objectives.pretrains or self.initial:
+            raise ConfigError(f"{name} has no pretraining: leave contrastive, masked and initial out")
+        if self.partial:
+            raise ConfigError("effects and absent_rate are for XxaCT-NN alone")
+        if self.objectives.likelihood:
+            raise ConfigError(f"likelihood is for XxaCT-NN; {name} has the loss of its publication")
 
     @property
     def widths(self):
         """Number of outputs of each target, as models.build takes them."""
-        kinds = {name: TARGETS[name] for name in self.targets}
-        wide = {name for name, target in kinds.items() if target.kind == "regression" and self.likelihood}
+        kinds = {name: TARGETS[name] for name in self.objectives.targets}
+        wide = {name for name, target in kinds.items() if target.kind == "regression" and self.objectives.likelihood}
         return {name: 2 if name in wide else target.width for name, target in kinds.items()}
 
     @property
     def partial(self):
         """Whether the model must do with patterns in part, or none: then it has a [MASK]."""
-        return self.augmentation is not None or self.modality_dropout > 0
+        return self.data.effects is not None or self.data.absent_rate > 0
+
+    def but(self, **changes):
+        """The same run with other values, each by its own name wherever it stands: run.but(name="x", n_steps=100)."""
+        for group in GROUPS:
+            own = {field.name for field in dataclasses.fields(GROUPS[group])}
+            inner = {name: changes.pop(name) for name in own & set(changes)}
+            if inner:
+                changes[group] = dataclasses.replace(changes.get(group, getattr(self, group)), **inner)
+        return dataclasses.replace(self, **changes)
+
+    def is_same_run(self, other):
+        """Whether another RunConfig decides the same result: all but `machine`."""
+        return self == dataclasses.replace(other, machine=self.machine)
+
+    def as_dict(self):
+        """As run.json and the metadata of a model have it; from_dict reads it."""
+        return dataclasses.asdict(self)
 
     def save(self, path):
         """Write as JSON."""
-        Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+        Path(path).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
 
     @classmethod
     def load(cls, path):
@@ -120,76 +208,71 @@ class RunConfig:
             raise ConfigError(f"{path}: {error}") from error
 
 
+GROUPS = {"data": Data, "objectives": Objectives, "budget": Budget, "machine": Machine}
+# Where the keys of the first design went.
+MOVED = {
+    **dict.fromkeys(("dataset", "split", "left_out", "n_train", "unlabelled"), "data"),
+    **dict.fromkeys(("targets", "one_target", "likelihood", "hidden_rate", "hidden_span"), "objectives"),
+    **dict.fromkeys(("batch_size", "n_steps", "learning_rate", "precision"), "budget"),
+    **dict.fromkeys(("n_threads", "micro_batch", "checkpointing", "compile"), "machine"),
+    "augmentation": "data.effects",
+    "modality_dropout": "data.absent_rate",
+}
+
+
 def from_dict(values):
-    """RunConfig of the dict that dataclasses.asdict makes; raises ConfigError for unknown or missing keys."""
-    if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
-        raise ConfigError("not a run: it must be an object whose `model` is an object")
-    model = _checked(ModelConfig, values["model"], "model.")
-    return _checked(RunConfig, values | {"model": model}, "")
+    """RunConfig of the dict that as_dict makes; raises ConfigError for unknown, missing or moved keys."""
+    if not isinstance(values, dict):
+        raise ConfigError("not a run: it must be an object")
+    moved = [f"{key} is {to if '.' in to else f'{to}.{key}'}" for key, to in MOVED.items() if key in values]
+    if moved:
+        raise ConfigError(
+            f"this is a run of the first design: {', '.join(moved)}, objectives is objectives.contrastive and "
+            "objectives.masked, model has encoders and fusion; write it anew"
+        )
+    return _read(RunConfig, values, "")
 
 
-def _checked(cls, values, where):
+def _read(cls, values, where):
+    """A dataclass of a dict, and those within it."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where.rstrip('.')} must be an object, it is {json.dumps(values)[:60]}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise ConfigError(f"unknown key {where}{unknown[0]}; known are {', '.join(fields)}")
-    missing = [name for name, f in fields.items() if f.default is dataclasses.MISSING and name not in values]
+        raise ConfigError(f"unknown key {where}{unknown[0]}; there are {', '.join(fields)}")
+    needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
     if missing:
         raise ConfigError(f"missing key {where}{missing[0]}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    types = typing.get_type_hints(cls)
+    read = {name: _value(types[name], value, f"{where}{name}") for name, value in values.items()}
     try:
-        return cls(**values)
+        return cls(**read)
     except (TypeError, ValueError) as error:
         raise ConfigError(str(error)) from error
 
 
-PRESETS = {
-    # The embedded dataset on a laptop, to see that everything runs: about 10 s on 2 cores.
-    "smoke": RunConfig(
-        name="smoke",
-        preset="smoke",
-        dataset="data/demo",
-        batch_size=64,
-        n_steps=200,
-        learning_rate=1e-3,
-        model=ModelConfig(
-            d_model=64,
-            n_layers=2,
-            composition_d_ff=128,
-            xrd_d_ff=128,
-            d_fused=64,
-            fusion_layers=2,
-            fusion_heads=4,
-            fusion_d_ff=128,
-        ),
-    ),
-    # Materials Project crystals without a GPU: about 25 minutes on 2 cores for both modalities.
-    "small": RunConfig(
-        name="small",
-        preset="small",
-        dataset="data/mp36k",
-        batch_size=128,
-        n_steps=8000,
-        learning_rate=1e-3,
-        model=ModelConfig(
-            d_model=128,
-            composition_d_ff=512,
-            xrd_d_ff=256,
-            d_fused=128,
-            fusion_layers=3,
-            fusion_heads=4,
-            fusion_d_ff=256,
-        ),
-    ),
-    # The paper's model, with the recipe scaled to 27,833 training crystals; for one large GPU.
-    "paper": RunConfig(
-        name="paper",
-        preset="paper",
-        dataset="data/mp36k",
-        batch_size=512,
-        n_steps=4000,
-        learning_rate=1e-4,
-        precision="bf16",
-        model=ModelConfig(),
-    ),
-}
+def _value(kind, value, where):
+    """A value of JSON as the field of this type has it."""
+    options = typing.get_args(kind)
+    if value is None and type(None) in options:
+        return None
+    kind = next((option for option in options if dataclasses.is_dataclass(option)), kind)
+    if dataclasses.is_dataclass(kind):
+        return _read(kind, value, f"{where}.")
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be an object")
+        return {name: _read(EncoderConfig, each, f"{where}.{name}.") for name, each in value.items()}
+    return _tuples(value)
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _choose(field, values, known):
+    wrong = [value for value in values if value not in known]
+    if wrong:
+        raise ConfigError(f"{field} {wrong[0]!r}: choose from {', '.join(map(str, known))}")

@@ -1,0 +1,42 @@
+"""What is measured of a run, one number a record: metrics.jsonl and results.json hold them, tables are made of them.
+
+step       after how many steps
+split      what was looked at: "train", "val", "test"; "test, known formula" and "test, new formula" are parts
+given      modalities that the model was given: "composition + xrd", "xrd"; null where there is no such choice
+effects    name of the Effects that patterns were measured under; null: ideal ones
+exchanged  modality that each crystal had from another crystal; null: none
+target     name of the target; null: of the run as a whole
+metric     "mae", "accuracy", "loss", "seconds", ...
+value      float
+"""
+
+KEYS = ("step", "split", "given", "effects", "exchanged", "target", "metric", "value")
+JOINED = " + "  # between the modalities of `given`
+
+
+def record(split, metric, value, *, step=None, target=None, given=None, effects=None, exchanged=None):
+    """One record as a dict of KEYS; given: names of modalities."""
+    given = JOINED.join(given) if given else None
+    return dict(zip(KEYS, (step, split, given, effects, exchanged, target, metric, float(value))))
+
+
+def select(records, **about):
+    """The records that have these values: select(records, split="val", target="e_form", effects=None)."""
+    return [one for one in records if all(one[key] == value for key, value in about.items())]
+
+
+def curve(records, metric, target=None, split="val", *, given=..., effects=None, exchanged=None):
+    """Steps (n,) and values (n,) of one metric, as lists; empty where no record has it.
+
+    given: as records have it; where left out, all modalities that the model reads: the first there is.
+    """
+    found = select(records, metric=metric, target=target, split=split, effects=effects, exchanged=exchanged)
+    if given is ...:
+        given = found[0]["given"] if found else None
+    found = [one for one in found if one["given"] == given]
+    return [one["step"] for one in found], [one["value"] for one in found]
+
+
+def value(records, metric, target=None, split="test", **view):
+    """The last value of a metric, None where there is none; view: as curve takes it."""
+    return next(reversed(curve(records, metric, target, split, **view)[1]), None)
