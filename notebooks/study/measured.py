@@ -82,7 +82,7 @@ def read(path):
     return Patterns(
         labels[["sample", "formula", "crystal_system", "mp_id", "e_form", "band_gap"]],
         np.stack([each.pattern for each in conditioned]),
-        np.stack([each.hidden for each in conditioned]),
+        np.stack([each.tokens_outside for each in conditioned]),
     )
 
 
