@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from study import archive, claims, power_laws, tables
+from study import archive, claims, modalities, power_laws, pretraining, representations, scaling, tables
 from xxlib import PROJECT
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.datasets.targets import TARGETS
@@ -148,7 +148,9 @@ def of_space_groups(run):
     """% of `test` whose space group is among the likeliest that are kept, and whose crystal system that group has."""
     table = archive.predictions(run).dropna(subset="space_group")
     true, likeliest = table["space_group"].to_numpy(int), np.stack(table["space_group_likeliest"])
-    systems = [[CRYSTAL_SYSTEMS.index(crystal_system(group + 1)) for group in column] for column in (true, likeliest[:, 0])]
+    systems = [
+        [CRYSTAL_SYSTEMS.index(crystal_system(group + 1)) for group in column] for column in (true, likeliest[:, 0])
+    ]
     return {
         "kept": likeliest.shape[1],
         "among": 100 * (likeliest == true[:, None]).any(1).mean(),
@@ -169,12 +171,17 @@ def measured(name, /, **where):
 
 
 def laws():
-    """Model -> power_laws.PowerLaw of the error of E_f against training crystals, from figure_3.csv."""
-    lines = {}
-    for row in rows("figure_3"):
-        start = "" if row["modalities"] == "composition" else "pretrained" if isinstance(row["initial"], str) else "scratch"
-        lines.setdefault(f"both, {start}" if start else "composition", []).append((float(row["n_train"]), row[tables.E_FORM]))
-    return {line: power_laws.power_law(*zip(*points)) for line, points in lines.items()}
+    """Line of Figure 3 -> the PowerLaw of its error of E_f against training crystals."""
+    return scaling.points()[1]
+
+
+def findings():
+    """What the runs say of the paper's claims: list of claims.Finding."""
+    return [
+        finding
+        for experiment in (modalities, pretraining, representations, scaling)
+        for finding in experiment.findings()
+    ]
 
 
 def noise():
@@ -202,11 +209,11 @@ def environment():
         "listed": lambda parts: " and ".join(", ".join(map(str, parts)).rsplit(", ", 1)),
     }
     functions = (
-        value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters, surprise, limit,
-        of_space_groups, spread, measured, laws, noise,
+        value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
+        surprise, limit, of_space_groups, spread, measured, laws, findings, noise,
     )  # fmt: skip
     made.globals |= RUNS | FEATURE | {function.__name__: function for function in functions}
-    made.globals |= {"crossing": power_laws.crossing, "claims": claims.markdown, "classes": lambda target: TARGETS[target].width}
+    made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     return made
 
 
