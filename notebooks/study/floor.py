@@ -11,15 +11,24 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from xxlib import PROJECT
+from xxlib.datasets import targets
 from xxlib.datasets.batches import padded_compositions
-from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.training import runs
 from xxlib.training.machine import commit, hardware
 from xxlib.training.metrics import classification_metrics, regression_metrics
+from xxlib.training.records import record
 
 BOOSTING = {"learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 63, "early_stopping": True, "n_iter_no_change": 20}
 LAWRENCIUM = 103  # above it pymatgen knows too little
 NOBLE_GASES = (2, 10, 18, 36, 54, 86)
+
+
+TARGETS = ("e_form", "band_gap", "crystal_system")  # that have a floor in Table 1
+
+
+def name(target):
+    """How the run of a target is called."""
+    return f"floor-{target}-s0"
 
 
 def floor(dataset, target, folder, seed=0):
@@ -27,47 +36,44 @@ def floor(dataset, target, folder, seed=0):
 
     Boosting ends where `val` no longer improves.  The run folder gets run.json, results.json and predictions.parquet in
     the form of a training, for the tables: a step is a boosting iteration, a batch all training crystals; parameters
-    are not counted.  target: a name of TARGETS.  Raises ValueError where the labels of `train` do not vary.
+    are not counted.  target: a name of targets.TARGETS.  Raises ValueError where the labels of `train` do not vary.
     """
-    started, target, folder = time.monotonic(), TARGETS[target], Path(folder)
+    started, target, folder = time.monotonic(), targets.TARGETS[target], Path(folder)
     rows = {split: dataset.indices(split) for split in ("train", "val", "test")}
     labels = dataset.labels[target.name]
     features = composition_statistics(dataset)
-    known = {split: here[np.isfinite(labels[here])] for split, here in rows.items()}
+    labelled = {split: here[np.isfinite(labels[here])] for split, here in rows.items()}
     kind = HistGradientBoostingRegressor if target.kind == "regression" else HistGradientBoostingClassifier
     model = kind(**BOOSTING, random_state=seed)
-    train, val = known["train"], known["val"]
+    train, val = labelled["train"], labelled["val"]
     if len(np.unique(labels[train])) < 2:
         raise ValueError(f"{target.name} does not vary over the {len(train)} training crystals: nothing to learn from")
     model.fit(features[train], labels[train], X_val=features[val], y_val=labels[val])
 
     where = dataset.folder.relative_to(PROJECT) if dataset.folder.is_relative_to(PROJECT) else dataset.folder
-    about = {"name": folder.name, "preset": "floor", "dataset": str(where), "split": "formula", "seed": seed}
-    about["targets"] = [target.name]
-    config = about | {
-        "batch_size": len(train),
-        "n_steps": int(model.n_iter_),
-        "learning_rate": model.learning_rate,
-        "model": {"architecture": "boosting", "modalities": ["composition"], **BOOSTING},
-    }
-    metrics, tables = {}, []
+    n_steps = int(model.n_iter_)
+    config = {
+        "name": folder.name, "preset": "floor", "data": {"dataset": str(where), "split": "formula"},
+        "model": {"architecture": "boosting", "encoders": {"composition": {}}, "element_vectors": "statistics", **BOOSTING},
+        "objectives": {"targets": [target.name]},
+        "budget": {"batch_size": len(train), "n_steps": n_steps, "learning_rate": model.learning_rate},
+        "seed": seed, "evaluate_test": True,
+    }  # fmt: skip
+    metrics, tables = [], []
     for split in ("val", "test"):
         predicted, true = _predict(model, target, features[rows[split]]), labels[rows[split]]
-        metrics |= {
-            f"{split}/{name}": value for name, value in _metrics(target, true, predicted, labels[train]).items()
-        }
-        columns = {name: dataset.column(name)[rows[split]] for name in ("id", "formula")}
-        columns |= {"split": [split] * len(true), target.name: true}
+        metrics += _metrics(split, target, true, predicted, labels[train], n_steps)
+        columns = {"id": np.asarray(dataset.column("id")[rows[split]]), "split": [split] * len(true)}
         tables.append(pa.table(columns | {f"{target.name}_predicted": list(predicted.astype(np.float32))}))
-    result = about | {
-        "modalities": ["composition"],
+    result = {
+        "name": folder.name,
         "parameters": None,
-        "samples": len(train) * config["n_steps"],
-        "best_step": config["n_steps"],
+        "samples": len(train) * n_steps,
+        "best_step": n_steps,
         "seconds": round(time.monotonic() - started, 1),
         "hardware": hardware(torch.device("cpu"), torch.get_num_threads()),
         "commit": commit(),
-        **metrics,
+        "metrics": metrics,
     }
     folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / "run.json", config)
@@ -134,12 +140,14 @@ def _predict(model, target, features):
     return probabilities
 
 
-def _metrics(target, true, predicted, train):
-    """Metrics of one split with `error`, as a training has them; train: the labels it was fitted to."""
+def _metrics(split, target, true, predicted, train, step):
+    """Records of one split with `error`, as a training has them; train: the labels it was fitted to."""
     if target.kind == "regression":
         values = regression_metrics(true, predicted)
-        error = values["mae"] / Normaliser.fit(train).std
+        error = values["mae"] / targets.Normaliser.fit(train).std
     else:
         values = classification_metrics(true, predicted)
         error = 1 - values["accuracy"]
-    return {"error": error, **{f"{target.name}_{name}": value for name, value in values.items()}}
+    about = {"step": step, "target": target.name, "given": ("composition",)}
+    named = [record(split, metric, value, **about) for metric, value in values.items()]
+    return [record(split, "error", error, step=step), *named]

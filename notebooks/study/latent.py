@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_samples
 from sklearn.neighbors import NearestNeighbors
 
-from xxlib.answering.inference import trained
+from xxlib.answering.inference import load_trained
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.training.embeddings import embeddings
 from xxlib.training.examples import examples_of
@@ -22,7 +22,7 @@ def of_run(folder, split="test"):
 
     folder: of the run, with its model.safetensors.  Raises CheckpointError where that is missing or damaged.
     """
-    model, config, _ = trained(Path(folder) / "model.safetensors")
+    model, config, _ = load_trained(Path(folder) / "model.safetensors")
     examples = examples_of(config)
     rows = examples.rows[split]
     return embeddings(model, examples.dataset, rows)["fused"], examples.dataset, rows
@@ -31,14 +31,15 @@ def of_run(folder, split="test"):
 def describe(folder):
     """Leave in the folder of a finished run what Table 5 and Figure 2 need of its `test`, without its weights.
 
-    latent.parquet: id, formula, crystal_system, "PC 1" and "PC 2" of each crystal and the columns of silhouettes(); the
-    share of the variance of both components is attrs["variance"] of the DataFrame that pandas reads.
+    latent.parquet: id, "PC 1" and "PC 2" of each crystal and the columns of silhouettes(); the share of the variance of
+    both components is attrs["variance"] of the DataFrame that pandas reads.
     """
     vectors, dataset, rows = of_run(folder)
-    table = pd.DataFrame({name: dataset.column(name)[rows] for name in ("id", "formula", "crystal_system")})
     points, shares = principal_components(vectors)
+    table = pd.DataFrame({"id": np.asarray(dataset.column("id")[rows])})
     table[["PC 1", "PC 2"]] = points.astype(np.float32)
-    table = table.join(silhouettes(vectors, table["crystal_system"]).astype(np.float32))
+    systems = np.asarray(dataset.column("crystal_system")[rows])
+    table = table.join(silhouettes(vectors, systems).astype(np.float32))
     table.attrs["variance"] = shares.tolist()
     table.to_parquet(Path(folder) / "latent.parquet", compression="zstd")
 
@@ -80,7 +81,7 @@ def silhouettes(vectors, systems, seed=0):
 def mean_silhouettes(table):
     """Silhouettes of each crystal system, of their mean, and the number of crystals: one row a system and "mean".
 
-    table: what describe() leaves.  The mean is over systems, so that a common one does not outweigh a rare one.
+    table: as archive.latent has it.  The mean is over systems, so that a common one does not outweigh a rare one.
     """
     scores = table.dropna(subset=SPACES).groupby("crystal_system")[SPACES]
     means = scores.mean().assign(crystals=scores.size())
@@ -92,7 +93,7 @@ def mean_silhouettes(table):
 def difference(before, after):
     """How much the mean silhouette of one model (all dimensions) exceeds another's, and its standard error.
 
-    before, after: what describe() left of the same crystals, of which the standard error is.
+    before, after: as archive.latent has them, of the same crystals, of which the standard error is.
     """
     pairs = before.merge(after, on=["id", "crystal_system"])
     change = (pairs["all dimensions_y"] - pairs["all dimensions_x"]).groupby(pairs["crystal_system"])

@@ -1,44 +1,69 @@
-"""A released checkpoint on measured patterns, beside the simulated ones of the same crystals."""
+"""How good is a released checkpoint on measured patterns, beside the simulated ones of the same crystals?
 
+    cd notebooks && ../.venv/bin/python -m study.measured PATTERNS.parquet CHECKPOINT ...
+
+PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as xxlib.release
+writes them; names alone are those in data/checkpoints.  Every checkpoint is judged once: measured_log.csv says when, by
+the checksums of its weights, and one that stands there is refused, so that no choice is made on these patterns; a member
+of an ensemble alone is another checkpoint.  Adds to measured_accuracy, measured_errors, measured_trust and
+measured_samples.csv.
+Cost: a minute a checkpoint.
+"""
+
+import argparse
+import datetime
 import itertools
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from xxlib.answering.inference import only
+from study.archive import RESULTS
+from study.tables import committed
+from xxlib import PROJECT, plots
+from xxlib.answering.inference import Ensemble, model_files
+from xxlib.answering.trust import read_trust
 from xxlib.crystals.compositions import composition_of_formula
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
-from xxlib.datasets.batches import Batch, make_batch
-from xxlib.diffraction.patterns import patchify, restrict, unpatchify
+from xxlib.datasets.batches import CPU, make_batch, sample_batch
+from xxlib.datasets.store import Dataset, sha256
+from xxlib.datasets.targets import TARGETS
+from xxlib.diffraction.patterns import restrict, unpatchify
 from xxlib.diffraction.wavelengths import CU_KA
+from xxlib.predict import CHECKPOINTS
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan, checked
-from xxlib.training.judging import given, modalities_given
+from xxlib.training import runs
+from xxlib.training.machine import commit, hardware
 from xxlib.training.metrics import accuracy_interval
 
+TABLE = "measured_lost"  # follows from the committed samples; the others are added to by the command
+TABLES = ("measured_accuracy", "measured_errors", "measured_trust", "measured_samples")
 RANGES = ((10, 90), (20, 90), (5, 70), (5, 50), (10, 70), (20, 50))  # degree, for accuracy against range
-ERRORS = {"e_form": ("E_f (meV/atom)", 1000), "band_gap": ("band gap (eV)", 1)}
+REGRESSIONS = ("e_form", "band_gap")
+JOINED = " + "
 
 
 @dataclass(frozen=True, eq=False)
 class Patterns:
-    """Patterns of known crystals, measured or simulated."""
+    """Patterns of labelled crystals, measured or simulated."""
 
     table: pd.DataFrame  # (n): sample, formula, crystal_system, mp_id or None, e_form (eV/atom), band_gap (eV)
     patterns: np.ndarray  # (n, 4250), maximum 100
-    masked: np.ndarray  # (n, 17) bool, True = nothing of this token was measured
+    hidden: np.ndarray  # (n, 17) bool, True = nothing of this token was measured
 
     def taken(self, which):
         """Some of them: which (n,) bool."""
-        return Patterns(self.table[which], self.patterns[which], self.masked[which])
+        return Patterns(self.table[which], self.patterns[which], self.hidden[which])
 
     def within(self, start, end):
         """The same patterns seen from start to end (degree) only."""
-        patterns, masked = restrict(self.patterns, start, end)
-        return Patterns(self.table, patterns, masked | self.masked)
+        patterns, hidden = restrict(self.patterns, start, end)
+        return Patterns(self.table, patterns, hidden | self.hidden)
 
 
 def read(path):
@@ -53,118 +78,185 @@ def read(path):
     for two_theta, intensity, sample in tqdm(scans, total=len(table), desc="conditioning", unit="scan"):
         angle, counts = np.asarray(two_theta, np.float64), np.asarray(intensity, np.float64)
         conditioned.append(condition(checked(Scan(two_theta=angle, intensity=counts, wavelength=CU_KA, sample=sample))))
-    about = table.rename(columns={"reduced_formula": "formula"})
+    labels = table.rename(columns={"reduced_formula": "formula"})
     return Patterns(
-        about[["sample", "formula", "crystal_system", "mp_id", "e_form", "band_gap"]],
+        labels[["sample", "formula", "crystal_system", "mp_id", "e_form", "band_gap"]],
         np.stack([each.pattern for each in conditioned]),
-        np.stack([each.tokens_outside for each in conditioned]),
+        np.stack([each.hidden for each in conditioned]),
     )
 
 
 def simulated(measured, dataset):
     """The ideal Patterns of measured crystals that are all in a Dataset, by mp_id."""
-    row_of = {name: row for row, name in enumerate(dataset.column("id"))}
-    tokens = make_batch(dataset, np.array([row_of[name] for name in measured.table["mp_id"]])).tokens.numpy()
+    row_of = {name: row for row, name in enumerate(np.asarray(dataset.column("id")))}
+    batch = make_batch(dataset, np.array([row_of[name] for name in measured.table["mp_id"]]), ("xrd",))
+    tokens = batch.inputs["xrd"].tokens.numpy()
     return Patterns(measured.table, unpatchify(tokens), np.zeros(tokens.shape[:2], bool))
 
 
-def answers(ensemble, patterns, words):
-    """What an Ensemble says of Patterns, given what words say: one of evaluation.given(its config)."""
+def outputs(ensemble, patterns, given):
+    """The EnsembleOutput for Patterns, given some of the modalities."""
     compositions = [composition_of_formula(formula) for formula in patterns.table["formula"]]
-    element_ids = np.zeros((len(compositions), max(len(ids) for ids, _ in compositions)), np.int64)
-    fractions = np.zeros(element_ids.shape, np.float32)
-    for row, (ids, shares) in enumerate(compositions):
-        element_ids[row, : len(ids)], fractions[row, : len(ids)] = ids, shares
-    batch = Batch(
-        element_ids=torch.from_numpy(element_ids), fractions=torch.from_numpy(fractions),
-        tokens=torch.from_numpy(patchify(patterns.patterns)), targets={}, masked=torch.from_numpy(patterns.masked),
-    )  # fmt: skip
-    modalities = modalities_given(words)
-    return ensemble(only(batch, modalities) if modalities != ensemble.inputs[0] else batch)
+    batch = sample_batch(*map(list, zip(*compositions)), patterns.patterns, patterns.hidden)
+    return ensemble(batch.only(given))
 
 
 def labels_of(table):
-    """What is known of measured crystals, as Trust.measure takes it: name -> (n,), classes as indices."""
-    known = {name: table[name].to_numpy(float) for name in ERRORS}
-    return known | {"crystal_system": table["crystal_system"].map(CRYSTAL_SYSTEMS.index).to_numpy(float)}
+    """The labels of measured crystals, as Trust.measure takes them: name -> (n,), classes as indices."""
+    labels = {name: table[name].to_numpy(float) for name in REGRESSIONS}
+    return labels | {"crystal_system": table["crystal_system"].map(CRYSTAL_SYSTEMS.index).to_numpy(float)}
 
 
 def judge(ensemble, trust, measured, dataset):
     """Four tables of a released checkpoint on measured Patterns: accuracy, errors, what its certainty is worth, and
-    what it says of each sample.
+    what it predicts for each sample.
 
     Each also on the measured patterns of those crystals that the dataset holds, and on the ideal patterns of the same.
     Accuracy is that of the crystal system, with Wilson's interval: of all, of each system, and within RANGES.
     trust: as trust.read_trust gives it, fitted on simulated patterns.
     """
     kinds = {"measured": measured}
-    in_dataset = measured.table["mp_id"].isin(dataset.column("id")).to_numpy()
+    in_dataset = measured.table["mp_id"].isin(np.asarray(dataset.column("id"))).to_numpy()
     if in_dataset.any():
         kinds["measured, in the dataset"] = measured.taken(in_dataset)
         kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
     accuracies, errors, certainties, samples = [], [], [], []
-    for words, (kind, patterns) in itertools.product(given(ensemble.config), kinds.items()):
-        about, part = {"given": words, "patterns": kind}, trust[modalities_given(words)]
-        said, known = answers(ensemble, patterns, words), labels_of(patterns.table)
-        certainties.append(about | part.measure(said, known))
-        samples.append(_samples(patterns.table, said, part).assign(**about))
-        errors += [about | _error(name, known[name], values) for name, values in said.values.items()]
-        if "crystal_system" in said.logits:
-            right = {"all": _right(said, known)}
+    for given, (kind, patterns) in itertools.product(ensemble.inputs, kinds.items()):
+        about, part = {"given": JOINED.join(given), "patterns": kind}, trust[given]
+        output, labels = outputs(ensemble, patterns, given), labels_of(patterns.table)
+        certainties.append(about | part.measure(output, labels))
+        samples.append(_samples(patterns.table, output, part).assign(**about))
+        errors += [about | _error(name, labels[name], values) for name, values in output.values.items()]
+        if "crystal_system" in output.logits:
+            right = {"all": _right(output, labels)}
             for system in CRYSTAL_SYSTEMS:
                 right[system] = right["all"][patterns.table["crystal_system"] == system]
-            for start, end in RANGES if kind == "measured" and "xrd" in modalities_given(words) else ():
-                right[f"{start}-{end} degree"] = _right(answers(ensemble, patterns.within(start, end), words), known)
-            accuracies += [about | {"of": name} | accuracy_interval(found) for name, found in right.items()]
+            for start, end in RANGES if kind == "measured" and "xrd" in given else ():
+                within = outputs(ensemble, patterns.within(start, end), given)
+                right[f"{start}-{end} degree"] = _right(within, labels)
+            accuracies += [about | {"of": name} | accuracy_interval(of_group) for name, of_group in right.items()]
     return *map(pd.DataFrame, (accuracies, errors, certainties)), pd.concat(samples, ignore_index=True)
 
 
-def lost(samples, draws=10_000):
+def table(samples=None, place=RESULTS, draws=10_000):
     """Accuracy of the crystal system on simulated and on measured patterns of the same crystals, and what is lost.
 
     One row a model and what it was given, in % and points; `low` and `high` hold the loss in 95 % of the draws of a
     paired bootstrap over the crystals.  samples: the last table of judge, with a column model; those that say of what
     and how it was made are kept.
     """
+    samples = pd.read_csv(place / "measured_samples.csv") if samples is None else samples
     rows, rng = [], np.random.default_rng(0)
     about = [name for name in ("dataset", "split", "preset", "seed", "commit", "hardware") if name in samples]
     right = (100.0 * (samples["crystal_system_predicted"] == samples["crystal_system"])).rename("right")
     for keys, group in samples.assign(right=right).groupby(["model", "given", *about], sort=False):
-        model, words, *origin = keys
+        model, given, *origin = keys
         sides = {kind: part.set_index("sample")["right"] for kind, part in group.groupby("patterns")}
-        if "simulated" not in sides or "xrd" not in modalities_given(words):
+        if "simulated" not in sides or "xrd" not in given.split(JOINED):
             continue
         before, after = sides["simulated"], sides["measured, in the dataset"]
         change = (before - after).to_numpy()
         low, high = np.percentile(rng.choice(change, (draws, len(change))).mean(1), (2.5, 97.5))
-        row = {"model": model, "given": words, "n": len(change)}
+        row = {"model": model, "given": given, "n": len(change)}
         row |= {"simulated (%)": before.mean(), "measured (%)": after.mean(), "lost (points)": change.mean()}
         row |= {"low (points)": low, "high (points)": high} | dict(zip(about, origin))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _right(said, known):
+def figures(place=RESULTS):
+    """Accuracies of all models, a figure for each thing they were given."""
+    return {
+        f"measured_{given.replace(JOINED, '_and_')}": plots.accuracies(
+            dict(list(rows.groupby("model", sort=False))), f"Given {given}"
+        )
+        for given, rows in pd.read_csv(place / "measured_accuracy.csv").groupby("given")
+    }
+
+
+def findings():
+    """What is lost on measured patterns, a sentence a row."""
+    return [
+        f"{row['model']}, given {row['given']}, loses {row['lost (points)']:.0f} points of crystal system on the measured "
+        f"patterns of {row['n']} crystals (95 %: {row['low (points)']:.0f} to {row['high (points)']:.0f})."
+        for _, row in committed(TABLE).iterrows()
+    ]
+
+
+def _right(output, labels):
     """Whose crystal system is right: (n,) bool."""
-    return said.logits["crystal_system"].argmax(1) == known["crystal_system"]
+    return output.logits["crystal_system"].argmax(1) == labels["crystal_system"]
 
 
-def _error(name, true, said):
+def _error(name, true, predicted):
     """Mean absolute error over the samples with a label, and its standard error, as a dict."""
-    words, scale = ERRORS[name]
-    known = np.isfinite(true)
-    off = pd.Series(scale * np.abs(said[known] - true[known]))
-    return {"of": words, "n": len(off), "MAE": off.mean(), "standard error": off.sem()}
+    target, labelled = TARGETS[name], np.isfinite(true)
+    off = pd.Series(target.error_scale * np.abs(predicted[labelled] - true[labelled]))
+    of = f"{target.short} ({target.error_unit})"
+    return {"of": of, "n": len(off), "MAE": off.mean(), "standard error": off.sem()}
 
 
-def _samples(table, said, trust):
-    """What is said of each sample, how surely, and whether it looks unlike the training, beside what is known."""
-    columns = {"unlike the training": trust.distance(said) > trust.farthest}
-    for name, half in trust.half_widths(said).items():
-        value = said.values[name]
+def _samples(table, output, trust):
+    """What is predicted of each sample, how surely, and whether it looks unlike the training, beside its labels."""
+    columns = {"unlike the training": trust.distance(output) > trust.farthest}
+    for name, half in trust.half_widths(output).items():
+        value = output.values[name]
         columns |= {f"{name}_predicted": value, f"{name}_low": value - half, f"{name}_high": value + half}
-    if "crystal_system" in said.logits:
-        probabilities = trust.classes["crystal_system"].probabilities(said.logits["crystal_system"])
+    if "crystal_system" in output.logits:
+        probabilities = trust.classes["crystal_system"].probabilities(output.logits["crystal_system"])
         columns["crystal_system_predicted"] = np.array(CRYSTAL_SYSTEMS)[probabilities.argmax(1)]
         columns |= {f"p({system})": share for system, share in zip(CRYSTAL_SYSTEMS, probabilities.T)}
     return table.assign(**columns)
+
+
+# ---------------------------------------------------------------- the command
+
+
+def add(table, path):
+    """Rows after those of a CSV file."""
+    if path.exists():
+        table = pd.concat([pd.read_csv(path), table], ignore_index=True)
+    runs.write_atomically(path, table.to_csv(index=False, float_format="%.5g").encode())
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m study.measured", description=__doc__.split("\n")[0])
+    parser.add_argument("patterns", type=Path, help="the measured patterns, a parquet file")
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="folder, or its name in data/checkpoints")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the tables")
+    arguments = parser.parse_args()
+    log, patterns = arguments.results / "measured_log.csv", sha256(arguments.patterns)
+    judged = pd.read_csv(log) if log.exists() else pd.DataFrame(columns=["model", "evaluated", "patterns_sha256"])
+    judged = judged[judged["patterns_sha256"] == patterns].groupby(["model", "evaluated"])
+    judged = {frozenset(rows["sha256"]) for _, rows in judged}
+    checkpoints = {}
+    for name in arguments.checkpoints:
+        folder = CHECKPOINTS / name if (CHECKPOINTS / name).is_dir() else Path(name)
+        weights = model_files(folder)
+        if frozenset(map(sha256, weights)) in judged:
+            sys.exit(f"measured: {name} was judged on these patterns before; its results are in {log.parent}")
+        try:
+            checkpoints[folder] = weights, Ensemble.load(weights), read_trust(folder)[0]
+        except runs.CheckpointError as error:
+            sys.exit(f"measured: {name}: {error}")
+    measured = read(arguments.patterns)
+    for folder, (weights, ensemble, trust) in checkpoints.items():
+        config = ensemble.config
+        # Before the results: an evaluation that fails half-way has been one, too.
+        when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        trained = {"dataset": config.data.dataset, "split": "experimental", "preset": config.preset, "seed": config.seed}
+        trained |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
+        about = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
+        about |= {"n": len(measured.table), "patterns_sha256": patterns} | trained
+        add(pd.DataFrame([about | {"sha256": sha256(path)} for path in weights]), log)
+        tables = judge(ensemble, trust, measured, Dataset(PROJECT / config.data.dataset))
+        for name, table in zip(TABLES, tables):
+            if len(table):
+                table.insert(0, "model", folder.name)
+                add(table.assign(**trained), arguments.results / f"{name}.csv")
+        shown = tables[0].query("of == 'all'") if len(tables[0]) else tables[1]
+        print(shown.to_string(index=False, float_format="{:.1f}".format))
+
+
+if __name__ == "__main__":
+    main()

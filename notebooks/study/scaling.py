@@ -1,186 +1,99 @@
-"""How the error falls with the number of training crystals, and how much sooner a pretrained model arrives.
+"""How does the error fall with the number of training crystals, and faster with both modalities?  Figure 3.
 
-Intervals are 95 % and come from the covariance of the fit: parameters are drawn from the multivariate Student
-distribution around the best ones, with as many degrees of freedom as points less parameters, and every interval (of a
-parameter, of the curve, of a crossing) is taken from the same draws.
+Cost: 18 runs, 5 hours on 2 CPU cores; "smoke": 6 runs, 30 s.
 """
 
-import itertools
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
-from scipy.optimize import least_squares
-from scipy.stats import multivariate_t
 
-DRAWS = 2000
-INTERVAL = (2.5, 97.5)  # percentiles
-LARGEST = 700.0  # of which e to the power is still a number
+from study import archive, claims
+from study.archive import RESULTS
+from study.power_laws import crossings, power_law
+from study.pretraining import starts
+from study.tables import E_FORM, planned_table, summary_table
+from study.variants import variant
+from xxlib import plots
+from xxlib.training.presets import PRESETS
 
-
-@dataclass(frozen=True, eq=False)
-class PowerLaw:
-    """error = a N^-b + c, with its 95 % intervals; N in training crystals, a and c in the unit of the error."""
-
-    a: float
-    b: float
-    c: float
-    draws: np.ndarray  # (DRAWS, 3): log a, b, log c that the points allow; of few points a itself may overflow
-
-    def error(self, n):
-        """The fitted error at n (k,) training crystals: (k,)."""
-        return self.a * np.asarray(n, float) ** -self.b + self.c
-
-    def band(self, n):
-        """Lower and upper end of the error at n (k,) training crystals: (k,) each."""
-        ends = np.percentile(_log_errors(self.draws, np.log(n)), INTERVAL, axis=0)
-        return np.exp(ends.clip(max=LARGEST))
-
-    def interval(self, name):
-        """Lower and upper end of the parameter "a", "b" or "c"."""
-        # No mean of a number and the -inf that is the logarithm of c = 0.
-        ends = np.percentile(self.draws[:, "abc".index(name)], INTERVAL, method="nearest")
-        return tuple((ends if name == "b" else np.exp(ends.clip(max=LARGEST))).tolist())
+TABLE = "figure_3"
+LINES = ("composition", "composition + xrd", "composition + xrd, pretrained")
+SIZES = {"small": [27833 // 2**k for k in (5, 4, 3, 2, 1, 0)], "smoke": [3285 // 2**k for k in (4, 2, 0)]}  # nested
 
 
-def _log_errors(parameters, log_n):
-    """Logarithms of the errors at sizes (m,) of laws (k, 3), given as PowerLaw.draws: (k, m)."""
-    log_a, b, log_c = parameters.T[..., None]
-    return np.logaddexp(log_a - b * log_n, log_c)
+def lines(preset="small"):
+    """The runs of each line of Figure 3; pretraining has seen the patterns of all of `train`, without labels."""
+    found = {}
+    for size in SIZES[preset]:
+        budget = {"n_steps": PRESETS[preset].budget.n_steps // (4 if preset == "smoke" else 2), "n_train": size}
+        of_size = [variant(preset, "composition", "e_form", **budget), variant(preset, "bimodal", "e_form", **budget)]
+        if preset != "smoke":
+            of_size += [variant(preset, "bimodal", "e_form", starts(preset)["both"], **budget)]
+        for name, config in zip(LINES, of_size):
+            found.setdefault(name, []).append(config)
+    return found
 
 
-def power_law(n, errors, floor=False, seed=0):
-    """The PowerLaw through errors (k,) at n (k,) training crystals, one point a run: least squares of log(error).
+def runs(preset="small"):
+    """Nested parts of `train`, each half of the next; the same steps for each."""
+    return [config for of_size in zip(*lines(preset).values()) for config in of_size]
 
-    floor: fit c >= 0 as well, the error that no number of crystals removes; 0 where left out.  Raises ValueError where
-    there are not more points than parameters, or fewer sizes than parameters.
+
+def table(configs=None, place=RESULTS):
+    """The summary of the runs."""
+    return summary_table(planned_table(configs or runs(), place), [E_FORM])
+
+
+def points(configs=None, place=RESULTS):
+    """Sizes and errors (meV/atom) of each line, of what has finished; and the PowerLaws through three points and more."""
+    sizes_and_errors = {}
+    for name, of_line in lines((configs or runs())[0].preset).items():
+        rows = planned_table(of_line, place)
+        if E_FORM in rows and rows[E_FORM].notna().any():
+            rows = rows.dropna(subset=E_FORM)
+            sizes_and_errors[name] = rows["n_train"].astype(float), rows[E_FORM]
+    fits = {name: power_law(*both) for name, both in sizes_and_errors.items() if len(both[0]) > 2}
+    return sizes_and_errors, fits
+
+
+def where_lines_cross(configs=None, place=RESULTS):
+    """At how many training crystals two lines cross, with the ends of the 95 % interval: a table."""
+    return crossings(points(configs, place)[1])
+
+
+def figures(configs=None, place=RESULTS):
+    """Figure 3: points, fits and their intervals."""
+    sizes_and_errors, fits = points(configs, place)
+    title = archive.label((configs or runs())[0].preset)
+    panels = {name: (*both, fits.get(name)) for name, both in sizes_and_errors.items()}
+    return {"figure_3": plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", title)} if panels else {}
+
+
+def findings(place=RESULTS, figure_3=None):
+    """That the error of both modalities falls faster with the number of crystals than that of one: one Finding.
+
+    After pretraining it is said, and does not count: the patterns of all of `train` are then behind every size.
     """
-    n, errors = np.asarray(n, float), np.asarray(errors, float)
-    parameters = 3 if floor else 2
-    if len(n) <= parameters or len(np.unique(n)) < parameters:
-        raise ValueError(f"{len(n)} points at {len(np.unique(n))} sizes: a fit of {parameters} parameters needs more")
-    if not (n > 0).all() or not (errors > 0).all():
-        raise ValueError("sizes and errors must be positive: a power law is a line between their logarithms")
-
-    # The size is counted from its geometric mean, where a and b are least entangled; c in units of the smallest error.
-    centre, unit = np.exp(np.log(n).mean()), errors.min()
-
-    def residuals(x):
-        return np.log(np.exp(x[0]) * (n / centre) ** -x[1] + (x[2] * unit if floor else 0)) - np.log(errors)
-
-    slope, height = np.polyfit(np.log(n / centre), np.log(errors), 1)
-    start, low = [height, -slope, 0.1][:parameters], [-np.inf, -np.inf, 0.0][:parameters]
-    fit = least_squares(residuals, start, bounds=(low, np.inf), x_scale="jac", xtol=1e-12, ftol=1e-12)
-    freedom = len(n) - parameters
-    covariance = np.linalg.pinv(fit.jac.T @ fit.jac) * np.square(fit.fun).sum() / freedom
-    drawn = multivariate_t(fit.x, covariance, df=freedom, allow_singular=True, seed=seed).rvs(DRAWS)  # (DRAWS, p)
-
-    def unscaled(x):
-        with np.errstate(divide="ignore"):
-            log_c = np.log(np.maximum(x[..., 2] * unit, 0) if floor else np.zeros(x.shape[:-1]))
-        return np.stack([x[..., 0] + x[..., 1] * np.log(centre), x[..., 1], log_c], axis=-1)
-
-    log_a, b, log_c = unscaled(fit.x).tolist()
-    return PowerLaw(float(np.exp(log_a)), b, float(np.exp(log_c)), unscaled(drawn))
+    figure_3 = table(place=place) if figure_3 is None else figure_3
+    claim = "The error falls faster with more crystals where both inputs are given, MAE of E_f"
+    scratch, names, after = figure_3["initial"].fillna("") == "", LINES[:2], "pretrained"
+    named = figure_3.assign(line=figure_3["modalities"].where(scratch, after))
+    by_size = named.pivot(index="n_train", columns="line", values=E_FORM).reindex(columns=[*names, after])
+    if missing := [name for name in names if by_size[name].count() < 3]:
+        return [claims.unfinished(claim, missing)]
+    common = by_size.dropna(subset=names).rename(index=float)  # fits of other sizes are no comparison
+    if len(common) < 3:
+        return [claims.unfinished(claim, ["sizes at which both are trained"])]
+    fits = {name: power_law(common.index, common[name]) for name in common.dropna(axis="columns")}
+    ends = {name: fit.interval("b") for name, fit in fits.items()}
+    exponents = [f"{name} N^-{fit.b:.2f} ({-ends[name][1]:.2f} to {-ends[name][0]:.2f})" for name, fit in fits.items()]
+    (low, high), (least, most) = (ends[name] for name in names)
+    verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
+    return [claims.Finding(claim, f"over {len(common)} of {len(by_size)} sizes as {'; '.join(exponents)}", verdict)]
 
 
-def crossing(first, second, largest=1e12):
-    """Number of training crystals at which two PowerLaws are equal, and the ends of its 95 % interval.
-
-    Laws with a floor may be equal twice: the larger number counts.
-    An end is inf where the points allow that the lines do not cross below `largest`, and 0 where they allow that they
-    have crossed before one crystal.  Raises ValueError where the fitted lines themselves do not cross in between.
-    """
-    grid = np.linspace(0, np.log(largest), 300)
-
-    def last_crossing(gap, before):
-        """gap: (k, 300) log ratio of the errors; before: its sign at one crystal.  log N (k,)."""
-        side = np.sign(gap) == before
-        last = side.shape[1] - 1 - side[:, ::-1].argmax(1)  # the last place on the side of before
-        i = np.minimum(last, len(grid) - 2)
-        rows = np.arange(len(gap))
-        y0, y1 = gap[rows, i], gap[rows, i + 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            at = grid[i] + (grid[i + 1] - grid[i]) * y0 / (y0 - y1)
-        return np.where(side[:, -1], np.inf, np.where(side.any(1), at, -np.inf))
-
-    gap = (np.log(first.error(np.exp(grid))) - np.log(second.error(np.exp(grid))))[None]
-    before = np.sign(gap[0, 0])
-    (at,) = last_crossing(gap, before)
-    if not np.isfinite(at):
-        raise ValueError(f"the fitted lines do not cross between 1 and {largest:g} training crystals")
-    # Shuffled, for two fits draw with the same seed and would otherwise vary in step.
-    shuffled = np.random.default_rng(0).permutation(second.draws)
-    drawn = last_crossing(_log_errors(first.draws, grid) - _log_errors(shuffled, grid), before)
-    ends = np.percentile(drawn, INTERVAL, method="nearest")  # no mean of a number and inf
-    return float(np.exp(at)), *np.exp(ends).tolist()
-
-
-def crossings(fits):
-    """Where each two of several PowerLaws (name -> fit) are equal: a table with the ends of the 95 % interval.
-
-    A pair that does not cross has no number.
-    """
+def gains(place=RESULTS):
+    """What pretraining takes from scratch at each size, crystal by crystal: a table with half of the 95 % interval."""
     rows = []
-    for (one, first), (other, second) in itertools.combinations(fits.items(), 2):
-        try:
-            at = crossing(first, second)
-        except ValueError:
-            at = (np.nan,) * 3
-        rows.append({"lines": f"{one} and {other}", **dict(zip(("training crystals", "from", "to"), at))})
-    return pd.DataFrame(rows, columns=["lines", "training crystals", "from", "to"])
-
-
-def steps_to_reach(lines, metric, value, rising=False):
-    """The step at which a metric of metrics.jsonl first reaches a value, straight lines drawn between evaluations.
-
-    lines: dicts with "step", of which those without the metric are skipped.  The metric falls, as an error; rising: it
-    grows, as an accuracy.  A value that the first evaluation has reached already counts as reached there; inf: never.
-    Raises ValueError where no line has the metric.
-    """
-    steps, values = _curve(lines, metric)
-    missing = (value - values if rising else values - value) > 0
-    if missing.all():
-        return np.inf
-    i = int(np.argmin(missing))  # the first evaluation that has reached it
-    if i == 0:
-        return float(steps[0])
-    share = (values[i - 1] - value) / (values[i - 1] - values[i])
-    return float(steps[i - 1] + share * (steps[i] - steps[i - 1]))
-
-
-def value_at(lines, metric, share):
-    """A metric of metrics.jsonl after a share of the steps of a run, straight lines drawn between evaluations.
-
-    Raises ValueError where that is before the first evaluation.
-    """
-    steps, values = _curve(lines, metric)
-    if share * steps[-1] < steps[0]:
-        raise ValueError(f"the first {metric} is at step {steps[0]:.0f}, after {share:.0%} of training")
-    return float(np.interp(share * steps[-1], steps, values))
-
-
-def speed_up(scratch, pretrained, metric, rising=False, share=0.25):
-    """How many times fewer steps pretrained runs need for what scratch runs reach at 25 % of training.
-
-    scratch, pretrained: lists of the metrics.jsonl lines of runs, in the same order of seeds, so that each pretrained
-    run is compared with the scratch run of its seed.  Returns a dict: mean and standard deviation (n - 1, NaN for one
-    seed) of the ratio, and ratios (n,), 0 where a run never arrived.
-    """
-    if len(scratch) != len(pretrained) or not scratch:
-        raise ValueError(f"{len(scratch)} scratch and {len(pretrained)} pretrained runs: one of each for every seed")
-    ratios = []
-    for before, after in zip(scratch, pretrained):
-        until = share * _curve(before, metric)[0][-1]
-        ratios.append(until / steps_to_reach(after, metric, value_at(before, metric, share), rising))
-    ratios = np.array(ratios)
-    spread = float(ratios.std(ddof=1)) if len(ratios) > 1 else np.nan
-    return {"mean": float(ratios.mean()), "std": spread, "ratios": ratios}
-
-
-def _curve(lines, metric):
-    """Steps and values (n,) of the lines that have the metric."""
-    curve = [(line["step"], line[metric]) for line in lines if metric in line]
-    if not curve:
-        raise ValueError(f"no line has {metric!r}: name a metric that the run evaluates, such as 'val/e_form_mae'")
-    return np.array(curve, float).T
+    for size, before, after in zip(SIZES["small"], *list(lines().values())[1:]):
+        gain, half = claims.paired(before.name, after.name, "e_form", place)
+        rows.append({"n_train": size, "gain (meV/atom)": gain, "+- gain (meV/atom)": half})
+    return pd.DataFrame(rows)

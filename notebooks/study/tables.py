@@ -1,35 +1,27 @@
 """Runs as tables: one row a run, or one row for the runs that differ by their seed alone."""
 
-import dataclasses
-import json
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from xxlib import PROJECT
+from study import archive
+from study.archive import LABELS, RESULTS
 from xxlib.datasets.targets import TARGETS
-from xxlib.training import runs
-from xxlib.training.metrics import KNOWN, NEW, ignores_pattern
+from xxlib.training.metrics import ignores_pattern
 
-SEARCH = "search-"  # how the names begin of runs that only chose a learning rate: they never saw `test`
 WHOLE = ["seeds", "parameters", "samples", "batch_size", "n_steps"]  # numbers, or nothing where a row has none
+COUNTS = [*WHOLE, "crystals", "crystals in test", "span (tokens)"]
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
 # What sets a run apart from one from scratch on all training crystals, with the value there.
-APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "likelihood": False, "augmentation": ""}
-APART |= {"modality_dropout": 0.0}
+APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "likelihood": False, "effects": ""}
+APART |= {"absent_rate": 0.0}
 # What runs have in common that differ by their seed alone.
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
+ORIGIN = ["dataset", "labels", "split", "preset", "seeds", "hardware", "commit", "note"]  # of a row of several seeds
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
 CRYSTAL_SYSTEM, SPACE_GROUP = "test crystal_system accuracy (%)", "test space_group accuracy (%)"
 METRICS = (E_FORM, BAND_GAP, CRYSTAL_SYSTEM, SPACE_GROUP)
-LABELS = {
-    "data/demo": "CHGNet labels, not DFT",
-    "data/mp36k": "DFT labels of the Materials Project",
-    "data/nomad2018": "DFT labels of the NOMAD 2018 competition",
-}
-
+PAPER = "not stated in the abstract"  # of arXiv 2507.01054 only that was at hand
 ARCHITECTURES = {
     "xxact": "XxaCT-NN",
     "fcn": "PXRDPiAYN FCN",
@@ -42,94 +34,81 @@ ARCHITECTURES = {
 
 def by_formula(metric):
     """The names of a metric of `test` for crystals whose formula is in train, and for the others."""
-    return [metric.replace("test", f"test {words}") for words in (KNOWN, NEW)]
+    return [metric.replace("test", f"test, {formula} formula", 1) for formula in ("known", "new")]
 
 
-def results_table(folder, search=False):
-    """One row a finished run of a folder (<run>/results.json and run.json); search: search runs instead of all others.
-
-    Runs that pretrained are not among them: they predict nothing.
-    Metrics keep the names of results.json with a unit: "test e_form mae (meV/atom)".  Raises ValueError where a file is
-    damaged.
-    """
-    rows = [_row(path) for path in sorted(Path(folder).glob("*/results.json"))]
-    rows = [row for row in rows if row["targets"] and row["name"].startswith(SEARCH) == search]
-    if not rows:
+def results_table(place=RESULTS):
+    """One row a finished run of a place that saw `test`; runs that pretrained predict nothing and are left out."""
+    found = [archive.read(name, place) for name in archive.names(place)]
+    found = [one for one in found if one.config["objectives"]["targets"] and one.config["evaluate_test"]]
+    if not found:
         return pd.DataFrame(columns=["name", *ABOUT, "seed", "seconds", "hardware", "commit"])
-    return pd.DataFrame(rows).sort_values(["targets", "modalities", "seed", "name"], ignore_index=True)
+    return ordered(pd.DataFrame([row(one.config, one) for one in found]))
 
 
-def planned_table(folder, planned):
+def ordered(table):
+    """The rows of runs by targets and modalities."""
+    return table.sort_values(["targets", "modalities", "seed", "name"], ignore_index=True)
+
+
+def planned_table(configs, place=RESULTS):
     """One row for each of some RunConfigs, in their order, those that pretrain left out.
 
     A run that has not finished, or that failed, is a row without metrics; its `note` is its name, and how it failed.
     """
     rows = []
-    for config in planned:
-        if finished(folder, config):
-            rows.append(_row(Path(folder) / config.name / "results.json") | {"note": ""})
-        elif config.targets:
-            failed = " (ignores its patterns)" if runs.results(Path(folder) / config.name) else ""
-            said = json.loads(json.dumps(dataclasses.asdict(config)))
-            unknown = {"parameters": np.nan, "best_step": np.nan, "seconds": np.nan, "hardware": "", "commit": ""}
-            result = said | unknown | {"modalities": said["model"]["modalities"]}
-            rows.append(
-                _values(said, result | {"samples": config.n_steps * config.batch_size}) | {"note": config.name + failed}
-            )
-    table = pd.DataFrame([row for row in rows if row["targets"]])
+    for config in configs:
+        if not config.objectives.targets:
+            continue
+        record = archive.read(config.name, place)
+        failed = record is not None and ignores_pattern(record.metrics)
+        if record is None or failed:
+            note = config.name + " (ignores its patterns)" * failed
+            rows.append(row(config.as_dict()) | {"note": note})
+        else:
+            rows.append(row(record.config, record) | {"note": ""})
+    table = pd.DataFrame(rows)
     # Known as soon as one seed has finished; what is grouped by it would otherwise fall apart.
     alike = ["preset", "architecture", "modalities", "targets", "initial", "likelihood"]
     return table.assign(parameters=table.groupby(alike)["parameters"].transform("first"))
 
 
-def finished(folder, config):
-    """Whether a run has finished; one of both modalities that ignores its patterns has failed."""
-    result = runs.results(Path(folder) / config.name)
-    return result is not None and not ignores_pattern(result)
+def finished(configs, place=RESULTS):
+    """Those of some RunConfigs that have finished; one that ignores its patterns has failed."""
+    found = {config.name: archive.read(config.name, place) for config in configs}
+    return [config for config in configs if found[config.name] and not ignores_pattern(found[config.name].metrics)]
 
 
-def _row(path):
-    try:
-        result = json.loads(path.read_text())
-        return _values(json.loads(path.with_name("run.json").read_text()), result)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the results of a run ({error}): remove it and train again") from error
+def row(config, record=None):
+    """The row of a run: its config (a dict), and its Record where it has finished."""
+    data, model = config["data"], config["model"]
+    flat = config | data | config["objectives"] | config["budget"]
+    values = {"name": config["name"], "dataset": data["dataset"], "split": data["split"], "preset": config["preset"]}
+    values |= {"seed": config["seed"], "parameters": np.nan, "samples": flat["n_steps"] * flat["batch_size"]}
+    values |= {"modalities": " + ".join(model["encoders"]), "targets": " + ".join(flat["targets"])}
+    values |= {"best_step": np.nan, "seconds": np.nan, "hardware": "", "commit": ""}
+    values |= {name: usual if flat.get(name) is None else flat[name] for name, usual in APART.items()}
+    values |= {name: flat[name] for name in RECIPE}
+    values["architecture"] = model["architecture"]
+    if model.get("element_vectors") == "mat2vec":
+        values["architecture"] = "mat2vec"
+    values["labels"] = LABELS.get(data["dataset"], "")
+    if record is not None:
+        values |= {name: getattr(record, name) for name in values if name in ("parameters", "samples", "best_step")}
+        values |= {name: getattr(record, name) for name in ("seconds", "hardware", "commit")}
+        values |= dict(metric_column(one, values["modalities"]) for one in record.metrics if one["target"])
+    return values
 
 
-def _values(config, result):
-    """The row of a run: config as in run.json, result as in results.json."""
-    row = {name: result[name] for name in ("name", "dataset", "split", "preset", "seed", "parameters", "samples")}
-    row |= {name: " + ".join(result[name]) for name in ("modalities", "targets")}
-    row |= {name: result[name] for name in ("best_step", "seconds", "hardware", "commit")}
-    row |= {name: usual if result.get(name) is None else result[name] for name, usual in APART.items()}
-    row |= {name: config[name] for name in RECIPE}
-    model = config.get("model", {})
-    row["architecture"] = model.get("architecture", "xxact")  # the one there was at first
-    if model.get("element_vectors", "learned") != "learned":
-        row["architecture"] = model["element_vectors"]
-    row["labels"] = LABELS.get(row["dataset"], "")
-    for name, value in result.items():
-        split, _, metric = name.partition("/")
-        if metric and metric != "error" and row["targets"]:
-            shown, scale = with_unit(metric)
-            row[f"{split} {shown}"] = scale * value
-    return row
+def metric_column(record, modalities):
+    """Name and value of a final metric, with unit: ("val laboratory xrd e_form mae (meV/atom)", 712.8).
 
-
-def with_unit(metric):
-    """Name with its unit, and the factor to that unit, of a metric of results.json such as "e_form_mae" or "error".
-
-    What is no metric of a target, such as a loss, keeps its name.
+    What a run of `modalities` was given is named where it was not all of them.
     """
-    target = max((name for name in TARGETS if metric.startswith(f"{name}_")), key=len, default=None)
-    if target is None:
-        return {"error": "relative error"}.get(metric, metric), 1
-    kind = metric.removeprefix(f"{target}_")
-    if kind in ("mae", "rmse"):
-        unit, scale = ("meV/atom", 1000) if TARGETS[target].unit == "eV/atom" else (TARGETS[target].unit, 1)
-    else:
-        unit, scale = {"r2": ("", 1), "log_loss": ("nat", 1)}.get(kind, ("%", 100))
-    return f"{target} {kind}" + (f" ({unit})" if unit else ""), scale
+    shown, scale = TARGETS[record["target"]].shown(record["metric"])
+    view = [record["effects"], record["given"] if record["given"] != modalities else None]
+    view += [record["exchanged"] and f"exchanged {record['exchanged']}"]
+    return " ".join([record["split"], *filter(None, view), shown]), scale * record["value"]
 
 
 def summary_table(results, metrics=METRICS):
@@ -140,18 +119,56 @@ def summary_table(results, metrics=METRICS):
     """
     rows = []
     for about, alike in results.groupby(ABOUT, sort=False, dropna=False):
-        missing = [name for name in alike.get("note", ()) if name]
-        row = dict(zip(ABOUT, about)) | {"seeds": len(alike) - len(missing)}
-        row["note"] = f"missing: {', '.join(missing)}" if missing else ""
+        values = dict(zip(ABOUT, about)) | seeds_of(alike)
         for metric in metrics:
-            values = alike[metric].dropna() if metric in alike else pd.Series(dtype=float)
-            row |= {metric: values.mean(), f"+- {metric}": values.std()}
-        words = {name: ", ".join(sorted(set(alike[name]) - {""})) for name in ("hardware", "commit")}
-        rows.append({"model": f"{ARCHITECTURES[row['architecture']]} {row['preset']}"} | row | words)
+            column = alike[metric].dropna() if metric in alike else pd.Series(dtype=float)
+            values |= {metric: column.mean(), f"+- {metric}": column.std()}
+        rows.append({"model": model_of(values)} | values)
     columns = [name for metric in metrics for name in (metric, f"+- {metric}")]
     about = [*columns, "seeds", *ABOUT[2:], "hardware", "commit", *["note"] * ("note" in results)]
-    table = pd.DataFrame(rows, columns=["model", *ABOUT[:2], *about])
-    return table.astype({name: "Int64" for name in WHOLE})  # NaN would make them decimals
+    return whole(pd.DataFrame(rows, columns=["model", *ABOUT[:2], *about]))
+
+
+def model_of(values):
+    """How the model of a row is called."""
+    return f"{ARCHITECTURES[values['architecture']]} {values['preset']}"
+
+
+def seeds_of(alike):
+    """Of rows that differ by their seed: number of those that have finished, hardware, commits, and what is missing."""
+    missing = [name for name in alike.get("note", ()) if name]
+    words = {name: ", ".join(sorted(set(alike[name]) - {""})) for name in ("hardware", "commit")}
+    return words | {"seeds": len(alike) - len(missing), "note": f"missing: {', '.join(missing)}" if missing else ""}
+
+
+def origin(configs, place=RESULTS):
+    """What a row of some runs that differ by their seed says of them: a dict of ORIGIN."""
+    table = planned_table(configs, place)
+    return {name: table[name][0] for name in ORIGIN if name in table} | seeds_of(table)
+
+
+def groups(configs, key):
+    """The runs that predict something, by a key, as lists."""
+    found = {}
+    for config in configs:
+        if config.objectives.targets:
+            found.setdefault(key(config), []).append(config)
+    return found.values()
+
+
+def start_of(config):
+    """The name of the run that a run starts from, or "scratch"."""
+    return config.initial.rpartition("/")[2] if config.initial else "scratch"
+
+
+def whole(table):
+    """A table whose counts are whole numbers, also where a row has none."""
+    return table.astype({name: "Int64" for name in COUNTS if name in table})
+
+
+def committed(name):
+    """The table data/results/<name>.csv, as it is committed."""
+    return whole(pd.read_csv(RESULTS / f"{name}.csv"))
 
 
 def captioned(table, caption):
@@ -172,14 +189,3 @@ def as_text(table):
     rows = table.loc[~untrained, shown]
     text = rows.astype(object).where(rows.notna(), "").to_string(index=False, float_format="{:.3f}".format)
     return text + f"\nrows not trained yet: {untrained.sum()}" * bool(untrained.any())
-
-
-def main():
-    """Print what was trained here, and table 1."""
-    here = summary_table(results_table(PROJECT / "data" / "runs"))
-    mp36k = pd.read_csv(PROJECT / "data" / "results" / "table_1.csv")
-    print(f"Trained here (data/runs)\n{as_text(here)}\n\nTable 1 (data/results/table_1.csv)\n{as_text(mp36k)}\n")
-
-
-if __name__ == "__main__":
-    main()

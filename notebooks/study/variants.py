@@ -1,26 +1,24 @@
-"""Runs that are compared: a preset with another model, target, start or budget, and a name that says which.
+"""Runs that are compared: a preset with another model, target, start or budget, and a name for the eyes.
 
-<model>-<target>[-<what else sets it apart>][-from-<start>]-s<seed>, or pretrain-<objectives>...: bimodal-e_form-s0,
-pretrain-both-s0, bimodal-e_form-from-both-s0, bimodal-band_gap-steps2000-frozen-from-multi-s0.
-Names of another preset than `small` begin with it: smoke-bimodal-e_form-s0.
+bimodal-e_form-s0, pretrain-both-s0, bimodal-e_form-from-both-s0, bimodal-band_gap-steps2000-frozen-from-multi-s0: model,
+target, what else sets a run apart, what it starts from, seed.  Names of another preset than `small` begin with it.
+Nothing is read from a name: an experiment lists its runs, and what is kept of one is found by its name.
 """
 
 import dataclasses
 from pathlib import Path
 
-from xxlib.training.config import PRESETS
+from xxlib.training.presets import PRESETS
 
-MODELS = {
-    "composition": {"modalities": ("composition",)},
-    "xrd": {"modalities": ("xrd",)},
-    "bimodal": {"modalities": ("composition", "xrd")},
-    "crabnet": {"architecture": "crabnet", "modalities": ("composition",)},
-    "mat2vec": {"element_vectors": "mat2vec", "modalities": ("composition",)},
-    "fcn": {"architecture": "fcn", "modalities": ("xrd",), "dropout": 0.2},
-    "fcn_mlp": {"architecture": "fcn_mlp"},
-}
 MULTI = ("e_form", "crystal_system")  # never the band gap, which is the unseen target of transfer
-PRETRAININGS = {"contrastive": ("contrastive",), "mxm": ("mxm",), "both": ("contrastive", "mxm")}
+PRETRAININGS = {
+    "contrastive": {"contrastive": (("composition", "xrd"),)},
+    "mxm": {"masked": ("xrd",)},
+    "both": {"contrastive": (("composition", "xrd"),), "masked": ("xrd",)},
+}
+# Peak learning rates of `small`, as experiment learning_rates has chosen them on `val`.  Pretraining and what follows it
+# have that of the bimodal model from scratch, as in the paper; FCN+MLP has that of FCN, whose convolutions it is made of.
+RATES = {"composition": 1e-3, "xrd": 1e-3, "bimodal": 5e-4, "frozen": 3.2e-2, "crabnet": 1e-3, "fcn": 4e-3}
 # How a change shows in the name; other changes do not.
 WORDS = {
     "dataset": lambda folder: Path(folder).name,
@@ -28,6 +26,7 @@ WORDS = {
     "split": str,
     "left_out": "without-{}".format,
     "n_train": "n{}".format,
+    "unlabelled_alone": lambda _: "n0",
     "hidden_rate": "rate{:g}".format,
     "hidden_span": "span{}".format,
     "unlabelled": lambda folder: f"with-{Path(folder).name}",
@@ -36,30 +35,57 @@ WORDS = {
 }
 
 
-def variant(preset, model, target, start=None, **changes):
-    """RunConfig of one of MODELS for a target, or for "multi", both of MULTI.
+def models(preset):
+    """The models that are compared, by name: ModelConfigs of the sizes of a preset."""
+    both = PRESETS[preset].model
+    composition, xrd = both.only("composition"), both.only("xrd")
+    return {
+        "composition": composition,
+        "xrd": xrd,
+        "bimodal": both,
+        "crabnet": dataclasses.replace(composition, architecture="crabnet"),
+        "mat2vec": dataclasses.replace(composition, element_vectors="mat2vec"),
+        "fcn": dataclasses.replace(xrd, architecture="fcn", dropout=0.2),
+        "fcn_mlp": dataclasses.replace(both, architecture="fcn_mlp", fusion=None),
+    }
 
-    start: RunConfig whose encoders and fusion it begins with.  changes: further fields of RunConfig.
+
+def variant(preset, model, target, start=None, **changes):
+    """RunConfig of one of models() for a target, or for "multi", both of MULTI.
+
+    start: RunConfig whose encoders and fusion it begins with.  changes: as RunConfig.but takes them.
     """
-    base = PRESETS[preset]
-    targets = MULTI if target == "multi" else (target,)
-    config = {"model": dataclasses.replace(base.model, **MODELS[model]), "targets": targets}
+    values = {"model": models(preset)[model], "targets": MULTI if target == "multi" else (target,)}
     words = [model, target, *_words(changes)]
     if start is not None:
-        config["initial"] = f"data/runs/{start.name}"
+        values["initial"] = f"data/runs/{start.name}"
         words += ["from", *start.name.removeprefix(_prefix(preset)).split("-")[1:-1]]
-    return _named(preset, words, config | changes)
+    return _named(preset, words, values | changes)
 
 
 def pretraining(preset, objectives, **changes):
     """RunConfig that pretrains with one of PRETRAININGS."""
     words = ["pretrain", objectives, *_words(changes)]
-    return _named(preset, words, {"targets": (), "objectives": PRETRAININGS[objectives]} | changes)
+    return _named(preset, words, {"targets": ()} | PRETRAININGS[objectives] | changes)
+
+
+def kind(config):
+    """Which of RATES is the learning rate of a run; None: that of the preset."""
+    if config.data.absent_rate:
+        return None
+    if config.frozen:
+        return "frozen"
+    if config.model.architecture != "xxact":
+        return config.model.architecture.removesuffix("_mlp")
+    return "bimodal" if len(config.model.modalities) > 1 else config.model.modalities[0]
 
 
 def _named(preset, words, changes):
     name = _prefix(preset) + "-".join([*words, f"s{changes.get('seed', 0)}"])
-    return dataclasses.replace(PRESETS[preset], name=name, **changes)
+    config = PRESETS[preset].but(name=name, **changes)
+    if preset == "small" and "learning_rate" not in changes and kind(config):
+        return config.but(learning_rate=RATES[kind(config)])
+    return config
 
 
 def _words(changes):

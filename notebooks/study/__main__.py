@@ -1,0 +1,73 @@
+"""The study from a terminal: cd notebooks && ../.venv/bin/python -m study --list
+
+Without an option: what was trained here, and table 1.  Runs whose records are in data/results/runs are skipped, a killed
+one goes on; each finished run leaves its record, to be committed, and renews the tables.
+"""
+
+import argparse
+import math
+import signal
+from pathlib import Path
+
+from study import experiments, schedule, tables
+from xxlib import PROJECT
+from xxlib.training import runs
+from xxlib.training.presets import PRESETS
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m study", description=__doc__.split("\n")[0])
+    parser.add_argument("--train", action="store_true", help="train what is missing, important runs first")
+    parser.add_argument("--crystals", type=Path, help="the mp36k parquet file (data/README.md says where it comes from)")
+    parser.add_argument("--nomad", type=Path, help="the NOMAD 2018 parquet file")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="runs whose name has this regular expression")
+    parser.add_argument("--threads", type=int, default=PRESETS["small"].machine.n_threads, help="of a run")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs that are trained at the same time")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="then save what is under way, and end")
+    parser.add_argument("--list", action="store_true", help="what is done and missing, with minutes")
+    parser.add_argument("--tables", action="store_true", help="write the tables of what is there")
+    parser.add_argument("--figures", action="store_true", help="draw every figure of the committed runs")
+    parser.add_argument("--findings", action="store_true", help="what was found, as README.md has it")
+    options = parser.parse_args()
+    configs = schedule.chosen(options.only)
+    if options.list:
+        table = schedule.listed(list(configs.values()))
+        print(table.to_string(index=False, na_rep="unknown"))
+        left = table[table["state"] != "done"]
+        unknown = left["minutes"].isna().sum()
+        print(f"{len(left)} of {len(table)} to do: {left['minutes'].sum() / 60:.1f} h, and {unknown} of unknown speed")
+    elif options.tables:
+        experiments.write_tables()
+    elif options.figures:
+        print(*experiments.draw(), sep="\n")
+    elif options.findings:
+        print(experiments.markdown())
+    elif options.train:
+        train(configs, options)
+    else:
+        here = tables.summary_table(tables.results_table(runs.RUNS))
+        print(f"Trained here (data/runs)\n{tables.as_text(here)}\n")
+        print(f"Table 1 (data/results/table_1.csv)\n{tables.as_text(tables.committed('table_1'))}\n")
+
+
+def train(configs, options):
+    """Train what is missing of some runs, by name."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: runs save their state
+    planned = experiments.planned()
+    needed = [planned[name] for name in schedule.ordered(configs.values())]
+    schedule.make_datasets(options.crystals, options.nomad, needed)
+    schedule.finish_floors()
+    without = [c.name for c in configs.values() if not (PROJECT / c.data.dataset / "dataset.json").exists()]
+    if without:
+        print(f"give --nomad; left out: {', '.join(without)}")
+    there = [config for name, config in configs.items() if name not in without]
+    try:
+        failed = schedule.train(there, options.threads, options.at_once, options.minutes)
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted: what was under way has saved its state, the same command goes on") from None
+    if failed:
+        raise SystemExit("\n".join(failed.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The experiments, important ones first, and what is made of all of them: runs, tables, figures, findings."""
+
+from dataclasses import astuple
+
+import pandas as pd
+
+from study import (
+    archive, crystal_systems, encoders, families, few_labels, learning_rates, measured, modalities, noise,
+    other_pretrainings, predictors, pretraining, representations, scaling, splits, throughput, transfer,
+)  # fmt: skip
+from study.archive import RESULTS
+from study.claims import Finding
+from xxlib import plots
+from xxlib.training import records
+
+EXPERIMENTS = (
+    modalities, predictors, pretraining, representations, transfer, scaling, encoders, crystal_systems, splits, families,
+    other_pretrainings, few_labels, learning_rates, measured, noise, throughput,
+)  # fmt: skip
+
+
+def planned():
+    """Every run of `small` by its name, in the order in which they are trained."""
+    having = [experiment for experiment in EXPERIMENTS if hasattr(experiment, "runs")]
+    return {config.name: config for experiment in having for config in experiment.runs()}
+
+
+def tidy(place=RESULTS):
+    """The final metrics of every run: run, and what a record says; one row a run and metric, in the unit of the target."""
+    found = [archive.read(name, place) for name in archive.names(place)]
+    rows = [{"run": one.name} | metric for one in found for metric in one.metrics]
+    return pd.DataFrame(rows, columns=["run", *records.KEYS]).drop(columns="step")
+
+
+def write_tables(folder=None, place=RESULTS):
+    """Every table that follows from the records, of what is finished and with what is missing."""
+    folder = folder or RESULTS
+    tables = {one.TABLE: one.table(place=place) for one in EXPERIMENTS if hasattr(one, "TABLE")}
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+    tidy(place).to_csv(folder / "runs.csv", index=False, float_format="%.7g")
+
+
+def draw(place=RESULTS):
+    """Every figure of the committed runs, into figures/mp36k; their names."""
+    drawn = {}
+    for experiment in EXPERIMENTS:
+        drawn |= experiment.figures(place=place) if hasattr(experiment, "figures") else {}
+    for name, figure in drawn.items():
+        plots.save_figure(figure, f"mp36k/{name}")
+    return list(drawn)
+
+
+def findings(place=RESULTS):
+    """What every experiment has found: Findings of the paper's claims, sentences of the rest, by experiment."""
+    found = {one.__name__.rpartition(".")[2]: one for one in EXPERIMENTS if hasattr(one, "findings")}
+    return {name: one.findings(**({"place": place} if hasattr(one, "runs") else {})) for name, one in found.items()}
+
+
+def markdown():
+    """The Findings of the committed runs as a table for README.md."""
+    rows = [("claim", "measured", "verdict"), ("---",) * 3]
+    rows += [astuple(one) for found in findings().values() for one in found if isinstance(one, Finding)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

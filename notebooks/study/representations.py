@@ -1,0 +1,85 @@
+"""Are crystals of one crystal system together in what the models have learned?  Table 5 and Figure 2: silhouettes and
+principal components of the CLS vectors of six models of the same two targets.
+
+Cost: 3 runs of its own, 3 hours on 2 CPU cores; the others are those of modalities and pretraining.  "smoke": 30 s.
+"""
+
+import numpy as np
+import pandas as pd
+
+from study import archive, claims, latent, pretraining
+from study.archive import RESULTS
+from study.tables import ORIGIN, PAPER, finished, groups, origin, planned_table, start_of
+from study.variants import variant
+from xxlib import plots
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
+
+TABLE = "table_5"
+
+
+def runs(preset="small"):
+    """One modality each, both from scratch, both from each pretraining; those from scratch with two seeds.
+
+    With "smoke" the pretraining is among them.
+    """
+    begun = pretraining.starts(preset)
+    short, seeds = (pretraining.SMOKE, (0,)) if preset == "smoke" else ({}, (0, 1))
+    models = ("composition", "xrd", "bimodal")
+    scratch = [variant(preset, model, "multi", seed=seed, **short) for seed in seeds for model in models]
+    after = [variant(preset, "bimodal", "multi", start, **short) for start in begun.values()]
+    return [*(begun.values() if preset == "smoke" else ()), *scratch, *after]
+
+
+def table(configs=None, place=RESULTS):
+    """Silhouettes of the crystal systems: mean over systems, and each.
+
+    In all dimensions and, where it says so, in the first two principal components; means over seeds, beside the first
+    two with the standard deviation of one run.
+    """
+    rows = []
+    for group in groups(configs or runs(), lambda c: (str(c.model), c.objectives.targets, c.initial)):
+        tables = {config.name: archive.latent(config.name, place) for config in finished(group, place)}
+        scores = [latent.mean_silhouettes(of_one) for of_one in tables.values() if of_one is not None]
+        first, about = planned_table(group[:1], place).iloc[0], origin(group, place)
+        row = {"modalities": first["modalities"], "targets": first["targets"], "start": start_of(group[0])}
+        lacking = [f"latent.parquet of {name}" for name, of_one in tables.items() if of_one is None]
+        if lacking:
+            about["note"] = "; ".join([about["note"]] * bool(about["note"]) + [f"missing: {', '.join(lacking)}"])
+        if scores:
+            means = pd.DataFrame([of_one.loc["mean"] for of_one in scores])
+            for space in latent.SPACES:
+                row |= {f"mean, {space}": means[space].mean(), f"+- {space}": means[space].std()}
+            row |= pd.DataFrame([of_one["all dimensions"].drop("mean") for of_one in scores]).mean().to_dict()
+            row |= {"crystals": means["crystals"].iloc[0]}
+        rows.append(row | {"paper": PAPER} | about)
+    columns = ["modalities", "targets", "start"]
+    columns += [name for space in latent.SPACES for name in (f"mean, {space}", f"+- {space}")]
+    columns += [*CRYSTAL_SYSTEMS, "crystals", "paper", *ORIGIN]
+    return pd.DataFrame(rows, columns=columns).astype({"crystals": "Int64"})
+
+
+def findings(place=RESULTS, table_5=None):
+    """That the crystal systems are further apart in pretrained representations: one Finding."""
+    table_5 = table(place=place) if table_5 is None else table_5
+    claim = "Crystal systems are further apart after pretraining, mean silhouette"
+    rows = table_5.set_index(table_5["modalities"] + ", " + table_5["start"])["mean, all dimensions"].dropna()
+    both = pretraining.starts()["both"]
+    needed = ("composition + xrd, scratch", f"composition + xrd, {both.name}")
+    if not set(needed) <= set(rows.index):
+        return [claims.unfinished(claim, [name for name in needed if name not in rows.index])]
+    first = [variant("small", "bimodal", "multi", start).name for start in (None, both)]
+    verdict = claims.counted(*latent.difference(*(archive.latent(name, place) for name in first)))
+    return [claims.Finding(claim, "; ".join(f"{name}: {value:.3f}" for name, value in rows.items()), verdict)]
+
+
+def figures(configs=None, place=RESULTS):
+    """Figure 2: a latent space a model, of the first seeds."""
+    configs = configs or runs()
+    words = {None: ""} | {f"data/runs/{c.name}": f" from {name}" for name, c in pretraining.starts(configs[0].preset).items()}
+    panels = {}
+    for config in finished([c for c in configs if c.objectives.targets and c.seed == 0], place):
+        points = archive.latent(config.name, place)
+        if points is not None:
+            name = " + ".join(config.model.modalities) + words[config.initial]
+            panels[name] = points[["PC 1", "PC 2"]].to_numpy(), points["crystal_system"], points.attrs["variance"]
+    return {"figure_2": plots.latent(panels, f"test, {archive.label(configs[0].preset)}")} if panels else {}

@@ -1,0 +1,168 @@
+"""What is trained next, and kept: every planned run that is missing, each after the one that it starts from."""
+
+import re
+import sys
+import time
+from collections import defaultdict
+
+import pandas as pd
+from tqdm import tqdm
+
+from study import archive, experiments, few_labels, floor, latent, other_pretrainings, representations
+from xxlib import PROJECT, launch, prepare
+from xxlib.datasets.store import Dataset
+from xxlib.launching import processes
+from xxlib.training import records, runs
+from xxlib.training.presets import PRESETS
+
+POLL = 1  # seconds
+
+
+def done(name):
+    """The Record of a run, None where it is missing."""
+    return archive.read(name, archive.RESULTS)
+
+
+def start_of(config):
+    """The name of the run that a run starts from, or None."""
+    return config.initial and config.initial.rpartition("/")[2]
+
+
+def ordered(configs):
+    """The names of the runs to train for some RunConfigs, each after its start."""
+    planned, found = experiments.planned(), {}
+
+    def add(name, is_start=False):
+        if name in found or (done(name) and (archive.weights(name) or not is_start)):
+            return
+        if start := start_of(planned[name]):
+            add(start, is_start=True)
+        found[name] = None
+
+    for config in configs:
+        add(config.name)
+    return list(found)
+
+
+def train(configs, n_threads, at_once, minutes):
+    """Train what is missing for some RunConfigs, `at_once` at a time; the names and words of those that failed.
+
+    What starts from a run that failed is left out.  Runs under way after `minutes`, or at an interruption, save their
+    state.
+    """
+    planned, todo, running, failed = experiments.planned(), ordered(configs), [], {}
+    deadline, finished = time.monotonic() + 60 * minutes, 0
+    total = sum(planned[name].budget.samples for name in todo)
+    bar = tqdm(total=total, unit="sample", unit_scale=True, mininterval=1 if sys.stderr.isatty() else 60)
+    try:
+        while time.monotonic() < deadline:
+            ready = [name for name in todo if start_of(planned[name]) not in {*todo, *running, *failed}]
+            for name in ready[: at_once - len(running)]:
+                todo.remove(name)
+                running.append(name)
+                begin(planned[name], n_threads)
+            if not running:
+                break
+            time.sleep(POLL)
+            for name in [name for name in running if not processes.owner(runs.RUNS / name)]:
+                running.remove(name)
+                finished += planned[name].budget.samples
+                try:
+                    bar.write(f"{name} {_outcome(launch.attach(name))}")
+                    keep(planned[name])
+                    experiments.write_tables(archive.RESULTS, archive.RESULTS)
+                except launch.TrainingFailed as error:
+                    failed[name] = str(error)
+            seen = [records.value(runs.metrics(runs.RUNS / name), "samples", split="train") or 0 for name in running]
+            bar.set_postfix_str(", ".join(running), refresh=False)
+            bar.update(finished + sum(seen) - bar.n)
+    finally:
+        bar.close()
+        for name in running:
+            if processes.owner(runs.RUNS / name):
+                launch.stop(name)
+    return failed
+
+
+def begin(config, n_threads):
+    """Start a run in data/runs, or follow it where it runs already."""
+    if config.initial:
+        archive.fetch_weights(start_of(config))
+    if not processes.owner(runs.RUNS / config.name):
+        launch.train(config.but(n_threads=n_threads), detach=True)
+
+
+def _outcome(result):
+    test = [one for one in result["metrics"] if one["split"] == "test" and not one["exchanged"] and one["target"]]
+    shown = {f"{one['target']} {one['metric']}": round(one["value"], 4) for one in test}
+    return f"{result['seconds'] / 60:.1f} min {shown}"
+
+
+def waiting(name):
+    """The planned runs that start from this one and are missing."""
+    return [config for config in experiments.planned().values() if start_of(config) == name and not done(config.name)]
+
+
+def keep(config):
+    """Leave what is committed of a finished run; remove the weights of its start where it was the last to need them."""
+    if waiting(config.name):
+        archive.keep_weights(config.name)
+    if not done(config.name):  # else it was trained again for its weights
+        if config in representations.runs():
+            latent.describe(runs.RUNS / config.name)
+        archive.keep(config.name)
+    if config.initial and not waiting(start_of(config)):
+        archive.drop_weights(start_of(config))
+
+
+def finish_floors():
+    """Gradient boosting on element statistics, a minute of one core each."""
+    missing = [target for target in floor.TARGETS if not done(floor.name(target))]
+    for target in missing:
+        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / floor.name(target))
+        archive.keep(floor.name(target))
+    if missing:
+        experiments.write_tables()
+
+
+def listed(configs):
+    """Table of runs: whether they are done, minutes they took or, from the throughput of their like, will take."""
+    speeds, planned = defaultdict(list), experiments.planned()
+    finished = {name: done(name) for name in planned}
+    like = {n: (c.model.architecture, c.model.modalities, c.objectives.contrastive, c.objectives.masked, c.frozen)
+            for n, c in planned.items()}  # fmt: skip
+    for name, record in finished.items():
+        if record:
+            speeds[like[name]].append(record.samples / record.seconds)
+    rows = []
+    for config in configs:
+        record, known = finished[config.name], speeds[like[config.name]]
+        seconds = config.budget.samples / (sum(known) / len(known)) if known else float("nan")
+        begun = (runs.RUNS / config.name / "metrics.jsonl").exists()
+        state = "done" if record else "begun" if begun else "missing"
+        rows.append({"run": config.name, "state": state, "minutes": (record.seconds if record else seconds) / 60})
+    return pd.DataFrame(rows).round(1)
+
+
+def make_datasets(crystals, nomad, configs):
+    """The datasets that runs need and that are not there."""
+    mp36k = PROJECT / PRESETS["small"].data.dataset
+    if not (mp36k / "dataset.json").exists():
+        if crystals is None:
+            raise SystemExit(f"{mp36k} is not there: give the mp36k parquet file with --crystals")
+        prepare.main(["parquet", str(crystals.resolve()), str(mp36k)])
+    if nomad and not (PROJECT / few_labels.NOMAD / "dataset.json").exists():
+        # Its own split has no `val`, and the same formulas on both sides.
+        without = PROJECT / "data" / "nomad2018.parquet"
+        pd.read_parquet(nomad).drop(columns="split").to_parquet(without)
+        prepare.main(["parquet", str(without), str(PROJECT / few_labels.NOMAD)])
+        without.unlink()
+    if any(config.data.unlabelled for config in configs):
+        prepare.main(["generated", "50000", str(PROJECT / other_pretrainings.GENERATED)])
+
+
+def chosen(pattern):
+    """The planned runs whose name has a regular expression, by name."""
+    return {name: config for name, config in experiments.planned().items() if re.search(pattern, name)}
+
+
