@@ -15,7 +15,7 @@ from xxlib.datasets.batches import make_batch
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_TOKENS, unpatchify
 from xxlib.plots import views
-from xxlib.scans import read_scan
+from xxlib.scans.reading import read_scan
 from xxlib.scans.samples import read_sample
 from xxlib.scans.scan import ANODES
 
