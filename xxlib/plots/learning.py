@@ -62,14 +62,14 @@ def _line(ax, k, samples, values, label):
 
 def _evaluated(curves):
     """name -> samples (n,) and values (seeds, n), without the moments that have no evaluation."""
-    known = {}
+    evaluated = {}
     for name, (samples, values) in curves.items():
         values = np.atleast_2d(np.array(values, float))
         there = np.isfinite(values).all(0)
-        known[name] = np.array(samples, float)[there], values[:, there]
-    if not any(len(samples) for samples, _ in known.values()):
+        evaluated[name] = np.array(samples, float)[there], values[:, there]
+    if not any(len(samples) for samples, _ in evaluated.values()):
         raise ValueError("no evaluation in any run: nothing to draw")
-    return known
+    return evaluated
 
 
 def progress(metrics, n_samples, title=""):

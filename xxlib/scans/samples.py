@@ -31,6 +31,13 @@ class Sample:
         given = {"composition": len(self.element_ids) > 0, "xrd": not self.hidden.all()}
         return tuple(name for name in given if given[name])
 
+    @property
+    def elements(self):
+        """Symbols (E,) of the elements."""
+        from pymatgen.core import Element
+
+        return [Element.from_Z(int(z)).symbol for z in self.element_ids]
+
 
 def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     """The Sample of a formula ("LaMnO3"), a pattern, or both.
