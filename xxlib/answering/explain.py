@@ -72,15 +72,13 @@ def attribution(model, batch, target, index=None):
 
     def output(vectors, tokens):
         n = len(tokens)
-        repeated = {
-            "composition": composition._replace(
-                element_ids=composition.element_ids.expand(n, -1), fractions=composition.fractions.expand(n, -1)
-            ),
-            "xrd": pattern._replace(tokens=tokens, hidden=pattern.hidden.expand(n, -1)),
-        }
+        elements = composition._replace(
+            element_ids=composition.element_ids.expand(n, -1), fractions=composition.fractions.expand(n, -1)
+        )
+        inputs = {"composition": elements, "xrd": pattern._replace(tokens=tokens)}
         hook = embedding.register_forward_hook(lambda *_: vectors)
         try:
-            prediction = model(repeated, {name: g.expand(n) for name, g in batch.given.items()}).predictions[target]
+            prediction = model(inputs, batch.given).predictions[target]
         finally:
             hook.remove()
         return prediction if index is None else prediction[:, index]

@@ -13,10 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.diffraction.effects import EFFECTS, draw
-from xxlib.models.build import build
 from xxlib.models.inputs import INPUTS
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
+from xxlib.training.run import build_model
 
 BATCH = 256
 
@@ -63,11 +63,7 @@ def load_trained(path):
         config = from_dict(metadata["config"])
     except ConfigError as error:
         raise runs.CheckpointError(f"{path}: {error}") from error
-    objectives = config.objectives
-    model = build(
-        config.model, config.widths, contrastive=objectives.contrastive, masked=objectives.masked,
-        partial=config.partial,
-    )  # fmt: skip
+    model = build_model(config)
     runs.load_weights(model, tensors, path)
     normalisers = {name: Normaliser(**values) for name, values in metadata["normalisers"].items()}
     return TrainedModel(model.eval(), config, normalisers)
@@ -146,7 +142,7 @@ class Ensemble:
                 dataset, rows[part], self.config.model.modalities, drawn=None if drawn is None else drawn[part],
                 rows_of={} if pattern_rows is None else {"xrd": pattern_rows[part]},
             )  # fmt: skip
-            pieces.append(self(only(batch, modalities)))
+            pieces.append(self(batch.only(modalities)))
         return EnsembleOutput.joined(pieces)
 
 
@@ -159,9 +155,3 @@ def _question(config):
     """What the members of an ensemble have in common: training crystals, inputs, effects."""
     data = config.data
     return data.dataset, data.split, data.left_out, config.model.modalities, data.effects, data.absent_rate > 0
-
-
-def only(batch, modalities):
-    """The same Batch from some modalities alone."""
-    gone = torch.ones(len(batch), dtype=torch.bool)
-    return batch.without({name: gone for name in batch.inputs if name not in modalities})

@@ -8,7 +8,7 @@ import pandas as pd
 
 from xxlib import PROJECT
 from xxlib.answering.answer import SampleAnswer
-from xxlib.answering.inference import Ensemble, load_trained, model_files, only
+from xxlib.answering.inference import Ensemble, load_trained, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.trust import read_trust
 from xxlib.crystals.compositions import reduced_formula
@@ -141,7 +141,7 @@ class Predictor:
             )
         if self.contradiction and len(sample.modalities) == 2:
             batch = batch_of(sample)
-            alone = [self.ensemble(only(batch, (modality,))) for modality in sample.modalities]
+            alone = [self.ensemble(batch.only((modality,))) for modality in sample.modalities]
             (score,) = self.contradiction.score(signs_of_disagreement(*alone, output, distance))
             if score > self.contradiction.threshold:
                 yield (
