@@ -16,7 +16,7 @@ from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.models.inputs import INPUTS
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
-from xxlib.training.run import build_model
+from xxlib.training.state import build_model
 
 BATCH = 256
 
