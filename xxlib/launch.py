@@ -18,7 +18,7 @@ import warnings
 import psutil
 
 from xxlib import PROJECT
-from xxlib.launching import processes, progress, supervisor
+from xxlib.launching import comparison, processes, progress, supervisor
 from xxlib.launching.processes import AlreadyRunning
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
@@ -102,6 +102,17 @@ def stop(name):
     processes.end(psutil.Process(known.pid), signal.SIGTERM, supervisor.PATIENT + 10)
 
 
+def compare(names, metric="error", target=None, split="val", title=""):
+    """Figure of one metric of several runs of data/runs, finished or not, against the samples seen.
+
+    metric, target, split: as records have them, "mae" of "e_form" on "val".  Raises ValueError where no run has it.
+    """
+    from xxlib import plots
+
+    curves, quantity = comparison.curves(names, metric, target, split)
+    return plots.learning_curves(curves, quantity, title, log=metric not in ("accuracy", "balanced_accuracy", "r2"))
+
+
 def command(config, n_nodes, n_gpus=0, n_processes=1, endpoint="HEAD:29500"):
     """The torchrun command that trains a RunConfig on several machines; type the same on each, within minutes.
 
@@ -125,7 +136,7 @@ def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
     folder = _written(config).parent
     line = command(config, n_nodes, n_gpus, n_processes, endpoint="$head:29500")
     options = [f"job-name={config.name}", f"nodes={n_nodes}", "ntasks-per-node=1", f"time={hours}:00:00"]
-    options += [f"cpus-per-task={config.n_threads * (n_gpus or n_processes)}", f"output={folder}/slurm-%j.log"]
+    options += [f"cpus-per-task={config.machine.n_threads * (n_gpus or n_processes)}", f"output={folder}/slurm-%j.log"]
     options += ["signal=TERM@120"] + [f"gpus-per-node={n_gpus}"] * bool(n_gpus)
     script = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in options), "set -e"]
     script += ['export head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
@@ -160,8 +171,10 @@ def _written(config):
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         config.save(path)
-    elif RunConfig.load(path) != config:
+    elif not config.is_same_run(RunConfig.load(path)):
         raise ConfigError(f"{path.parent} holds another run: give this one another name, or remove the folder")
+    elif not processes.owner(path.parent):  # it may go on with another number of threads
+        config.save(path)
     return path
 
 
@@ -174,11 +187,17 @@ def _existing(name):
 
 
 def _follow(config, alive):
-    shown = progress.Progress(config, runs.RUNS / config.name)
+    shown = progress.Progress(config, runs.RUNS / config.name, _draw)
     while alive():
         shown.update()
         time.sleep(POLL)
     shown.close()
+
+
+def _draw(*arguments):
+    from xxlib import plots  # matplotlib, which a terminal does without
+
+    return plots.progress(*arguments)
 
 
 def _outcome(folder, status=0):
@@ -192,6 +211,6 @@ def _outcome(folder, status=0):
         words = "was stopped before its end; launch.train goes on where it was; what it printed is in"
         raise TrainingFailed(f"{folder.name} {words} {folder / 'output.log'}")
     result = runs.results(folder)
-    if ignores_pattern(result):
+    if ignores_pattern(result["metrics"]):
         warnings.warn(f"{folder.name} {IGNORES}", stacklevel=3)
     return result

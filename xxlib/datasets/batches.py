@@ -1,4 +1,4 @@
-"""Batches: what one step of training sees, rendered from sticks at the moment it is needed."""
+"""Batches: what one step of training sees, collated and rendered from sticks at the moment it is needed."""
 
 import functools
 import math
@@ -10,63 +10,78 @@ from torch import Tensor
 
 from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import augmented, draw
+from xxlib.models.inputs import INPUTS, Composition, Pattern
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
 EFFECTS_STREAM, ABSENT_STREAM = (0, 1), (0, 2)
 
+MODALITIES = tuple(INPUTS)
 CPU = torch.device("cpu")
 GPU_MULTIPLE = 8  # of 1 + E on a GPU: aligned attention, and one compiled kernel for compositions of up to 7 elements
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some crystals, as the models take them.
+    """Some samples, as the models take them."""
 
-    A composition that is not given is all padding, a pattern that is not given all masked: without().
-    """
-
-    element_ids: Tensor  # (B, E) int64, atomic number, 0 = padding
-    fractions: Tensor  # (B, E) float32, sums to 1 over E
-    tokens: Tensor  # (B, L, P) float32, intensity 0-100
+    inputs: dict[str, tuple]  # modality -> its input of models.inputs; empty for samples that do not have it
+    given: dict[str, Tensor]  # modality -> (B,) bool, True = the sample has it
     targets: dict[str, Tensor]  # name -> (B,): normalised float32, NaN = no label; or class int64, -1 = no label
-    masked: Tensor | None = None  # (B, L) bool, True = nothing of this token was measured; None: all are known
 
-    @property
-    def inputs(self):
-        """What a model's forward takes."""
-        inputs = (self.element_ids, self.fractions, self.tokens)
-        return inputs if self.masked is None else (*inputs, self.masked)
+    def __len__(self):
+        return len(next(iter(self.given.values())))
 
     def without(self, absent):
-        """The same batch where `absent` (B, 2) bool, composition and xrd, says what is not given."""
-        composition, xrd = send(absent, self.tokens.device).T[..., None]  # (B, 1) each
-        masked = torch.zeros_like(self.tokens[..., 0], dtype=torch.bool) if self.masked is None else self.masked
+        """The same batch where `absent`, modality -> (B,) bool, says what is not given."""
+        device = next(iter(self.given.values())).device
+        absent = {name: send(which, device) for name, which in absent.items() if name in self.inputs}
         return replace(
             self,
-            element_ids=self.element_ids.masked_fill(composition, 0),
-            fractions=self.fractions.masked_fill(composition, 0),
-            masked=masked | xrd,
+            inputs=self.inputs | {name: self.inputs[name].without(which) for name, which in absent.items()},
+            given=self.given | {name: self.given[name] & ~which for name, which in absent.items()},
         )
 
+    def only(self, modalities):
+        """The same batch from some modalities alone."""
+        everyone = torch.ones(len(self), dtype=torch.bool)
+        return self.without({name: everyone for name in self.inputs if name not in modalities})
 
-def make_batch(dataset, rows, targets=(), normalisers=None, drawn=None, device=CPU, pattern_rows=None):
+
+def make_batch(
+    dataset, rows, modalities=MODALITIES, targets=(), normalisers=None, *, drawn=None, device=CPU, rows_of=None
+):
     """Batch of some rows of a Dataset, on a device.
 
     A GPU is sent sticks, which are a tenth of the bytes, and renders the patterns; nothing here waits for it, so that
     the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     drawn: effects drawn for these crystals (xxlib.diffraction.effects); the ideal patterns where None.
-    pattern_rows: of each row the one whose pattern it is given, where that is not its own.
+    rows_of: modality -> rows (B,) that its inputs come from, where that is not the rows themselves.
     """
-    element_ids, fractions = padded_compositions(dataset, rows, 1 if device.type == "cpu" else GPU_MULTIPLE)
+    inputs, given = {}, {}
+    for name in modalities:
+        own = (rows_of or {}).get(name, rows)
+        inputs[name], has = COLLATE[name](dataset, own, device, drawn)
+        given[name] = send(torch.from_numpy(has), device)
     labels = make_targets(dataset, rows, targets, normalisers)
-    tokens, masked = make_tokens(dataset, rows if pattern_rows is None else pattern_rows, drawn, device)
+    return Batch(inputs=inputs, given=given, targets={name: send(values, device) for name, values in labels.items()})
+
+
+def sample_batch(element_ids, fractions, signals, hidden):
+    """Batch of n samples that are in no dataset.
+
+    element_ids, fractions: n arrays, empty where the composition is not known.  signals: patterns (n, 4250), intensity
+    0-100.  hidden: (n, 17) bool, True = nothing of this token was measured; all of them: there is no pattern.
+    """
+    ids, shares = _padded(np.concatenate(element_ids), np.concatenate(fractions), np.array(list(map(len, element_ids))))
+    tokens, hidden = torch.from_numpy(patterns.patchify(np.asarray(signals))), torch.from_numpy(np.asarray(hidden))
     return Batch(
-        element_ids=send(torch.from_numpy(element_ids), device),
-        fractions=send(torch.from_numpy(fractions), device),
-        tokens=tokens,
-        targets={name: send(values, device) for name, values in labels.items()},
-        masked=masked,
+        inputs={
+            "composition": Composition(torch.from_numpy(ids), torch.from_numpy(shares)),
+            "xrd": Pattern(tokens, hidden),
+        },
+        given={"composition": torch.from_numpy(ids.any(1)), "xrd": ~hidden.all(1)},
+        targets={},
     )
 
 
@@ -75,43 +90,70 @@ def send(tensor, device):
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
-def make_tokens(dataset, rows, drawn=None, device=CPU):
-    """Tokens (B, L, P) of some rows on a device, and which (B, L) were not measured under drawn effects, or None.
+def collate_composition(dataset, rows, device=CPU, drawn=None):
+    """Composition of some rows on a device, and which of them have one (B,): all."""
+    lengths = dataset.lengths("element_ids", rows)
+    ids, fractions = (dataset.take(name, rows)[0] for name in ("element_ids", "fractions"))
+    padded = _padded(ids, fractions, lengths, 1 if device.type == "cpu" else GPU_MULTIPLE)
+    return Composition(*(send(torch.from_numpy(values), device) for values in padded)), lengths > 0
+
+
+def collate_pattern(dataset, rows, device=CPU, drawn=None):
+    """Pattern of some rows on a device, and which of them have one (B,).
 
     Effects are computed on the CPU; without them a GPU renders the patterns.
     """
+    has = dataset.lengths("two_theta", rows) > 0
+    if has.all():
+        return _pattern(dataset, rows, device, drawn), has
+    some, place = np.flatnonzero(has), send(torch.from_numpy(np.flatnonzero(has)), device)
+    tokens = torch.zeros(len(rows), patterns.N_TOKENS, patterns.POINTS_PER_TOKEN, device=device)
+    hidden = torch.ones(len(rows), patterns.N_TOKENS, dtype=torch.bool, device=device)
+    if len(some):
+        own = _pattern(dataset, rows[some], device, None if drawn is None else drawn[some])
+        tokens[place], hidden[place] = own.tokens, False if own.hidden is None else own.hidden
+    return Pattern(tokens, hidden), has
+
+
+COLLATE = {"composition": collate_composition, "xrd": collate_pattern}
+COLUMNS = {"composition": "element_ids", "xrd": "two_theta"}  # that a row lacks where it lacks the modality
+
+
+def has_modalities(dataset, rows, modalities):
+    """Which of some rows have each modality: modality -> (B,) bool."""
+    return {name: torch.from_numpy(dataset.lengths(COLUMNS[name], rows) > 0) for name in modalities}
+
+
+def _pattern(dataset, rows, device, drawn):
     two_theta, offsets = dataset.take("two_theta", rows)
     intensity, _ = dataset.take("intensity", rows)
     if drawn is None and device.type != "cpu":
         sticks = (send(torch.from_numpy(x), device) for x in (two_theta, intensity, offsets))
-        return patterns.patchify(render_torch(*sticks)), None
+        return Pattern(patterns.patchify(render_torch(*sticks)))
     if drawn is None:
-        return torch.from_numpy(patterns.patchify(patterns.render(two_theta, intensity, offsets))), None
+        return Pattern(torch.from_numpy(patterns.patchify(patterns.render(two_theta, intensity, offsets))))
     hkl = lattices = None
     if dataset.has_hkl:
         hkl = np.stack([dataset.take(index, rows)[0] for index in "hkl"], axis=1)
         lattices = dataset.take("lattice", rows)[0].reshape(-1, 6)
-    signals, masked = augmented(two_theta, intensity, offsets, drawn, hkl, lattices)
-    return send(torch.from_numpy(patterns.patchify(signals)), device), send(torch.from_numpy(masked), device)
+    signals, hidden = augmented(two_theta, intensity, offsets, drawn, hkl, lattices)
+    tokens = torch.from_numpy(patterns.patchify(signals))
+    return Pattern(send(tokens, device), send(torch.from_numpy(hidden), device))
 
 
-def render_torch(two_theta, intensity, offsets, sigma=patterns.SIGMA, *, mixing=0.0, shift=0.0):
+def render_torch(two_theta, intensity, offsets):
     """patterns.render() in torch: patterns (B, 4250) float32 on the device of the sticks, without waiting for it.
 
-    two_theta, intensity: (p,); offsets: (B + 1,); sigma, mixing: numbers; shift: number or (B,).  Within 1e-3 of 100.
+    two_theta, intensity: (p,); offsets: (B + 1,).  Of the usual width; within 1e-3 of 100.
     """
     n_crystals, device = len(offsets) - 1, two_theta.device
     owner = torch.repeat_interleave(torch.arange(n_crystals, device=device), offsets.diff(), output_size=len(two_theta))
-    moved = shift.double()[owner] if isinstance(shift, Tensor) else shift
-    position = (two_theta.double() + moved - patterns.START) / patterns.STEP  # (p,) in grid points
-    reach = math.ceil((patterns.VOIGT_REACH if mixing > 0 else patterns.REACH) * sigma / patterns.STEP)
+    position = (two_theta.double() - patterns.START) / patterns.STEP  # (p,) in grid points
+    reach = math.ceil(patterns.REACH * patterns.SIGMA / patterns.STEP)
     nearest = position.round()
     window = torch.arange(-reach, reach + 1, device=device)  # (W,)
-    u = (window - (position - nearest).float()[:, None]) * (patterns.STEP / sigma)  # (p, W)
-    profile = (1 - mixing) * torch.exp(-u * u / 2)
-    if mixing > 0:
-        lorentzian = 1 / (1 + u * u / patterns.CURVATURE) - patterns.TAIL
-        profile += mixing / (1 - patterns.TAIL) * lorentzian.clamp(min=0)
+    u = (window - (position - nearest).float()[:, None]) * (patterns.STEP / patterns.SIGMA)  # (p, W)
+    profile = torch.exp(-u * u / 2)
     # Rows with a margin of `reach`: what falls outside the grid is written there, and cut off.
     row = patterns.N_POINTS + 2 * reach
     point = nearest.long().clamp(-reach - 1, patterns.N_POINTS + reach)[:, None] + window + reach
@@ -134,19 +176,16 @@ def make_targets(dataset, rows, targets, normalisers):
     return labels
 
 
-def padded_compositions(dataset, rows, multiple=1):
-    """element_ids (B, E) int64 and fractions (B, E) float32, padded with 0 to the longest of these rows.
+def _padded(ids, fractions, lengths, multiple=1):
+    """element_ids (B, E) int64 and fractions (B, E) float32 of values laid end to end, padded with 0 to the longest.
 
     multiple: what 1 + E, the CLS counted, is to be a multiple of.
     """
-    ids, offsets = dataset.take("element_ids", rows)
-    values, _ = dataset.take("fractions", rows)
-    lengths = np.diff(offsets)
-    longest = -(-(1 + lengths.max()) // multiple) * multiple - 1
+    longest = -(-(1 + max(1, lengths.max())) // multiple) * multiple - 1
     filled = np.arange(longest) < lengths[:, None]
-    element_ids, fractions = np.zeros(filled.shape, np.int64), np.zeros(filled.shape, np.float32)
-    element_ids[filled], fractions[filled] = ids, values
-    return element_ids, fractions
+    element_ids, padded = np.zeros(filled.shape, np.int64), np.zeros(filled.shape, np.float32)
+    element_ids[filled], padded[filled] = ids, fractions
+    return element_ids, padded
 
 
 def training_rows(rows, step, batch_size, seed):
@@ -178,10 +217,17 @@ def drawn_targets(n_targets, step, batch_size, seed):
     return torch.from_numpy(np.random.default_rng((seed, step, n_targets)).integers(n_targets, size=batch_size))
 
 
-def drawn_absent(rate, step, batch_size, seed):
-    """What is not given (B, 2) of the examples of a step, composition and xrd: each at this rate, never both."""
-    share = np.random.default_rng((seed, step, *ABSENT_STREAM)).random(batch_size)
-    return torch.from_numpy(np.stack([share < rate, share >= 1 - rate], axis=1))
+def drawn_absent(rate, given, step, seed):
+    """What the examples of a step are not given, modality -> (B,) bool: each modality at this rate, never the last.
+
+    given: modality -> (B,) bool, what they have.
+    """
+    *first, last = given
+    share = torch.from_numpy(np.random.default_rng((seed, step, *ABSENT_STREAM)).random(len(given[last])))
+    absent = {name: (k * rate <= share) & (share < (k + 1) * rate) for k, name in enumerate(first)}
+    absent[last] = share >= 1 - rate
+    others = sum(has.int() for has in given.values())
+    return {name: which & (others - given[name].int() > 0) for name, which in absent.items()}
 
 
 def drawn_effects(effects, step, batch_size, seed):

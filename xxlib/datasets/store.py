@@ -131,6 +131,13 @@ class Dataset:
             for shard in self.shards
         ]
 
+    def lengths(self, name, rows):
+        """How many values of a list column each of some rows has: (k,)."""
+        shards = np.searchsorted(self.first_rows, rows, side="right") - 1
+        places = rows - self.first_rows[shards]
+        ends = [self._ragged[s][name].offsets[[place, place + 1]] for s, place in zip(shards, places)]
+        return np.diff(np.reshape(ends, (-1, 2)), axis=1)[:, 0]
+
     def take(self, name, rows):
         """A list column for some rows, laid end to end, as (values, offsets (k + 1,)).
 

@@ -32,7 +32,7 @@ class Target:
         return self.symbol or self.words
 
     def shown(self, metric):
-        """How a metric of this target ("mae", "accuracy", ...) is shown: name with unit, and the factor to that unit."""
+        """How a metric of this target, such as "mae", is shown: name with unit, and the factor to that unit."""
         if metric in ("mae", "rmse"):
             unit, scale = self.error_unit, self.error_scale
         else:

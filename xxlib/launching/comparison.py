@@ -1,30 +1,33 @@
-"""Several runs beside each other: in one figure, or as event files for TensorBoard."""
+"""Several runs beside each other: the curves of a metric, or event files for TensorBoard."""
 
 from pathlib import Path
 
-import pandas as pd
-from study.tables import with_unit
-
-from xxlib import plots
+from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
+from xxlib.training.config import RunConfig
+from xxlib.training.records import curve
 
 
-def compare(names, metric="val/error", title=""):
-    """Figure of one metric of several runs of data/runs, finished or not, against the samples seen.
+def curves(names, metric="error", target=None, split="val"):
+    """A metric of several runs of data/runs, finished or not: name -> (samples, values); and what it is, with its unit.
 
-    metric: as metrics.jsonl names it; drawn in the unit of the tables.  Raises ValueError where no run has it, with
+    metric, target, split: as records have them; in the unit of the tables.  Raises ValueError where no run has it, with
     those that there are.
     """
-    tables = {name: pd.DataFrame(runs.metrics(runs.RUNS / name)) for name in names}
-    if not any(metric in table for table in tables.values()):
-        there = sorted({column for table in tables.values() for column in table if "/" in column})
-        raise ValueError(f"none of {', '.join(names)} has {metric}; there are: {', '.join(there) or 'none'}")
-    known = {name: table[["samples", metric]].dropna() for name, table in tables.items() if metric in table}
-    *split, kind = metric.split("/")
-    quantity, scale = with_unit(kind)
-    curves = {name: (table["samples"], scale * table[metric]) for name, table in known.items()}
-    quantity = " on ".join([quantity, *split])
-    return plots.learning_curves(curves, quantity, title, log="accuracy" not in metric and "r2" not in metric)
+    records = {name: runs.metrics(runs.RUNS / name) for name in names}
+    quantity, scale = TARGETS[target].shown(metric) if target else (metric, 1.0)
+    found = {}
+    for name, lines in records.items():
+        steps, values = curve(lines, metric, target, split)
+        if steps:
+            batch_size = RunConfig.load(runs.RUNS / name / "run.json").budget.batch_size
+            found[name] = [step * batch_size for step in steps], [scale * value for value in values]
+    if not found:
+        there = sorted({" ".join(filter(None, (one["split"], one["target"], one["metric"])))
+                        for lines in records.values() for one in lines})  # fmt: skip
+        wanted = " ".join(filter(None, (split, target, metric)))
+        raise ValueError(f"none of {', '.join(names)} has {wanted}; there are: {', '.join(there) or 'none'}")
+    return found, f"{quantity} on {split}"
 
 
 def write_events(names, folder):
@@ -35,8 +38,9 @@ def write_events(names, folder):
     from torch.utils.tensorboard import SummaryWriter
 
     for name in names:
+        batch_size = RunConfig.load(runs.RUNS / name / "run.json").budget.batch_size
         with SummaryWriter(Path(folder) / name) as writer:
-            for line in runs.metrics(runs.RUNS / name):
-                values = {key: value for key, value in line.items() if key not in ("step", "samples", "seconds")}
-                for key, value in values.items():
-                    writer.add_scalar(key, value, line["samples"])
+            for one in runs.metrics(runs.RUNS / name):
+                view = [one["given"], one["effects"], one["exchanged"] and f"{one['exchanged']} exchanged"]
+                metric = [one["split"], *view, one["target"], one["metric"]]
+                writer.add_scalar("/".join(filter(None, metric)), one["value"], one["step"] * batch_size)

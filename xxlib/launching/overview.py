@@ -1,16 +1,18 @@
 """The runs of this project: which there are, and how far each is."""
 
-import json
-
+from xxlib.datasets.targets import TARGETS
 from xxlib.launching.processes import owner
+from xxlib.launching.progress import by_step
 from xxlib.training import runs
+from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training.records import select
 
 
 def list_runs():
-    """Table of the runs in data/runs, finished or not, in the order of their last line of metrics.
+    """Table of the runs in data/runs, finished or not, in the order of their last records.
 
     progress is in %, hours are those of training; state is running, finished, failed (failure.txt says why) or stopped.
-    The val/... are those of the evaluation that was best so far; hardware is known of finished runs.
+    The metrics of val are those of the evaluation that was best so far; hardware is known of finished runs.
     """
     import pandas as pd
 
@@ -22,25 +24,36 @@ def list_runs():
 
 def _row(folder):
     try:
-        config = json.loads((folder / "run.json").read_text())
-        about = {name: config[name] for name in ("preset", "dataset")} | {"targets": " + ".join(config["targets"])}
-        samples = config["n_steps"] * config["batch_size"]
-    except (ValueError, KeyError, TypeError):
+        config = RunConfig.load(folder / "run.json")
+    except ConfigError:
         return {"name": folder.name, "state": "damaged run.json"}
-    lines, done = runs.metrics(folder), runs.results(folder)
-    evaluated = [line for line in lines if any(name.startswith("val/") for name in line)]
-    best = min(evaluated, key=lambda line: line.get("val/error", 0), default={})
+    records, done = runs.metrics(folder), runs.results(folder)
     state = "finished" if done else "running" if owner(folder) else "stopped"
     if state == "stopped" and (folder / "failure.txt").exists():
         state = "failed"
-    last = lines[-1] if lines else {"samples": 0, "seconds": 0}
+    last = by_step(records)[-1] if records else {"samples": 0, "seconds": 0}
     return {
         "name": folder.name,
-        **about,
-        "progress": 100.0 if done else 100 * last["samples"] / samples,
+        "preset": config.preset,
+        "targets": " + ".join(config.objectives.targets),
+        "dataset": config.data.dataset,
+        "progress": 100.0 if done else 100 * last["samples"] / config.budget.samples,
         "state": state,
         "hours": last["seconds"] / 3600,
-        "hardware": done and done.get("hardware"),
-        "at": (folder / "metrics.jsonl").stat().st_mtime if lines else None,
-        **{name: value for name, value in best.items() if name.startswith("val/")},
+        "hardware": done and done["hardware"],
+        "at": (folder / "metrics.jsonl").stat().st_mtime if records else None,
+        **_best(records),
     }
+
+
+def _best(records):
+    """The metrics of `val` of the evaluation that was best so far."""
+    errors = select(records, split="val", metric="error")
+    if not errors:
+        return {}
+    step = min(errors, key=lambda one: one["value"])["step"]
+    row = {}
+    for one in select(records, split="val", step=step, effects=None, exchanged=None):
+        quantity, scale = TARGETS[one["target"]].shown(one["metric"]) if one["target"] else (one["metric"], 1.0)
+        row[f"val {quantity}"] = scale * one["value"]
+    return row

@@ -10,13 +10,15 @@ from xxlib.training import runs
 
 REDRAW = 5  # seconds between two drawings of the curves: they cost the training's own CPU
 NO_TERMINAL = 20  # seconds between two bars in a log file
+RATES = ("samples", "seconds", "epoch", "learning_rate", "samples_per_s")
 
 
 class Progress:
     """Shows what the files of a run folder say: update() often, close() at the end."""
 
-    def __init__(self, config, folder):
-        self.config, self.folder = config, folder
+    def __init__(self, config, folder, draw=None):
+        """draw: (table of progress(), samples of the whole run, title) -> figure, for a notebook."""
+        self.config, self.folder, self.draw = config, folder, draw
         self.shown = self.drawn = ""
         self.written = self.redrawn = 0.0
         self.text = self.picture = None
@@ -27,7 +29,7 @@ class Progress:
 
     def update(self, last=False):
         """Show what is new."""
-        now, lines = time.monotonic(), runs.metrics(self.folder)
+        now, lines = time.monotonic(), by_step(runs.metrics(self.folder))
         bar = self._bar(lines)
         if self.text is None:
             pause = 0 if last or sys.stderr.isatty() else NO_TERMINAL
@@ -39,7 +41,7 @@ class Progress:
         if words != self.shown:
             self.text.update(_plain(words), raw=True)
             self.shown = words
-        if lines and lines != self.drawn and (last or now - self.redrawn >= REDRAW):
+        if self.draw and lines and lines != self.drawn and (last or now - self.redrawn >= REDRAW):
             self._draw(lines)
             self.drawn, self.redrawn = lines, time.monotonic()
 
@@ -59,7 +61,7 @@ class Progress:
             if "sample/s" in said:
                 return said
         line = lines[-1] if lines else {"samples": 0, "seconds": 0}
-        total = self.config.n_steps * self.config.batch_size
+        total = self.config.budget.samples
         return tqdm.format_meter(
             line["samples"], total, line["seconds"], rate=line.get("samples_per_s"), prefix=self.config.name,
             unit="sample", unit_scale=True,
@@ -69,11 +71,9 @@ class Progress:
         import pandas as pd
         from IPython.display import Image, display
 
-        from xxlib import plots  # matplotlib, which a terminal does without
-
         file = io.BytesIO()
-        total = self.config.n_steps * self.config.batch_size
-        plots.progress(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=80)
+        total = self.config.budget.samples
+        self.draw(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=80)
         image = Image(data=file.getvalue(), format="png")
         if self.picture is None:
             self.picture = display(image, display_id=True)
@@ -88,6 +88,23 @@ def _in_notebook():
 
 def _plain(text):
     return {"text/plain": text}
+
+
+def by_step(records):
+    """What records say of a run while it trains: one dict a step, in order, in which only `samples` is sure to be.
+
+    samples, seconds, epoch, learning_rate, samples_per_s; "train/loss", "val/error" and the losses behind them.
+    """
+    lines = {}
+    for one in records:
+        line, metric = lines.setdefault(one["step"], {"samples": 0, "seconds": 0}), one["metric"]
+        if one["split"] == "train" and one["target"] is None and metric in RATES:
+            line[metric] = one["value"]
+        elif one["split"] == "train" or metric == "error":
+            line[f"{one['split']}/{one['target'] or metric}"] = one["value"]
+        elif one["effects"] is None and one["exchanged"] is None and metric in ("mae", "accuracy"):
+            line[f"val/{one['target']} {metric}"] = one["value"]
+    return list(lines.values())
 
 
 def _values(lines):

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xxlib.models.encoders import MAX_Z, N_TOKENS, POINTS_PER_TOKEN, CompositionEncoder
+from xxlib.models.encoders.composition import MAX_Z, CompositionEncoder
+from xxlib.models.encoders.xrd import N_TOKENS, POINTS_PER_TOKEN
 from xxlib.models.heads import Output, TargetHeads
+from xxlib.models.inputs import Tokens
 from xxlib.models.layers import Dropout
 
 CHANNELS = (16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 512)
@@ -56,6 +58,8 @@ class FCN(nn.Module):
     Published with a dropout of 0.2, and twice that around the last convolution.
     """
 
+    reads = ("xrd",)
+
     def __init__(self, config, widths):
         super().__init__()
         self.convolutions = Convolutions(config.dropout, 2 * config.dropout)
@@ -68,10 +72,10 @@ class FCN(nn.Module):
         self.heads = TargetHeads(64, widths)
         self.apply(_initialised_by(nn.init.xavier_uniform_))
 
-    def forward(self, element_ids, fractions, tokens):
-        """tokens: (B, L, P), intensity 0-100.  The composition is not read."""
-        cls = self.last(self.convolutions(tokens))  # (B, 64)
-        return Output(self.heads(cls)[0], cls, xrd_cls=cls)
+    def forward(self, inputs, given=None, *, tokens=False):
+        """inputs: a Pattern as "xrd"."""
+        cls = self.last(self.convolutions(inputs["xrd"].tokens))  # (B, 64)
+        return Output(self.heads(cls)[0], {}, Tokens(cls[:, None]), {"xrd": Tokens(cls[:, None])})
 
 
 class FCNMLP(nn.Module):
@@ -80,6 +84,8 @@ class FCNMLP(nn.Module):
     For 8,192 points it has the published 1,879,937 parameters; for 4,250 points 65,536 fewer, because one point in
     place of two is left after the pools: the 1,814,401 of arXiv 2507.01054.
     """
+
+    reads = ("composition", "xrd")
 
     def __init__(self, config, widths, n_points=N_TOKENS * POINTS_PER_TOKEN):
         super().__init__()
@@ -90,13 +96,15 @@ class FCNMLP(nn.Module):
         self.heads = TargetHeads(16, widths)
         self.apply(_initialised_by(nn.init.kaiming_uniform_))
 
-    def forward(self, element_ids, fractions, tokens):
-        """element_ids, fractions: (B, E).  tokens: (B, L, P), intensity 0-100.  Elements above fermium are not seen."""
+    def forward(self, inputs, given=None, *, tokens=False):
+        """inputs: a Composition, whose elements above fermium are not seen, and a Pattern as "xrd"."""
+        element_ids, fractions, _ = inputs["composition"]
         shares = fractions.new_zeros(len(fractions), MAX_Z + 1).scatter_add(1, element_ids, fractions)  # (B, 119)
         composition = self.mlp(shares[:, 1 : N_ELEMENTS + 1])  # (B, 16)
-        xrd = self.convolutions(tokens).flatten(1)  # (B, 512)
+        xrd = self.convolutions(inputs["xrd"].tokens).flatten(1)  # (B, 512)
         cls = self.joined(torch.cat([xrd, composition], dim=1))  # (B, 16)
-        return Output(self.heads(cls)[0], cls, composition, xrd)
+        encoded = {"composition": Tokens(composition[:, None]), "xrd": Tokens(xrd[:, None])}
+        return Output(self.heads(cls)[0], {}, Tokens(cls[:, None]), encoded)
 
 
 class CrabNet(nn.Module):
@@ -107,17 +115,20 @@ class CrabNet(nn.Module):
     published, there is no dropout on attention weights.
     """
 
+    reads = ("composition",)
+
     def __init__(self, config, widths):
         super().__init__()
-        self.composition_encoder = CompositionEncoder(config, with_cls=False)
+        self.encoder = CompositionEncoder(config, with_cls=False)
         self.widths = {name: 3 if width == 1 else width for name, width in widths.items()}
-        self.residual_network = ResidualNetwork(config.d_model, sum(self.widths.values()))
+        self.residual_network = ResidualNetwork(config.encoders["composition"].d_model, sum(self.widths.values()))
 
-    def forward(self, element_ids, fractions, tokens):
-        """element_ids, fractions: (B, E).  The pattern is not read."""
+    def forward(self, inputs, given=None, *, tokens=False):
+        """inputs: a Composition."""
+        composition = inputs["composition"]
         if self.training:
-            fractions = jittered(fractions)
-        elements, pad = self.composition_encoder(element_ids, fractions)  # (B, E, D), (B, E)
+            composition = composition._replace(fractions=jittered(composition.fractions))
+        elements, pad = self.encoder(composition)  # (B, E, D), (B, E)
         outputs = _mean_over_elements(self.residual_network(elements), pad)
         predictions, log_std = {}, {}
         for (name, width), out in zip(self.widths.items(), outputs.split(list(self.widths.values()), dim=1)):
@@ -126,7 +137,7 @@ class CrabNet(nn.Module):
                 value, log_std[name], gate = out.unbind(1)  # (B,) each
                 predictions[name] = value * torch.sigmoid(gate)
         cls = _mean_over_elements(elements, pad)  # (B, D)
-        return Output(predictions, cls, composition_cls=cls, log_std=log_std)
+        return Output(predictions, log_std, Tokens(cls[:, None]), {"composition": Tokens(cls[:, None])})
 
 
 class ResidualNetwork(nn.Module):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+from xxlib.models.fusion import FUSIONS
 from xxlib.models.inputs import INPUTS
 
 ELEMENT_VECTORS = ("learned", "mat2vec")
@@ -61,6 +62,8 @@ class ModelConfig:
             if encoder.d_model % (2 * encoder.n_heads):
                 raise ModelError(f"encoder of {name}: d_model must be a multiple of 2 n_heads")
         if self.fusion:
+            if self.fusion.kind not in FUSIONS:
+                raise ModelError(f"fusion {self.fusion.kind!r}: choose from {', '.join(FUSIONS)}")
             fused = (self.fusion.query, *self.fusion.memory)
             if sorted(fused) != sorted(self.encoders):
                 raise ModelError(

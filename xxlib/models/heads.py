@@ -1,11 +1,13 @@
-"""Heads: from embeddings to what is predicted; and what every model returns."""
+"""Heads: from vectors to what is predicted; and what every model returns."""
 
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xxlib.models.encoders import POINTS_PER_TOKEN
+from xxlib.models.encoders.composition import MAX_Z
+from xxlib.models.encoders.xrd import POINTS_PER_TOKEN
+from xxlib.models.inputs import Tokens
 
 MEAN_INTENSITY = 2.0  # of a pattern of 0-100, most of which is zero
 
@@ -14,11 +16,9 @@ class Output(NamedTuple):
     """What a model says of a batch."""
 
     predictions: dict[str, Tensor]  # name -> (B,) normalised value or (B, K) logits
-    cls: Tensor  # (B, D) the vector the heads read
-    composition_cls: Tensor | None = None  # (B, D) before fusion
-    xrd_cls: Tensor | None = None  # (B, D) before fusion
-    reconstructed: Tensor | None = None  # (B, L, P) intensity 0-100, where tokens were hidden
-    log_std: dict[str, Tensor] | None = None  # name -> (B,) of the regressions that come with an uncertainty
+    log_std: dict[str, Tensor]  # name -> (B,) of the regressions that come with an uncertainty
+    fused: Tokens  # whose CLS the heads read
+    encoded: dict[str, Tokens]  # modality -> before fusion
 
 
 class TargetHeads(nn.ModuleDict):
@@ -40,16 +40,31 @@ class TargetHeads(nn.ModuleDict):
         return predictions, log_std
 
 
-class MaskedXRDHead(nn.Module):
+class PatternGuess(nn.Module):
     """Masked XRD modelling: the reconstruction of tokens."""
 
     def __init__(self, d_fused):
         super().__init__()
-        self.reconstruct = nn.Linear(d_fused, POINTS_PER_TOKEN)
+        self.project = nn.Linear(d_fused, POINTS_PER_TOKEN)
         # From around zero one point in eight falls below zero for every pattern within the first steps, where a ReLU
         # has no gradient, and stays there.
-        nn.init.constant_(self.reconstruct.bias, MEAN_INTENSITY)
+        nn.init.constant_(self.project.bias, MEAN_INTENSITY)
 
     def forward(self, x):
         """x: (B, L, D) -> tokens (B, L, P), intensity 0-100 and never below 0."""
-        return F.relu(self.reconstruct(x))
+        return F.relu(self.project(x))
+
+
+class ElementGuess(nn.Module):
+    """Which element is hidden."""
+
+    def __init__(self, d_fused):
+        super().__init__()
+        self.project = nn.Linear(d_fused, MAX_Z + 1)
+
+    def forward(self, x):
+        """x: (B, E, D) -> logits (B, E, 119) by atomic number."""
+        return self.project(x)
+
+
+GUESSES = {"composition": ElementGuess, "xrd": PatternGuess}  # modality -> what guesses its hidden tokens

@@ -22,10 +22,12 @@ class Composition(NamedTuple):
 
     def without(self, absent):
         """The same input, empty where `absent` (B,) bool."""
-        gone = absent[:, None]  # (B, 1)
-        return self._replace(
-            element_ids=self.element_ids.masked_fill(gone, 0), fractions=self.fractions.masked_fill(gone, 0)
-        )
+        element_ids, fractions = (values.masked_fill(absent[:, None], 0) for values in self[:2])
+        return self._replace(element_ids=element_ids, fractions=fractions)
+
+    def hide(self, hidden):
+        """The same input with elements (B, E) bool hidden."""
+        return self._replace(hidden=hidden)
 
 
 class Pattern(NamedTuple):
@@ -34,15 +36,13 @@ class Pattern(NamedTuple):
     tokens: Tensor  # (B, L, P) float32, intensity 0-100
     hidden: Tensor | None = None  # (B, L) bool, True = the model sees [MASK]: not measured, or to be guessed
 
-    @property
-    def pad(self):
-        """No token is ever ignored."""
-        return None
-
     def without(self, absent):
         """The same input, hidden where `absent` (B,) bool."""
-        gone = absent[:, None].expand(self.tokens.shape[:2])  # (B, L)
-        return self._replace(hidden=gone if self.hidden is None else self.hidden | gone)
+        return self.hide(absent[:, None].expand(self.tokens.shape[:2]))  # (B, L)
+
+    def hide(self, hidden):
+        """The same input with tokens (B, L) bool hidden, beside those that are already."""
+        return self._replace(hidden=hidden if self.hidden is None else self.hidden | hidden)
 
 
 class Tokens(NamedTuple):
@@ -53,8 +53,3 @@ class Tokens(NamedTuple):
 
 
 INPUTS = {"composition": Composition, "xrd": Pattern}  # every modality by its name
-
-
-def taken(given, rows):
-    """Some rows of every input."""
-    return {name: type(x)(*(None if part is None else part[rows] for part in x)) for name, x in given.items()}

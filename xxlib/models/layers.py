@@ -120,12 +120,15 @@ class DecoderLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(d_model), nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x, memory, pad, cls_only=False):
-        """x: (B, T, D).  memory: (B, S, D).  pad: (B, S), True = ignore.  cls_only: compute the first of the T rows."""
+    def forward(self, x, memory, memory_pad=None, pad=None, cls_only=False):
+        """x: (B, T, D) with pad (B, T), memory: (B, S, D) with memory_pad (B, S); True = ignore, None = nothing.
+
+        cls_only: compute the first of the T rows alone.
+        """
         others = x if cls_only else None
         x = x[:, :1] if cls_only else x
-        x = self.norm1(x + self.dropout(self.self_attention(x, others)))
-        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, pad)))
+        x = self.norm1(x + self.dropout(self.self_attention(x, others, pad)))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, memory_pad)))
         return self.norm3(x + self.dropout(self.feed_forward(x)))  # (B, T or 1, D)
 
 

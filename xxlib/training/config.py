@@ -10,7 +10,7 @@ from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
-from xxlib.models.build import ARCHITECTURES, tokens_of
+from xxlib.models.build import ARCHITECTURES, guessable
 from xxlib.models.config import EncoderConfig, ModelConfig
 
 PRECISIONS = ("fp32", "bf16")
@@ -124,11 +124,9 @@ class RunConfig:
             if len(set(pair)) != 2 or not set(pair) <= set(model.modalities):
                 raise ConfigError(f"contrastive {list(pair)}: give two of the modalities {', '.join(model.modalities)}")
         for modality in objectives.masked:
-            if modality not in tokens_of(model):
-                raise ConfigError(
-                    f"masked {modality!r}: of this model the tokens of {' and '.join(tokens_of(model)) or 'no modality'} "
-                    "come out, and can be hidden and guessed"
-                )
+            if modality not in guessable(model):
+                tokens = " and ".join(guessable(model)) or "no modality"
+                raise ConfigError(f"masked {modality!r}: out of this model come the tokens of {tokens}, to be guessed")
         self._check_what_fits_the_architecture()
         if not 0 <= data.absent_rate <= 1 / max(2, len(model.modalities)):
             raise ConfigError(
@@ -255,16 +253,16 @@ def _read(cls, values, where):
 
 def _value(kind, value, where):
     """A value of JSON as the field of this type has it."""
-    options = typing.get_args(kind)
-    if value is None and type(None) in options:
-        return None
-    kind = next((option for option in options if dataclasses.is_dataclass(option)), kind)
-    if dataclasses.is_dataclass(kind):
-        return _read(kind, value, f"{where}.")
     if typing.get_origin(kind) is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where} must be an object")
         return {name: _read(EncoderConfig, each, f"{where}.{name}.") for name, each in value.items()}
+    options = typing.get_args(kind) or (kind,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        if dataclasses.is_dataclass(option):
+            return _read(option, value, f"{where}.")
     return _tuples(value)
 
 

@@ -7,7 +7,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN
-from xxlib.models.xxact import build
+from xxlib.models.build import build
+from xxlib.models.inputs import Composition, Pattern
 from xxlib.training.steps import full, precision
 
 OPTIMIZER_BYTES = 7 * 4  # a parameter of AdamW: reads weight, gradient and two moments, writes all but the gradient
@@ -19,17 +20,17 @@ def step_cost(config, n_elements=4):
 
     FLOP are those of matrix products, a multiplication and an addition each, as torch's FlopCounterMode counts them.
     Bytes are what all operations read and write, one after the other, the weights' share for a batch of
-    config.batch_size included: a bound from above, below which fused kernels and caches stay.  Nothing is computed.
+    its size included: a bound from above, below which fused kernels and caches stay.  Nothing is computed.
     n_elements: of each composition.
     """
-    B = config.batch_size
+    B = config.budget.batch_size
     with FakeTensorMode():
         model = build(config.model, config.widths).train()
-        element_ids, fractions = torch.ones(B, n_elements, dtype=torch.long), torch.ones(B, n_elements)
-        tokens = torch.ones(B, N_TOKENS, POINTS_PER_TOKEN)
+        elements = Composition(torch.ones(B, n_elements, dtype=torch.long), torch.ones(B, n_elements))
+        inputs = {"composition": elements, "xrd": Pattern(torch.ones(B, N_TOKENS, POINTS_PER_TOKEN))}
         with Traffic() as traffic, FlopCounterMode(display=False) as counter:
-            with precision(config, tokens.device):
-                predictions = model(element_ids, fractions, tokens).predictions
+            with precision(config, torch.device("cpu")):
+                predictions = model(inputs).predictions
             sum(full(values).square().sum() for values in predictions.values()).backward()
         trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return counter.get_total_flops() / B, (traffic.bytes + OPTIMIZER_BYTES * trained) / B

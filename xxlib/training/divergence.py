@@ -27,7 +27,7 @@ def explain(folder, examples, config, step):
     rows = rows_of_step(examples, config, step)
     ids = examples.dataset.column("id")[rows]
     (batch,) = batches_of_step(examples, config, step, [slice(None)], torch.device("cpu"))
-    damaged = ids[~(batch.tokens.flatten(1).isfinite().all(1) & batch.fractions.isfinite().all(1)).numpy()]
+    damaged = ids[~_finite(batch).numpy()]
     if parallel.rank() == 0:
         runs.write_json(folder / "diverged.json", {"step": step, "damaged": damaged.tolist(), "samples": ids.tolist()})
     named = damaged if len(damaged) else np.unique(ids)
@@ -36,8 +36,14 @@ def explain(folder, examples, config, step):
         cause, advice = f"the pattern or composition of {samples} is not finite", "make the dataset again without them"
     else:
         cause = f"the loss or its gradient is not finite for the batch of {samples}"
-        advice = "try half the learning rate" + (" or precision fp32" if config.precision != "fp32" else "")
+        advice = "try half the learning rate" + (" or precision fp32" if config.budget.precision != "fp32" else "")
     return (
         f"{config.name} diverged at step {step}: {cause} (all of them in diverged.json).  The last checkpoint is from "
         f"before it.  {advice[0].upper()}{advice[1:]}, in a run of another name"
     )
+
+
+def _finite(batch):
+    """Which samples of a Batch hold finite numbers alone: (B,) bool."""
+    values = [values for inputs in batch.inputs.values() for values in inputs if values is not None]
+    return torch.stack([x.flatten(1).isfinite().all(1) for x in values if x.is_floating_point()]).all(0)

@@ -12,36 +12,35 @@ MOST_BYTES = 2**30  # of the vectors that are kept for a training
 
 
 @torch.no_grad()
-def embeddings(model, dataset, rows):
+def embeddings(model, dataset, rows, modalities):
     """CLS vectors of some rows of a Dataset: name -> (n, D) float32.
 
-    "fused" is the vector the heads read; "composition" and "xrd" are those before fusion, of the modalities the model
-    has.  Of a unimodal model the one it has is also "fused".
+    "fused" is the vector the heads read; the others, by modality, are those before fusion.  Of a unimodal model the one
+    it has is also "fused".
     """
     device = next(model.parameters()).device
     model.eval()
-    collected = {"fused": [], "composition": [], "xrd": []}
+    collected = {}
     bar = tqdm(total=len(rows), desc="embeddings", unit="crystal", disable=parallel.rank() > 0)
     for start in range(0, len(rows), BATCH):
-        batch = make_batch(dataset, rows[start : start + BATCH], device=device)
-        output = model(batch.element_ids, batch.fractions, batch.tokens)
-        for name, vectors in zip(collected, (output.cls, output.composition_cls, output.xrd_cls)):
-            if vectors is not None:
-                collected[name].append(vectors.float().cpu().numpy())
-        bar.update(len(batch.tokens))
+        batch = make_batch(dataset, rows[start : start + BATCH], modalities, device=device)
+        output = model(batch.inputs, batch.given)
+        for name, tokens in {"fused": output.fused, **output.encoded}.items():
+            collected.setdefault(name, []).append(tokens.x[:, 0].float().cpu().numpy())
+        bar.update(len(batch))
     bar.close()
-    return {name: np.concatenate(pieces) for name, pieces in collected.items() if pieces}
+    return {name: np.concatenate(pieces) for name, pieces in collected.items()}
 
 
 def read_by_heads(model, examples, config):
     """Examples.cls of frozen encoders: one pass over the crystals of train in place of one a step.
 
-    None where that is no saving, where it does not fit, or where patterns differ from step to step.
+    None where that is no saving, where it does not fit, or where inputs differ from step to step.
     """
     rows = examples.rows["train"]
     n_bytes = 4 * len(examples.dataset) * config.model.d_fused
-    if config.partial or n_bytes > MOST_BYTES or config.n_steps * config.batch_size < len(rows):
+    if config.partial or n_bytes > MOST_BYTES or config.budget.samples < len(rows):
         return None
     cls = torch.zeros(len(examples.dataset), config.model.d_fused)
-    cls[rows] = torch.from_numpy(embeddings(model, examples.dataset, rows)["fused"])
+    cls[rows] = torch.from_numpy(embeddings(model, examples.dataset, rows, config.model.modalities)["fused"])
     return cls.to(next(model.parameters()).device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from xxlib import PROJECT
 from xxlib.datasets import splits
-from xxlib.datasets.batches import make_batch
+from xxlib.datasets.batches import collate_pattern
 from xxlib.datasets.store import Dataset, DatasetError, joined
 from xxlib.datasets.targets import TARGETS, Normaliser, Target
 
@@ -23,29 +23,30 @@ class Examples:
     rows: dict[str, np.ndarray]  # of train, val and test; those of train with the unlabelled crystals
     targets: list[Target]
     normalisers: dict[str, Normaliser]  # of the regressions, fitted on train
-    token_mean_square: float | None = None  # of mxm: mean of the squared intensity (0-100) over train
+    token_mean_square: float | None = None  # of masked patterns: mean of the squared intensity (0-100) over train
     cls: Tensor | None = None  # (crystals of the dataset, D) what heads read of those of train, from frozen encoders
 
 
 def examples_of(config):
     """The Examples of a RunConfig; raises DatasetError where the dataset does not hold them."""
-    dataset = Dataset(PROJECT / config.dataset)
+    dataset = Dataset(PROJECT / config.data.dataset)
     assigned = dataset.column("split")
-    if config.split == "random":
+    if config.data.split == "random":
         assigned = splits.by_random(assigned, config.seed)
-    if config.left_out:
-        assigned = splits.by_family(assigned, _members(dataset, config.left_out))
+    if config.data.left_out:
+        assigned = splits.by_family(assigned, _members(dataset, config.data.left_out))
     rows = {split: dataset.indices(split, assigned) for split in splits.SHUFFLED}
     if min(map(len, rows.values())) == 0:
-        counts = {split: len(found) for split, found in rows.items()}
+        counts = {split: len(chosen) for split, chosen in rows.items()}
         raise DatasetError(f"{dataset.folder} needs crystals in train, val and test; for this run it has {counts}")
-    if config.n_train is not None:
-        if config.n_train > len(rows["train"]):
+    n_train = config.data.n_train
+    if n_train is not None:
+        if n_train > len(rows["train"]):
             raise DatasetError(
-                f"{dataset.folder} has {len(rows['train'])} training crystals, n_train asks for {config.n_train}"
+                f"{dataset.folder} has {len(rows['train'])} training crystals, n_train asks for {n_train}"
             )
-        rows["train"] = splits.beginning(rows["train"], config.n_train, config.seed)
-    targets = [TARGETS[name] for name in config.targets]
+        rows["train"] = splits.beginning(rows["train"], n_train, config.seed)
+    targets = [TARGETS[name] for name in config.objectives.targets]
     normalisers = {}
     for target in targets:
         if target.kind == "regression":
@@ -53,12 +54,14 @@ def examples_of(config):
                 normalisers[target.name] = Normaliser.fit(dataset.labels[target.name][rows["train"]])
             except ValueError as error:
                 raise DatasetError(f"{dataset.folder}, {target.name}: {error}") from error
-    if config.unlabelled:
+    if config.data.unlabelled:
         dataset, rows["train"] = _with_unlabelled(dataset, assigned, rows["train"], config)
     mean_square = None
-    if "mxm" in config.objectives:
+    if "xrd" in config.objectives.masked:
         seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
-        mean_square = float(np.mean([make_batch(dataset, [row]).tokens.square().mean().item() for row in seen]))
+        seen = seen[dataset.lengths("two_theta", seen) > 0]
+        squares = [collate_pattern(dataset, np.array([row]))[0].tokens.square().mean().item() for row in seen]
+        mean_square = float(np.mean(squares))
     return Examples(dataset=dataset, rows=rows, targets=targets, normalisers=normalisers, token_mean_square=mean_square)
 
 
@@ -68,17 +71,18 @@ def _with_unlabelled(dataset, assigned, train, config):
     Of the second dataset, crystals whose composition is judged in the first (val, test, experimental) stay out, and
     with them the family that is left out.
     """
-    other = Dataset(PROJECT / config.unlabelled)
+    other = Dataset(PROJECT / config.data.unlabelled)
     judged = np.isin(assigned, ("val", "test", "experimental"))
-    known = {composition for composition, held in zip(_compositions(dataset), judged) if held}
+    held = {composition for composition, counts in zip(_compositions(dataset), judged) if counts}
     names = set(dataset.column("formula")[judged])
     free = [
-        composition not in known and formula not in names
+        composition not in held and formula not in names
         for composition, formula in zip(_compositions(other), other.column("formula"))
     ]
-    if config.left_out:
-        free = free & ~_members(other, config.left_out)
-    return joined(dataset, other), np.concatenate([train, len(dataset) + np.flatnonzero(free)])
+    if config.data.left_out:
+        free = free & ~_members(other, config.data.left_out)
+    more = len(dataset) + np.flatnonzero(free)
+    return joined(dataset, other), more if config.data.unlabelled_alone else np.concatenate([train, more])
 
 
 def _members(dataset, family):

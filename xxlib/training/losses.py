@@ -57,26 +57,43 @@ def target_counts(targets, drawn=None):
     return {name: labelled.sum().clamp_min(1) for name, labelled in used.items()}
 
 
-def contrastive_loss(composition, xrd, logit_scale, part=slice(None)):
-    """Symmetric cross-entropy over the pairs of a batch: which pattern belongs to which composition, and back.
+def contrastive_loss(first, second, logit_scale, part=slice(None), paired=None):
+    """Symmetric cross-entropy over the pairs of a batch: which row of one modality belongs to which of the other.
 
-    composition, xrd: (B, D), row i of both is one crystal; compared by cosine similarity.  logit_scale: log(1 / tau).
+    first, second: (B, D), row i of both is one sample; compared by cosine similarity.  logit_scale: log(1 / tau).
     part: the rows whose terms are computed, against all others; the losses of all parts add up to that of the batch.
+    paired: (B,) bool, the samples that have both modalities, where not all do; the others count for nothing.
     Equal embeddings give log B (Radford et al., arXiv 2103.00020).
     """
-    composition, xrd = F.normalize(composition, dim=-1), F.normalize(xrd, dim=-1)
-    own = torch.arange(len(xrd), device=xrd.device)[part]
-    to_xrd = logit_scale.exp() * composition[part] @ xrd.T  # (b, B)
-    to_composition = logit_scale.exp() * xrd[part] @ composition.T  # (b, B)
-    terms = F.cross_entropy(to_xrd, own, reduction="sum") + F.cross_entropy(to_composition, own, reduction="sum")
-    return terms / (2 * len(xrd))
+    first, second = F.normalize(first, dim=-1), F.normalize(second, dim=-1)
+    own = torch.arange(len(second), device=second.device)[part]
+    to_second = logit_scale.exp() * first[part] @ second.T  # (b, B)
+    to_first = logit_scale.exp() * second[part] @ first.T  # (b, B)
+    if paired is None:
+        terms = F.cross_entropy(to_second, own, reduction="sum") + F.cross_entropy(to_first, own, reduction="sum")
+        return terms / (2 * len(second))
+    mine = paired[part]
+    terms = sum(
+        F.cross_entropy(logits[mine][:, paired], paired.cumsum(0)[part][mine] - 1, reduction="sum")
+        for logits in (to_second, to_first)
+    )
+    return terms / (2 * paired.sum().clamp_min(1))
 
 
-def masked_xrd_loss(reconstructed, tokens, masked, count=None):
+def masked_xrd_loss(reconstructed, tokens, hidden, count=None):
     """Mean squared error over hidden tokens only (Eq. 3 of arXiv 2507.01054); 0 where none is hidden.
 
-    reconstructed, tokens: (B, L, P), intensity 0-100.  masked: (B, L), True = hidden.
+    reconstructed, tokens: (B, L, P), intensity 0-100.  hidden: (B, L) bool.
     count: number of hidden tokens of the whole batch, where this is a part of it.
     """
     squares = (reconstructed - tokens).square().mean(-1)  # (B, L)
-    return torch.where(masked, squares, 0).sum() / (masked.sum().clamp_min(1) if count is None else count)
+    return torch.where(hidden, squares, 0).sum() / (hidden.sum().clamp_min(1) if count is None else count)
+
+
+def masked_element_loss(logits, element_ids, hidden, count=None):
+    """Mean cross-entropy over hidden elements only; 0 where none is hidden.
+
+    logits: (B, E, 119).  element_ids: (B, E).  hidden: (B, E) bool.  count: as in masked_xrd_loss.
+    """
+    losses = F.cross_entropy(logits.flatten(0, 1), element_ids.flatten(), reduction="none").view(hidden.shape)  # (B, E)
+    return torch.where(hidden, losses, 0).sum() / (hidden.sum().clamp_min(1) if count is None else count)

@@ -1,4 +1,4 @@
-"""Masked XRD modelling: which tokens are hidden."""
+"""Masked modelling: which tokens are hidden."""
 
 import numpy as np
 
@@ -23,3 +23,13 @@ def hidden_tokens(n, rate=0.05, span=1, seed=0):
     for shift in range(span):
         masked[:, shift : shift + n_starts] |= starts
     return masked
+
+
+def hidden_elements(lengths, rate=0.05, seed=0):
+    """Which elements of compositions of `lengths` (n,) elements are hidden: (n, longest) bool, at least one of each."""
+    random = np.random.default_rng(seed)
+    places = np.arange(lengths.max())
+    hidden = random.random((len(lengths), len(places))) < rate
+    fallback = (random.random(len(lengths)) * lengths).astype(int)
+    hidden |= ~(hidden & (places < lengths[:, None])).any(1, keepdims=True) & (places == fallback[:, None])
+    return hidden & (places < lengths[:, None])

@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 CONFIDENCE = 0.95  # of intervals
-EXCHANGED = "exchanged patterns"  # each crystal judged with the pattern of another
 KNOWN, NEW = "known formula", "new formula"  # crystals whose formula is in train, and the others
 # Relative change of a metric: of an encoder that has collapsed 1e-7, of one that a model hardly reads yet down to 4e-4.
 IGNORED = 1e-5
@@ -13,9 +12,9 @@ IGNORES = "answers the same when it is given the pattern of another crystal: a l
 
 def regression_metrics(true, predicted):
     """mae and rmse in the unit of the target, r2; examples without a label (NaN) do not count."""
-    known = np.isfinite(true)
-    error = predicted[known] - true[known]
-    variance = np.square(true[known] - true[known].mean()).mean()
+    labelled = np.isfinite(true)
+    error = predicted[labelled] - true[labelled]
+    variance = np.square(true[labelled] - true[labelled].mean()).mean()
     return {
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt(np.square(error).mean())),
@@ -28,8 +27,8 @@ def classification_metrics(true, probabilities):
 
     true: (n,) class indices, NaN = no label.  probabilities: (n, K).
     """
-    known = np.isfinite(true)
-    true, probabilities = true[known].astype(int), probabilities[known]
+    labelled = np.isfinite(true)
+    true, probabilities = true[labelled].astype(int), probabilities[labelled]
     right = probabilities.argmax(1) == true
     return {
         "accuracy": float(right.mean()),
@@ -38,15 +37,16 @@ def classification_metrics(true, probabilities):
     }
 
 
-def ignores_pattern(result):
-    """Whether a model of both modalities answers from the composition alone.
+def ignores_pattern(records):
+    """Whether a model of several modalities answers without its pattern.
 
-    result: its results.json, or a line of its metrics.jsonl, as a dict.  True where every metric of `val` stays within
-    IGNORED of what it is when patterns are exchanged: the encoder of patterns has collapsed to one output, which an
-    error of the whole may hide.
+    records: of `val`, of one step.  True where every metric stays within IGNORED of what it is when patterns are
+    exchanged: the encoder of patterns has collapsed to one output, which an error of the whole may hide.
     """
-    others = {name: value for name, value in result.items() if name.startswith(f"val {EXCHANGED}/")}
-    pairs = [(value, result["val/" + name.partition("/")[2]]) for name, value in others.items()]
+    val = [one for one in records if one["split"] == "val" and one["target"] and one["effects"] is None]
+    own = {(one["given"], one["target"], one["metric"]): one["value"] for one in val if one["exchanged"] is None}
+    exchanged = [one for one in val if one["exchanged"] == "xrd"]
+    pairs = [(one["value"], own[one["given"], one["target"], one["metric"]]) for one in exchanged]
     return bool(pairs) and all(abs(a - b) <= IGNORED * abs(b) for a, b in pairs)
 
 

@@ -1,14 +1,14 @@
 """Run folders: what a training writes, and how it is read back after anything happened.
 
 run.json            the whole RunConfig
-metrics.jsonl       one line each 1 % of the run, with losses on `train`; each 5 % also with metrics on `val`
+metrics.jsonl       one record a line (records.py): each 1 % of the run losses on `train`, each 5 % metrics on `val`
 output.log          what the processes of the training print
-pid                 which process runs the run (processes.py), while it does
+pid                 which process runs the run (launching/processes.py), while it does
 failure.txt         why it failed, where it did
 model.safetensors   weights of the evaluation that was best on `val`, with all that prediction needs in its metadata
 state.pt            everything that a stopped run needs to go on; *.sha256 beside both
 predictions.parquet of the best weights on `val` and `test`
-results.json        final metrics; it exists when the run has finished
+results.json        final records, parameters, seconds, hardware, commit; it exists when the run has finished
 """
 
 import hashlib
@@ -84,27 +84,27 @@ def read_checked(path):
     return data
 
 
-def save_model(folder, model, about):
-    """model.safetensors; `about` (a dict) travels in its metadata as JSON."""
+def save_model(folder, model, metadata):
+    """model.safetensors; `metadata` (a dict) travels in its metadata as JSON."""
     save_weights(
-        folder, {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, about
+        folder, {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, metadata
     )
 
 
-def save_weights(folder, tensors, about):
+def save_weights(folder, tensors, metadata):
     """As save_model, of the tensors by name."""
-    metadata = {name: json.dumps(value) for name, value in about.items()}
+    metadata = {name: json.dumps(value) for name, value in metadata.items()}
     write_checked(Path(folder) / "model.safetensors", save(tensors, metadata=metadata))
 
 
 def load_model(folder, name="model.safetensors"):
-    """(tensors by name, about) of model.safetensors; raises CheckpointError where it is damaged."""
+    """(tensors by name, metadata) of model.safetensors; raises CheckpointError where it is damaged."""
     path = Path(folder) / name
     read_checked(path)
     try:
         with safe_open(path, framework="pt") as file:
-            about = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118, not a dict
+            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118, not a dict
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{path} is not a model ({_one_line(error)}): remove it and train again") from error
 
@@ -148,7 +148,7 @@ def _one_line(error):
 
 
 def metrics(folder):
-    """The lines of metrics.jsonl as dicts; a last line cut off by a kill is left out."""
+    """The records of metrics.jsonl; a last line cut off by a kill is left out."""
     path = Path(folder) / "metrics.jsonl"
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:

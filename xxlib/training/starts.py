@@ -1,7 +1,7 @@
 """Where a run begins that does not begin from nothing."""
 
 from xxlib import PROJECT
-from xxlib.models.xxact import encoder_names
+from xxlib.models.xxact import shared_names
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, from_dict
 
@@ -13,18 +13,20 @@ def start_from(model, config):
     where its weights are missing or damaged.
     """
     folder = PROJECT / config.initial
-    tensors, about = runs.load_model(folder)
-    earlier = from_dict(about["config"])
-    judged = ("split", "left_out") + (("seed",) if config.split == "random" else ())
-    for name in judged if earlier.dataset == config.dataset else ():
-        there, here = getattr(earlier, name), getattr(config, name)
-        if there != here:
-            raise ConfigError(
-                f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is {here!r}"
-            )
-    state, names = model.state_dict(), encoder_names(model)
-    if not config.frozen and "mask" not in tensors:  # it starts anew; a frozen one could not
-        names = [name for name in names if name != "mask"]
+    tensors, metadata = runs.load_model(folder)
+    earlier = from_dict(metadata["config"])
+    if earlier.data.dataset == config.data.dataset:
+        judged = [(name, getattr(earlier.data, name), getattr(config.data, name)) for name in ("split", "left_out")]
+        judged += [("seed", earlier.seed, config.seed)] * (config.data.split == "random")
+        for name, there, here in judged:
+            if there != here:
+                raise ConfigError(
+                    f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is "
+                    f"{here!r}"
+                )
+    state, names = model.state_dict(), shared_names(model)
+    if not config.frozen:  # a [MASK] that it does not have starts anew; a frozen one could not
+        names = [name for name in names if name in tensors or not name.endswith(".mask")]
     missing = [name for name in names if name not in tensors]
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")

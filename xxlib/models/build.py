@@ -1,0 +1,25 @@
+"""ModelConfig -> model."""
+
+from xxlib.models.baselines import FCN, FCNMLP, CrabNet
+from xxlib.models.fusion import FUSIONS
+from xxlib.models.xxact import XxaCTNN
+
+ARCHITECTURES = {"xxact": XxaCTNN, "fcn": FCN, "fcn_mlp": FCNMLP, "crabnet": CrabNet}
+
+
+def build(config, widths, **pretraining):
+    """The model of a ModelConfig.
+
+    widths: target name -> number of outputs, as TargetHeads takes them.  pretraining: contrastive, masked and partial
+    of XxaCTNN, and of it alone.
+    """
+    return ARCHITECTURES[config.architecture](config, widths, **pretraining)
+
+
+def guessable(config):
+    """The modalities whose hidden tokens a model of this ModelConfig can guess: those that come out of it."""
+    if config.architecture != "xxact":
+        return ()
+    if config.fusion is None:
+        return config.modalities
+    return (config.fusion.query,) if FUSIONS[config.fusion.kind].keeps_tokens else ()

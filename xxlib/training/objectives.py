@@ -1,0 +1,147 @@
+"""Objectives: the gradient and the losses of a whole batch, of the targets or of pretraining.
+
+Losses divide by counts of the whole batch, so that sums over its parts are its loss and its gradient.
+"""
+
+import torch
+
+from xxlib.datasets.batches import drawn_targets, has_modalities, make_targets, send
+from xxlib.training import parallel
+from xxlib.training.losses import (
+    contrastive_loss,
+    masked_element_loss,
+    masked_xrd_loss,
+    target_counts,
+    target_losses,
+)
+from xxlib.training.steps import (
+    batches_of_step,
+    full,
+    hidden_of_step,
+    parts_of_step,
+    precision,
+    rows_of_step,
+    seed_model,
+)
+
+
+def step_gradients(model, examples, config, step, device):
+    """Set the gradients of the batch of one step, and return its losses, each of the whole batch.
+
+    losses: name of a target or, of pretraining, "contrastive composition + xrd", "masked xrd" -> scalar.
+    """
+    backward = _pretraining if config.objectives.pretrains else _supervised
+    losses = backward(model, examples, config, step, device)
+    parallel.sum_over_processes(p.grad for p in model.parameters() if p.grad is not None)
+    parallel.sum_over_processes(losses.values())
+    return losses
+
+
+def _supervised(model, examples, config, step, device):
+    """Gradients and losses of the targets, of this process's share of a batch."""
+    rows, parts, drawn = rows_of_step(examples, config, step), parts_of_step(config), None
+    if config.objectives.one_target and len(examples.targets) > 1:
+        drawn = drawn_targets(len(examples.targets), step, len(rows), config.seed)
+    labels = make_targets(examples.dataset, rows, examples.targets, examples.normalisers)
+    counts = target_counts(labels, drawn)
+    if examples.cls is None:
+        outputs = _outputs(model, examples, config, step, parts, device)
+    else:
+        outputs = (model.heads(examples.cls[send(torch.from_numpy(rows[part]), device)]) for part in parts)
+    losses = {}
+    for part, (predictions, log_std) in zip(parts, outputs):
+        own = None if drawn is None else send(drawn[part], device)
+        true = {name: send(values[part], device) for name, values in labels.items()}
+        pieces = target_losses(predictions, true, own, counts, log_std)
+        sum(pieces.values()).backward()
+        losses = {name: losses.get(name, 0) + piece.detach() for name, piece in pieces.items()}
+    return losses
+
+
+def _outputs(model, examples, config, step, parts, device):
+    """Predictions and log_std, as Output has them, of one part of a batch after the other."""
+    for k, batch in enumerate(batches_of_step(examples, config, step, parts, device)):
+        seed_model(config, step, k)
+        with precision(config, device):
+            output = model(batch.inputs, batch.given)
+        yield tuple({name: full(x) for name, x in values.items()} for values in (output.predictions, output.log_std))
+
+
+def _pretraining(model, examples, config, step, device):
+    """Gradients and losses of pretraining, of this process's share of a batch.
+
+    A contrastive objective sees what the masked ones hide.
+    """
+    parts = parts_of_step(config)
+    batches = list(batches_of_step(examples, config, step, parts, device))
+    losses, passes = {}, 0  # each pass over the parts is random in a way of its own
+    for pair in config.objectives.contrastive:
+        losses[contrastive_name(pair)] = _contrastive(model, examples, config, step, batches, pair, passes)
+        passes += len(parts)
+    for modality in config.objectives.masked:
+        losses[masked_name(modality)] = _masked(model, examples, config, step, parts, batches, modality, passes)
+        passes += len(parts)
+    return losses
+
+
+def contrastive_name(pair):
+    """What the contrastive loss of a pair of modalities is called."""
+    return f"contrastive {' + '.join(pair)}"
+
+
+def masked_name(modality):
+    """What the loss of a modality's hidden tokens is called."""
+    return f"masked {modality}"
+
+
+def _contrastive(model, examples, config, step, batches, pair, passes):
+    """The contrastive loss compares the whole batch: a first pass embeds it, the second computes each micro-batch
+    again, in the same random state, and passes on the gradient of its embeddings (GradCache, arXiv 2101.06983).  One
+    micro-batch needs no second pass."""
+    rows, device = rows_of_step(examples, config, step), next(model.parameters()).device
+
+    def summaries(k):
+        seed_model(config, step, passes + k)
+        with precision(config, device):
+            embedded = model.summaries(batches[k].inputs, pair)
+        return tuple(map(full, embedded))  # (b, D) each
+
+    with torch.set_grad_enabled(len(batches) == 1):
+        embedded = [summaries(k) for k in range(len(batches))]
+    cached = [torch.cat(side).detach().requires_grad_() for side in zip(*embedded)]
+    whole = [parallel.gather(side, len(rows)) for side in cached]
+    has = has_modalities(examples.dataset, rows, pair)
+    paired = has[pair[0]] & has[pair[1]]
+    paired = None if paired.all() else send(paired, device)
+    loss = contrastive_loss(*whole, model.logit_scales["+".join(pair)], parallel.share(len(rows)), paired)
+    loss.backward()
+    for k, gradient in enumerate(zip(*(side.grad.split(list(map(len, batches))) for side in cached))):
+        torch.autograd.backward(embedded[k] if len(batches) == 1 else summaries(k), gradient)
+    return loss.detach()
+
+
+def _masked(model, examples, config, step, parts, batches, modality, passes):
+    hidden = hidden_of_step(examples, config, step, modality)  # (B, T)
+    total, device = 0, next(model.parameters()).device
+    for k, (part, batch) in enumerate(zip(parts, batches)):
+        seed_model(config, step, passes + k)
+        piece = masked_loss(model, examples, config, batch, modality, send(hidden[part], device), hidden.sum())
+        piece.backward()
+        total = total + piece.detach()
+    return total
+
+
+def masked_loss(model, examples, config, batch, modality, hidden, count):
+    """The loss of the hidden tokens (B, T) of a Batch, divided by their `count` in the whole it is a part of.
+
+    Of patterns it is relative: 1 is the mean square of a token of train.
+    """
+    own = batch.inputs[modality]
+    hidden = hidden[:, : own[0].shape[1]]  # of compositions, without the padding of longer ones elsewhere
+    hidden = torch.nn.functional.pad(hidden, (0, own[0].shape[1] - hidden.shape[1]))
+    with precision(config, hidden.device):
+        output = model(batch.inputs | {modality: own.hide(hidden)}, batch.given, tokens=True)
+        guess = model.guess[modality](output.fused.x[:, 1:])
+    if modality == "composition":
+        return masked_element_loss(full(guess), own.element_ids, hidden, count)
+    return masked_xrd_loss(full(guess), own.tokens, hidden, count * examples.token_mean_square)
