@@ -7,7 +7,8 @@ question and cost; then, as far as it has them:
     runs(preset="small")               its RunConfigs; "smoke": the few that a notebook trains on data/demo
     table(configs=None, place=RESULTS) DataFrame; configs: of runs(preset), by default all of "small"
     figures(configs=None, place=RESULTS) name -> matplotlib Figure; saved as figures/<dataset>/<name>.png
-    findings(place=RESULTS)            list of claims.Finding (claim, measured, verdict); str() is a sentence of each
+    findings(place=RESULTS)            list of claims.Finding (claim, measured, verdict) of what the paper claims, of
+                                       sentences otherwise; str() of either is what to print
 
     experiment            table                      figures
     modalities            table_1                    e_form_learning crystal_system_learning e_form_parity
@@ -32,7 +33,8 @@ A notebook:
 
     from study import archive, pretraining, tables
     configs, place = pretraining.runs(preset), archive.place(preset)   # "small": committed records; else data/runs
-    archive.train(configs, place, n_gpus)                             # nothing where place is the committed results
+    if place == runs.RUNS:                                            # starts come before what starts from them
+        results = [launch.train(config, n_gpus=n_gpus or None) for config in configs]
     figures = pretraining.figures(configs, place)                     # without what has not finished
     tables.captioned(pretraining.table(configs, place), archive.label(preset))
     print(*pretraining.findings(), sep="\\n")                          # always of the committed runs
@@ -47,14 +49,16 @@ What they share:
     claims.py      Finding; verdicts over seeds (Welch) or crystals; paired(one, other, target) -> difference and half of
                    its 95 % interval over the crystals of `test`; markdown(), the table of findings of README.md
     power_laws.py  error = a N^-b + c with intervals, crossings
-    latent.py      CLS vectors: components, silhouettes, neighbours, UMAP; describe(folder) of a run trained here
+    latent.py      CLS vectors: components, silhouettes, neighbours, UMAP; describe(folder) of a run trained here, before
+                   representations.table and figures of it
     floor.py       gradient boosting
     schedule.py    which run comes next; training and keeping them
+    experiments.py all of them at once: planned runs, tables, figures, findings, markdown() for README.md
 
 Commands, from the project's folder (make study ARGS="--list" is the first):
 
     cd notebooks && ../.venv/bin/python -m study --list              what is done, what is missing, how long it takes
-    ... -m study --crystals crystals.parquet [--only PATTERN --threads 1 --at-once 2 --minutes 120]   train what is missing
+    ... -m study --train --crystals crystals.parquet [--only PATTERN --threads 1 --at-once 2 --minutes 120]
     ... -m study --tables                                            every table again from the records
     ... -m study --figures                                           every figure of mp36k again, into figures/mp36k
     ... -m study --findings                                          the table of findings, markdown
@@ -68,8 +72,10 @@ predictions/<name>.parquet and latent/<name>.parquet (float32 and the rows of th
 
 Every number of a page is said by one of these, never typed:
 
-    archive.value("bimodal-e_form-s0", "mae", "e_form")                          69.1, meV/atom as in the tables
+    archive.value("bimodal-e_form-s0", "mae", "e_form")                          68.4, meV/atom as in the tables
     archive.value("bimodal-e_form-s0", "mae", "e_form", exchanged="xrd")         of exchanged patterns; split="val" too
-    claims.paired("composition-e_form-s0", "bimodal-e_form-s0", "e_form")        (difference, half), meV/atom or points
+    claims.paired("composition-e_form-s0", "bimodal-e_form-s0", "e_form")        (2.96, 2.27): how much larger the errors
+                                                                                 of the first are, meV/atom or points
+    claims.WORDS["xrd"]                                                          "from the pattern alone"
     tables.committed("table_1")                                                  any committed table
 """

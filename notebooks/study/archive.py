@@ -125,7 +125,9 @@ def crystals(dataset, place=RESULTS):
         return pd.read_parquet(path).set_index("id")
     opened = Dataset(PROJECT / dataset)
     columns = {name: np.asarray(opened.column(name)) for name in ("id", "formula", "split")}
-    return pd.DataFrame(columns | {name: opened.labels[name] for name in TARGETS if name in opened.labels}).set_index("id")
+    return pd.DataFrame(columns | {name: opened.labels[name] for name in TARGETS if name in opened.labels}).set_index(
+        "id"
+    )
 
 
 def predictions(name, place=RESULTS):
@@ -177,7 +179,9 @@ def _of_test(name, what, place):
     if path.exists():
         table = pd.read_parquet(path)
         attrs = table.attrs
-        table = known.iloc[table["row"]].assign(**{column: table[column].to_numpy() for column in table if column != "row"})
+        table = known.iloc[table["row"]].assign(
+            **{column: table[column].to_numpy() for column in table if column != "row"}
+        )
     else:
         table = pd.read_parquet(here).set_index("id")
         attrs = table.attrs

@@ -12,6 +12,13 @@ from scipy.stats import t
 from study import archive
 from study.archive import RESULTS
 
+# How `given` is told to a person.
+WORDS = {
+    "composition + xrd": "from both",
+    "composition": "from the composition alone",
+    "xrd": "from the pattern alone",
+}
+
 
 @dataclass(frozen=True)
 class Finding:

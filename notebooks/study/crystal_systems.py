@@ -3,7 +3,6 @@
 Cost: none, the runs are those of modalities, pretraining and representations.
 """
 
-import numpy as np
 import pandas as pd
 
 from study import archive, modalities, pretraining, representations
@@ -48,7 +47,11 @@ def _accuracies(name, place):
 
 def findings(place=RESULTS):
     """The best and the worst known system, from both."""
-    rows = table(place=place).query("start == 'scratch' and modalities == 'composition + xrd' and targets == 'crystal_system'")
+    rows = table(place=place).query(
+        "start == 'scratch' and modalities == 'composition + xrd' and targets == 'crystal_system'"
+    )
     of_each = rows.iloc[0][list(CRYSTAL_SYSTEMS)].astype(float)
     best, worst = of_each.idxmax(), of_each.idxmin()
-    return [f"From both, {of_each[best]:.0f} % of the {best} crystals are known and {of_each[worst]:.0f} % of the {worst} ones."]
+    return [
+        f"From both, {of_each[best]:.0f} % of the {best} crystals are known and {of_each[worst]:.0f} % of the {worst} ones."
+    ]

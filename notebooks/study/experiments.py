@@ -5,8 +5,23 @@ from dataclasses import astuple
 import pandas as pd
 
 from study import (
-    archive, crystal_systems, encoders, families, few_labels, learning_rates, measured, modalities, noise,
-    other_pretrainings, predictors, pretraining, representations, scaling, splits, throughput, transfer,
+    archive,
+    crystal_systems,
+    encoders,
+    families,
+    few_labels,
+    learning_rates,
+    measured,
+    modalities,
+    noise,
+    other_pretrainings,
+    predictors,
+    pretraining,
+    representations,
+    scaling,
+    splits,
+    throughput,
+    transfer,
 )  # fmt: skip
 from study.archive import RESULTS
 from study.claims import Finding

@@ -65,4 +65,6 @@ def findings(place=RESULTS):
         gain, half = paired(scratch[k].name, after[k].name, "band_gap", place)
         before = value(scratch[k].name, "mae", "band_gap", place=place)
         parts.append(f"with {SHOTS[k]:,} labels {gain:.3f} ± {half:.3f} of {before:.3f} eV")
-    return [f"Pretraining takes from the error of a few band gaps {' and '.join(parts)} (95 %, over the crystals of test)."]
+    return [
+        f"Pretraining takes from the error of a few band gaps {' and '.join(parts)} (95 %, over the crystals of test)."
+    ]

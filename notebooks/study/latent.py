@@ -25,7 +25,7 @@ def of_run(folder, split="test"):
     model, config, _ = load_trained(Path(folder) / "model.safetensors")
     examples = examples_of(config)
     rows = examples.rows[split]
-    return embeddings(model, examples.dataset, rows)["fused"], examples.dataset, rows
+    return embeddings(model, examples.dataset, rows, config.model.modalities)["fused"], examples.dataset, rows
 
 
 def describe(folder):

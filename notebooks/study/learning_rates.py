@@ -31,7 +31,9 @@ def search(kind, preset="small"):
     else:
         config = variant(preset, kind, "e_form")
     quarter = config.but(n_steps=PRESETS[preset].budget.n_steps // 4, evaluate_test=False)
-    return [quarter.but(name=f"search-{kind}-lr{rate:g}", learning_rate=rate) for rate in (*TRIED, *HIGHER.get(kind, ()))]
+    return [
+        quarter.but(name=f"search-{kind}-lr{rate:g}", learning_rate=rate) for rate in (*TRIED, *HIGHER.get(kind, ()))
+    ]
 
 
 def runs(preset="small"):
@@ -58,4 +60,6 @@ def best(kind, place=RESULTS):
 def findings(place=RESULTS):
     """What was chosen."""
     chosen = {kind: best(kind, place) for kind in RATES}
-    return [f"Peak learning rates chosen on val: {', '.join(f'{kind} {rate:g}' for kind, rate in chosen.items() if rate)}."]
+    return [
+        f"Peak learning rates chosen on val: {', '.join(f'{kind} {rate:g}' for kind, rate in chosen.items() if rate)}."
+    ]

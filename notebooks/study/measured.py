@@ -21,8 +21,10 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
+from xxlib.answering.predictor import CHECKPOINTS
 
 from study.archive import RESULTS
+from study.claims import WORDS
 from study.tables import committed
 from xxlib import PROJECT, plots
 from xxlib.answering.inference import Ensemble, model_files
@@ -34,12 +36,11 @@ from xxlib.datasets.store import Dataset, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import restrict, unpatchify
 from xxlib.diffraction.wavelengths import CU_KA
-from xxlib.predict import CHECKPOINTS
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan, checked
-from xxlib.training import runs
 from xxlib.training.machine import commit, hardware
 from xxlib.training.metrics import accuracy_interval
+from xxlib.training.runs import CheckpointError, write_atomically
 
 TABLE = "measured_lost"  # follows from the committed samples; the others are added to by the command
 TABLES = ("measured_accuracy", "measured_errors", "measured_trust", "measured_samples")
@@ -168,7 +169,7 @@ def figures(place=RESULTS):
     """Accuracies of all models, a figure for each thing they were given."""
     return {
         f"measured_{given.replace(JOINED, '_and_')}": plots.accuracies(
-            dict(list(rows.groupby("model", sort=False))), f"Given {given}"
+            dict(list(rows.groupby("model", sort=False))), WORDS[given]
         )
         for given, rows in pd.read_csv(place / "measured_accuracy.csv").groupby("given")
     }
@@ -177,8 +178,8 @@ def figures(place=RESULTS):
 def findings():
     """What is lost on measured patterns, a sentence a row."""
     return [
-        f"{row['model']}, given {row['given']}, loses {row['lost (points)']:.0f} points of crystal system on the measured "
-        f"patterns of {row['n']} crystals (95 %: {row['low (points)']:.0f} to {row['high (points)']:.0f})."
+        f"{row['model']} loses {row['lost (points)']:.0f} points of crystal system {WORDS[row['given']]} "
+        f"on the measured patterns of {row['n']} crystals (95 %: {row['low (points)']:.0f} to {row['high (points)']:.0f})."
         for _, row in committed(TABLE).iterrows()
     ]
 
@@ -216,7 +217,7 @@ def add(table, path):
     """Rows after those of a CSV file."""
     if path.exists():
         table = pd.concat([pd.read_csv(path), table], ignore_index=True)
-    runs.write_atomically(path, table.to_csv(index=False, float_format="%.5g").encode())
+    write_atomically(path, table.to_csv(index=False, float_format="%.5g").encode())
 
 
 def main():
@@ -237,14 +238,19 @@ def main():
             sys.exit(f"measured: {name} was judged on these patterns before; its results are in {log.parent}")
         try:
             checkpoints[folder] = weights, Ensemble.load(weights), read_trust(folder)[0]
-        except runs.CheckpointError as error:
+        except CheckpointError as error:
             sys.exit(f"measured: {name}: {error}")
     measured = read(arguments.patterns)
     for folder, (weights, ensemble, trust) in checkpoints.items():
         config = ensemble.config
         # Before the results: an evaluation that fails half-way has been one, too.
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        trained = {"dataset": config.data.dataset, "split": "experimental", "preset": config.preset, "seed": config.seed}
+        trained = {
+            "dataset": config.data.dataset,
+            "split": "experimental",
+            "preset": config.preset,
+            "seed": config.seed,
+        }
         trained |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
         about = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
         about |= {"n": len(measured.table), "patterns_sha256": patterns} | trained

@@ -10,7 +10,16 @@ import pandas as pd
 from study import archive, claims, floor
 from study.archive import RESULTS
 from study.tables import (
-    BAND_GAP, CRYSTAL_SYSTEM, E_FORM, LABELS, PAPER, SPACE_GROUP, planned_table, row, summary_table, whole,
+    BAND_GAP,
+    CRYSTAL_SYSTEM,
+    E_FORM,
+    LABELS,
+    PAPER,
+    SPACE_GROUP,
+    planned_table,
+    row,
+    summary_table,
+    whole,
 )  # fmt: skip
 from study.variants import variant
 from xxlib import plots
@@ -92,14 +101,13 @@ def _finding(table_1, place, target, metric, quantity, unit, better):
     missing = [name for name in (*alone, both) if name not in rows.index or not np.isfinite(rows.loc[name, metric])]
     if missing:
         return claims.unfinished(claim, missing)
-    values = [claims.measured(rows.loc[name], metric) for name in (both, *alone)]
+    values = [f"{claims.measured(rows.loc[name], metric)} {claims.WORDS[name]}" for name in (both, *alone)]
     best = max(alone, key=lambda name: better * rows.loc[name, metric])
     first = [variant("small", MODALITIES[name], target).name for name in (best, both)]
     verdict = claims.verdict(
         rows.loc[best], rows.loc[both], metric, unit, better, claims.scatter(*first, target, place)
     )
-    words = f"{values[0]} from both, {values[1]} from the composition alone, {values[2]} {unit} from the pattern alone"
-    return claims.Finding(claim, words, verdict)
+    return claims.Finding(claim, f"{', '.join(values)} ({unit})", verdict)
 
 
 def figures(configs=None, place=RESULTS):
@@ -120,7 +128,9 @@ def figures(configs=None, place=RESULTS):
             drawn[f"{name}_learning"] = plots.learning_curves(curves, "MAE of $E_f$ on val (meV/atom)", title)
     for name, lines in (("unimodal_crystal_system", two), ("crystal_system", systems)):
         if there := _finished(lines, configs, place):
-            curves = {words: archive.read(run, place).curve("accuracy", "crystal_system") for words, run in there.items()}
+            curves = {
+                words: archive.read(run, place).curve("accuracy", "crystal_system") for words, run in there.items()
+            }
             quantity = "accuracy of crystal system on val (%)"
             drawn[f"{name}_learning"] = plots.learning_curves(curves, quantity, title, log=False)
     if there := _finished(e_form, configs, place):
@@ -131,7 +141,10 @@ def figures(configs=None, place=RESULTS):
     if there := _finished(single, configs, place):
         test = {words: archive.predictions(run, place) for words, run in there.items()}
         classes = np.eye(TARGETS["crystal_system"].width)
-        panels = {words: (table["crystal_system"], classes[table["crystal_system_predicted"]]) for words, table in test.items()}
+        panels = {
+            words: (table["crystal_system"], classes[table["crystal_system_predicted"]])
+            for words, table in test.items()
+        }
         drawn["crystal_system_confusion"] = plots.confusion(panels, title=f"test, {title}")
     return drawn
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tqdm import tqdm
+from xxlib.answering.predictor import CHECKPOINTS
 
 from study.archive import RESULTS
+from study.claims import WORDS
 from study.measured import JOINED
 from study.tables import committed
 from xxlib import plots
@@ -23,11 +25,10 @@ from xxlib.answering.inference import Ensemble, model_files
 from xxlib.datasets.batches import CPU
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.effects import Effects
-from xxlib.predict import CHECKPOINTS
-from xxlib.training import runs
 from xxlib.training.examples import examples_of
 from xxlib.training.machine import commit, hardware
 from xxlib.training.metrics import accuracy_interval, regression_metrics
+from xxlib.training.runs import RUNS, CheckpointError, write_atomically
 
 # Words with unit, field of Effects, values from harmless to severe.
 SEVERITIES = (
@@ -58,7 +59,9 @@ def noise_study(ensemble, severities=SEVERITIES):
     dataset, val = examples.dataset, examples.rows["val"]
     labels = {name: dataset.labels[name][val] for name in ensemble.targets}
     views = [given for given in ensemble.inputs if "xrd" in given]
-    steps = [(effect, field, value, given) for effect, field, values in severities for value in values for given in views]
+    steps = [
+        (effect, field, value, given) for effect, field, values in severities for value in values for given in views
+    ]
     rows = []
     for effect, field, value, given in tqdm(steps, desc="noise study", unit="evaluation"):
         effects = {field: (value, value)} | ({"background": (BACKGROUND, BACKGROUND)} if field == "counts" else {})
@@ -78,7 +81,7 @@ def figures(place=RESULTS):
     for given, table in pd.read_csv(place / "noise.csv").groupby("given"):
         for name, quantity in QUANTITIES.items():
             if quantity in table:
-                figure = plots.severity(table, quantity, f"On val, given {given}")
+                figure = plots.severity(table, quantity, f"On val, {WORDS[given]}")
                 drawn[f"noise_{name}_{given.replace(JOINED, '_and_')}"] = figure
     return drawn
 
@@ -89,8 +92,8 @@ def findings():
     for (run, given), table in committed("noise").groupby(["run", "given"], sort=False):
         worst = table.loc[table["accuracy (%)"].idxmin()]
         found.append(
-            f"{run}, given {given}, is right for {table['accuracy (%)'].max():.0f} % of the crystal systems of val where an "
-            f"effect is harmless, and for {worst['accuracy (%)']:.0f} % at worst: {worst['effect']} {worst['value']:g}."
+            f"{run} is right for {table['accuracy (%)'].max():.0f} % of the crystal systems of val at best {WORDS[given]}, for "
+            f"{worst['accuracy (%)']:.0f} % at worst: {worst['effect']} {worst['value']:g}."
         )
     return found
 
@@ -103,17 +106,17 @@ def main():
     path = arguments.results / "noise.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run"])
     for name in arguments.folders:
-        places = (Path(name), CHECKPOINTS / name, runs.RUNS / name)
+        places = (Path(name), CHECKPOINTS / name, RUNS / name)
         try:
             ensemble = Ensemble.load(next(filter(None, map(model_files, places)), []))
-        except runs.CheckpointError as error:
+        except CheckpointError as error:
             sys.exit(f"noise: {name}: {error}")
         config = ensemble.config
         about = {"run": Path(name).name, "dataset": config.data.dataset, "split": "val", "preset": config.preset}
         about |= {"seed": config.seed, "commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
         studied = noise_study(ensemble).assign(**about)
         table = pd.concat([table[table["run"] != about["run"]], studied], ignore_index=True)
-        runs.write_atomically(path, table.to_csv(index=False, float_format="%.5g").encode())
+        write_atomically(path, table.to_csv(index=False, float_format="%.5g").encode())
 
 
 if __name__ == "__main__":

@@ -98,4 +98,3 @@ def findings(place=RESULTS):
         f"Both tasks gain {gain[real]:.1f} meV/atom, with 50,000 generated crystals beside the real ones "
         f"{gain[f'{real} + {GENERATED}']:.1f}, from generated crystals alone {gain[GENERATED]:.1f}.",
     ]
-

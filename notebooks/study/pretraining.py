@@ -10,10 +10,8 @@ import pandas as pd
 from study import archive, claims
 from study.archive import RESULTS
 from study.tables import ORIGIN, finished, groups, origin, start_of
-from study.variants import MULTI, PRETRAININGS, pretraining, variant
+from study.variants import MULTI, pretraining, variant
 from xxlib import plots
-from xxlib.datasets.targets import TARGETS
-from xxlib.training import records
 from xxlib.training.presets import PRESETS
 
 TABLE = "table_2"

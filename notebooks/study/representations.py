@@ -4,7 +4,6 @@ principal components of the CLS vectors of six models of the same two targets.
 Cost: 3 runs of its own, 3 hours on 2 CPU cores; the others are those of modalities and pretraining.  "smoke": 30 s.
 """
 
-import numpy as np
 import pandas as pd
 
 from study import archive, claims, latent, pretraining
@@ -76,7 +75,9 @@ def findings(place=RESULTS, table_5=None):
 def figures(configs=None, place=RESULTS):
     """Figure 2: a latent space a model, of the first seeds."""
     configs = configs or runs()
-    words = {None: ""} | {f"data/runs/{c.name}": f" from {name}" for name, c in pretraining.starts(configs[0].preset).items()}
+    words = {None: ""} | {
+        f"data/runs/{c.name}": f" from {name}" for name, c in pretraining.starts(configs[0].preset).items()
+    }
     panels = {}
     for config in finished([c for c in configs if c.objectives.targets and c.seed == 0], place):
         points = archive.latent(config.name, place)

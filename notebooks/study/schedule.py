@@ -164,5 +164,3 @@ def make_datasets(crystals, nomad, configs):
 def chosen(pattern):
     """The planned runs whose name has a regular expression, by name."""
     return {name: config for name, config in experiments.planned().items() if re.search(pattern, name)}
-
-
