@@ -85,7 +85,7 @@ def test_colours_come_from_plots(notebook):
 
 
 def test_figures_say_what_their_labels_are(notebook):
-    """A figure of a dataset that is not named in its cell carries the labels' origin in its title; the study's: below."""
+    """A figure of a dataset that is not named in its cell has the origin of the labels in its title."""
     for source in code(notebook):
         if 'f"{name}/' in source:
             assert re.search(r"\{labels\}|\bcaption\b|=label\b|\bfigures\b", source)
