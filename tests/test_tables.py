@@ -2,112 +2,150 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
-from study.tables import E_FORM, as_text, captioned, planned_table, results_table, summary_table, with_unit
+from study import archive
+from study.tables import E_FORM, as_text, captioned, planned_table, results_table, row, summary_table
 from study.variants import pretraining, variant
 
 from xxlib import PROJECT
+from xxlib.datasets.targets import TARGETS
+from xxlib.training.records import record
 
-# results.json as xxlib.train writes it
-RESULT = {
-    "name": "bimodal-multi-s0", "preset": "small", "dataset": "data/mp36k", "split": "formula", "seed": 0,
-    "modalities": ["composition", "xrd"], "targets": ["e_form", "crystal_system"], "parameters": 1_500_000,
-    "samples": 1_024_000, "best_step": 3800, "seconds": 1500.0, "hardware": "a CPU, 2 threads", "commit": "127b533133",
-    "val/error": 0.2, "val/e_form_mae": 0.081, "val/crystal_system_accuracy": 0.71,
-    "test/error": 0.2, "test/e_form_mae": 0.08, "test/e_form_rmse": 0.12, "test/e_form_r2": 0.98,
-    "test/crystal_system_accuracy": 0.7, "test/crystal_system_balanced_accuracy": 0.6,
-    "test/crystal_system_log_loss": 0.9,
-}  # fmt: skip
+COMMIT = "127b533133"
 
 
-def write(folder, name, **changes):
-    """A finished run in a folder; changes: keys of results.json, with "/" where they have it, or None to leave out."""
-    path = folder / name / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    result = {key: value for key, value in (RESULT | {"name": name} | changes).items() if value is not None}
-    path.write_text(json.dumps(result))
-    path.with_name("run.json").write_text(json.dumps({"batch_size": 256, "learning_rate": 5e-4, "n_steps": 4000}))
+def finish(place, config, curves=None, predicted=None, exchanged=None, **metrics):
+    """A record as if a run had finished.
+
+    metrics: e_form_mae=0.08, of `test` and of `val`; exchanged: metrics of `val` with exchanged patterns.
+    curves: "e_form_mae" -> its values on `val` (n,), at n steps.  predicted: as predict takes it.
+    """
+    given = config.model.modalities
+
+    def named(split, values, **view):
+        for name, value in values.items():
+            target = next(target for target in TARGETS if name.startswith(target))
+            yield record(split, name.removeprefix(f"{target}_"), value, target=target, given=given, **view)
+
+    final = [*named("val", metrics), *named("val", exchanged or {}, exchanged="xrd"), *named("test", metrics)]
+    curves = [
+        {**next(named("val", {name: value})), "step": (k + 1) * config.budget.n_steps // len(values)}
+        for name, values in (curves or {}).items()
+        for k, value in enumerate(values)
+    ]
+    archive.save(
+        archive.Record(
+            name=config.name, config=json.loads(json.dumps(config.as_dict())), parameters=1_500_000,
+            samples=config.budget.samples, best_step=3800, seconds=1500.0, hardware="a CPU, 2 threads", commit=COMMIT,
+            metrics=final, curves=curves,
+        ), place,
+    )  # fmt: skip
+    if predicted is not None:
+        predict(place, config, predicted)
+
+
+def predict(place, config, predicted, n=100):
+    """Predictions of `test` as they are kept: target -> (labels, predicted); or row -> E_f, where every label is 0."""
+    if "e_form" not in predicted and "crystal_system" not in predicted:
+        rows, values = map(np.array, (list(predicted), list(predicted.values())))
+        predicted = {"e_form": (np.zeros(n), values)}
+    else:
+        rows = np.arange(len(next(iter(predicted.values()))[0]))
+    path = place / "crystals" / "mp36k.parquet"
+    labels = {target: np.resize(true, max(n, len(true))).astype(float) for target, (true, _) in predicted.items()}
+    known = pd.read_parquet(path) if path.exists() else pd.DataFrame({"id": [str(k) for k in range(n)]})
+    archive._write(known.assign(formula="NaCl", split="test", **labels), path)
+    columns = {f"{target}_predicted": list(values) for target, (_, values) in predicted.items()}
+    archive._write(pd.DataFrame({"row": rows, **columns}), place / "predictions" / f"{config.name}.parquet")
+
+
+MULTI = variant("small", "bimodal", "multi")
+MULTI_METRICS = {"e_form_mae": 0.08, "e_form_rmse": 0.12, "e_form_r2": 0.98, "crystal_system_accuracy": 0.7}
+MULTI_METRICS |= {"crystal_system_balanced_accuracy": 0.6, "crystal_system_log_loss": 0.9}
 
 
 def test_a_run_is_a_row_in_the_units_of_the_tables(tmp_path):
-    write(tmp_path, "bimodal-multi-s0")
-    write(tmp_path, "bimodal-gap-s0", targets=["band_gap"], **{"test/band_gap_mae": 0.4})
-    (tmp_path / "unfinished").mkdir()
-    table = results_table(tmp_path)
+    finish(tmp_path, MULTI, **MULTI_METRICS)
+    gap = variant("small", "bimodal", "band_gap")
+    finish(tmp_path, gap, band_gap_mae=0.4)
+    table = results_table(tmp_path).set_index("name")
     assert len(table) == 2
-    row = table.set_index("name").loc["bimodal-multi-s0"]
+    row = table.loc[MULTI.name]
     assert row["test e_form mae (meV/atom)"] == pytest.approx(80)
     assert row["test e_form rmse (meV/atom)"] == pytest.approx(120)
-    assert row["val e_form mae (meV/atom)"] == pytest.approx(81)
+    assert row["val e_form mae (meV/atom)"] == pytest.approx(80)
     assert row["test e_form r2"] == 0.98
     assert row["test crystal_system accuracy (%)"] == pytest.approx(70)
     assert row["test crystal_system balanced_accuracy (%)"] == pytest.approx(60)
     assert row["test crystal_system log_loss (nat)"] == 0.9
-    assert table.set_index("name").loc["bimodal-gap-s0", "test band_gap mae (eV)"] == 0.4
-    about = ("dataset", "split", "preset", "seed", "commit", "hardware", "samples", "parameters")
-    assert {name: row[name] for name in about} == {name: RESULT[name] for name in about}
+    assert table.loc[gap.name, "test band_gap mae (eV)"] == 0.4
+    about = {"dataset": "data/mp36k", "split": "formula", "preset": "small", "seed": 0, "commit": COMMIT}
+    about |= {"hardware": "a CPU, 2 threads", "samples": 1_024_000, "parameters": 1_500_000}
+    assert {name: row[name] for name in about} == about
     assert (row["modalities"], row["targets"]) == ("composition + xrd", "e_form + crystal_system")
-    assert (row["batch_size"], row["learning_rate"], row["n_steps"]) == (256, 5e-4, 4000)
+    assert (row["batch_size"], row["learning_rate"], row["n_steps"]) == (128, 5e-4, 8000)
 
 
-def test_only_metrics_of_targets_have_units():
-    assert with_unit("e_form_mae") == ("e_form mae (meV/atom)", 1000)
-    assert with_unit("e_form") == ("e_form", 1), "the loss of a target is not its metric"
-    assert with_unit("contrastive") == ("contrastive", 1)
+def test_a_view_is_in_the_name_of_its_column(tmp_path):
+    config = MULTI.but(effects="laboratory", absent_rate=0.1)
+    finish(tmp_path, config, e_form_mae=0.08, exchanged={"e_form_mae": 0.1})
+    found = archive.read(config.name, tmp_path)
+    found.metrics.append(record("val", "mae", 0.7, target="e_form", given=("xrd",), effects="laboratory"))
+    columns = row(found.config, found)
+    assert columns["val e_form mae (meV/atom)"] == pytest.approx(80)
+    assert columns["val exchanged xrd e_form mae (meV/atom)"] == pytest.approx(100)
+    assert columns["val laboratory xrd e_form mae (meV/atom)"] == pytest.approx(700)
+    assert (columns["effects"], columns["absent_rate"]) == ("laboratory", 0.1)
 
 
 def test_a_run_that_ignores_its_patterns_is_missing(tmp_path):
-    planned = variant("small", "bimodal", "multi")
-    same = {"val exchanged patterns/e_form_mae": 0.0810001, "val exchanged patterns/crystal_system_accuracy": 0.71}
-    failed = f"{planned.name} (ignores its patterns)"
-    other = same | {"val exchanged patterns/crystal_system_accuracy": 0.4}
-    for change, note in (({}, ""), (other, ""), (same, failed)):
-        for path in tmp_path.glob("*/*"):
-            path.unlink()
-        write(tmp_path, planned.name, **change)
-        (row,) = planned_table(tmp_path, [planned]).to_dict("records")
+    metrics = {"e_form_mae": 0.081, "crystal_system_accuracy": 0.71}
+    same = {"e_form_mae": 0.0810001, "crystal_system_accuracy": 0.71}
+    failed = f"{MULTI.name} (ignores its patterns)"
+    for exchanged, note in ((None, ""), (same | {"crystal_system_accuracy": 0.4}, ""), (same, failed)):
+        finish(tmp_path, MULTI, exchanged=exchanged, **metrics)
+        (row,) = planned_table([MULTI], tmp_path).to_dict("records")
         assert row["note"] == note and (E_FORM in row) != bool(note)
 
 
 def test_search_runs_are_kept_apart(tmp_path):
-    write(tmp_path, "bimodal-multi-s0")
-    without_test = {key: None for key in RESULT if key.startswith("test/")}
-    write(tmp_path, "search-bimodal-b256-lr0.001", **without_test)
-    assert list(results_table(tmp_path)["name"]) == ["bimodal-multi-s0"]
-    assert list(results_table(tmp_path, search=True)["name"]) == ["search-bimodal-b256-lr0.001"]
+    finish(tmp_path, MULTI, e_form_mae=0.08)
+    finish(tmp_path, MULTI.but(name="a-search", evaluate_test=False), e_form_mae=0.08)
+    finish(tmp_path, pretraining("small", "both"))
+    assert list(results_table(tmp_path)["name"]) == [MULTI.name]
 
 
 def test_damaged_results_are_named(tmp_path):
-    write(tmp_path, "bimodal-multi-s0")
-    (tmp_path / "bimodal-multi-s0" / "results.json").write_text('{"name": "bimo')
+    finish(tmp_path, MULTI, e_form_mae=0.08)
+    (tmp_path / "runs" / f"{MULTI.name}.json").write_text('{"name": "bimo')
     with pytest.raises(ValueError, match="bimodal-multi-s0"):
         results_table(tmp_path)
 
 
 def test_summary_is_mean_and_spread_over_seeds_and_nothing_else(tmp_path):
     for seed, mae in enumerate((0.07, 0.08, 0.09)):
-        write(tmp_path, f"bimodal-multi-s{seed}", seed=seed, **{"test/e_form_mae": mae})
-    write(tmp_path, "xrd-multi-s0", modalities=["xrd"])
-    write(tmp_path, "demo-bimodal-multi-s0", dataset="data/demo", preset="smoke")
-    write(tmp_path, "random-bimodal-multi-s0", split="random")
-    write(tmp_path, "bimodal-multi-likelihood-s0", likelihood=True)
+        finish(tmp_path, variant("small", "bimodal", "multi", seed=seed), e_form_mae=mae)
+    others = [variant("small", "xrd", "multi"), variant("small", "bimodal", "multi", split="random")]
+    others += [variant("small", "bimodal", "multi", likelihood=True), variant("smoke", "bimodal", "multi")]
+    for config in others:
+        finish(tmp_path, config, e_form_mae=0.08)
     summary = summary_table(results_table(tmp_path))
     assert len(summary) == 5
     row = summary[summary["seeds"] == 3].squeeze()
     assert row[E_FORM] == pytest.approx(80) and row[f"+- {E_FORM}"] == pytest.approx(10)
-    assert row["model"] == "XxaCT-NN small" and row["commit"] == "127b533133"
+    assert row["model"] == "XxaCT-NN small" and row["commit"] == COMMIT
     alone = summary[summary["seeds"] == 1]
     assert len(alone) == 4 and alone[f"+- {E_FORM}"].isna().all(), "one seed has no spread"
 
 
 def test_what_is_planned_and_not_finished_is_a_row_without_metrics(tmp_path):
-    planned = [variant("small", "bimodal", "multi", seed=seed, learning_rate=5e-4, batch_size=256, n_steps=4000)
-               for seed in (0, 1)]  # fmt: skip
+    planned = [variant("small", "bimodal", "multi", seed=seed) for seed in (0, 1)]
     planned += [pretraining("small", "both"), variant("small", "xrd", "band_gap", pretraining("small", "mxm"))]
-    write(tmp_path, planned[0].name)
-    write(tmp_path, "composition-e_form-s0")  # finished, and not planned
-    table = planned_table(tmp_path, planned)
+    finish(tmp_path, planned[0], e_form_mae=0.08)
+    finish(tmp_path, variant("small", "composition", "e_form"), e_form_mae=0.08)  # finished, and not planned
+    table = planned_table(planned, tmp_path)
     assert list(table["name"]) == [planned[0].name, planned[1].name, planned[3].name]
     assert list(table["note"]) == ["", planned[1].name, planned[3].name]
     assert table[E_FORM].notna().tolist() == [True, False, False]
@@ -118,13 +156,13 @@ def test_what_is_planned_and_not_finished_is_a_row_without_metrics(tmp_path):
 
 
 def test_a_terminal_shows_what_is_finished_with_whole_numbers(tmp_path):
-    planned = [variant("small", "bimodal", "multi"), variant("small", "xrd", "multi")]
-    write(tmp_path, planned[0].name)
-    table = summary_table(planned_table(tmp_path, planned))
+    planned = [MULTI, variant("small", "xrd", "multi")]
+    finish(tmp_path, planned[0], e_form_mae=0.08)
+    table = summary_table(planned_table(planned, tmp_path))
     reference = pd.DataFrame([{"model": "ALIGNN", E_FORM: 22.0}])  # has no seeds, which makes all of them decimals
     header, *rows, last = as_text(pd.concat([table, reference])).splitlines()
     assert len(rows) == 2 and last == "rows not trained yet: 1" and rows[1].split() == ["ALIGNN", "22.000"]
-    assert {"4000", "80.000", "1"} <= set(rows[0].split()) and "seeds" in header
+    assert {"8000", "80.000", "1"} <= set(rows[0].split()) and "seeds" in header
     assert as_text(summary_table(results_table(tmp_path / "none")))  # nothing is trained yet
 
 
@@ -133,13 +171,13 @@ def test_no_run_is_an_empty_table(tmp_path):
 
 
 def test_demo_results_say_what_their_labels_are(tmp_path):
-    write(tmp_path, "smoke-s0", dataset="data/demo", preset="smoke")
-    said = json.loads((PROJECT / "data" / "demo" / "dataset.json").read_text())["source"]["labels"]
-    assert results_table(tmp_path)["labels"].item() == said == "CHGNet labels, not DFT"
+    finish(tmp_path, variant("smoke", "bimodal", "multi"), e_form_mae=0.08)
+    labels = json.loads((PROJECT / "data" / "demo" / "dataset.json").read_text())["source"]["labels"]
+    assert results_table(tmp_path)["labels"].item() == labels == "CHGNet labels, not DFT"
 
 
 def test_captioned_shows_the_caption_and_leaves_out_empty_columns(tmp_path):
-    write(tmp_path, "bimodal-multi-s0")
+    finish(tmp_path, MULTI, e_form_mae=0.08)
     html = captioned(summary_table(results_table(tmp_path)), "CHGNet labels, not DFT").to_html()
     assert "CHGNet labels, not DFT" in html and ">80.0<" in html and ">0.0005<" in html and "nan" not in html.lower()
     assert "band_gap" not in html

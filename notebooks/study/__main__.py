@@ -1,7 +1,7 @@
 """The study from a terminal: cd notebooks && ../.venv/bin/python -m study --list
 
-Without an option: what was trained here, and table 1.  Runs whose records are in data/results/runs are skipped, a killed
-one goes on; each finished run leaves its record, to be committed, and renews the tables.
+Without an option: what was trained here, and table 1.  --train skips runs whose records are in data/results/runs, and a
+killed one goes on; each finished run leaves its record, to be committed, and renews the tables.
 """
 
 import argparse
@@ -18,9 +18,7 @@ from xxlib.training.presets import PRESETS
 def main():
     parser = argparse.ArgumentParser(prog="python -m study", description=__doc__.split("\n")[0])
     parser.add_argument("--train", action="store_true", help="train what is missing, important runs first")
-    parser.add_argument(
-        "--crystals", type=Path, help="the mp36k parquet file (data/README.md says where it comes from)"
-    )
+    parser.add_argument("--crystals", type=Path, help="the mp36k parquet file (data/README.md: from where)")
     parser.add_argument("--nomad", type=Path, help="the NOMAD 2018 parquet file")
     parser.add_argument("--only", default="", metavar="PATTERN", help="runs whose name has this regular expression")
     parser.add_argument("--threads", type=int, default=PRESETS["small"].machine.n_threads, help="of a run")

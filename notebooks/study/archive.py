@@ -1,18 +1,17 @@
 """What is kept of runs: a small record each in data/results, and the same read of a run trained here, in data/runs.
 
-data/results/runs/<name>.json             the run: config, what it took, final metrics, curves
-data/results/crystals/<dataset>.parquet   id, formula, split and labels of every crystal, once
-data/results/predictions/<name>.parquet   of `test`: row of the crystal, and what is predicted: float32, or the LIKELIEST
-                                          classes (uint8), the most likely one first
-data/results/latent/<name>.parquet        of `test`: row of the crystal, and what latent.describe left
-data/results/weights/<name>/              in half precision, as long as runs that start from them are missing
+runs/<name>.json             config, what the run took, final metrics, curves
+crystals/<dataset>.parquet   id, formula, split and labels of every crystal, once
+predictions/<name>.parquet   of `test`: row of the crystal, and what is predicted: float32, or the LIKELIEST classes
+latent/<name>.parquet        of `test`: row of the crystal, and what latent.describe left
+weights/<name>/              in half precision, as long as runs that start from them are missing
 
 A place is RESULTS, or the folder of the run folders.
 """
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +30,10 @@ LABELS = {
     "data/mp36k": "DFT labels of the Materials Project",
     "data/nomad2018": "DFT labels of the NOMAD 2018 competition",
 }
-LIKELIEST = 5  # classes that are kept of a prediction
+LIKELIEST = 5  # classes that are kept of a prediction, the most likely one first
 DIGITS = 8  # of curves
-SERIES = ("split", "given", "effects", "exchanged", "target", "metric")  # what a record says besides step and value
-UNKNOWN_TO_CURVES = ("learning_rate", "samples", "epoch", "seconds", "samples_per_s")
+SERIES = records.KEYS[1:-1]  # what a record says besides step and value
+PROGRESS = ("learning_rate", "samples", "epoch", "seconds", "samples_per_s")  # not kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +54,7 @@ class Record:
     def curve(self, metric, target=None, split="val", **view):
         """Samples seen (n,) and values (n,) of a metric, in the unit of the tables; empty where it was not measured."""
         steps, values = records.curve(self.curves, metric, target, split, **view)
-        scale = TARGETS[target].shown(metric)[1] if target else 1
-        return np.array(steps) * self.config["budget"]["batch_size"], scale * np.array(values)
+        return np.array(steps) * self.config["budget"]["batch_size"], _scale(metric, target) * np.array(values)
 
 
 def place(preset):
@@ -93,16 +91,13 @@ def read(name, place=RESULTS):
     try:
         if path.exists():
             values = json.loads(path.read_text())
-            final = [dict(zip(records.KEYS, (values["best_step"], *one))) for one in values.pop("metrics")]
-            curves = [dict(zip(records.KEYS, (step, *series, value)))
-                      for *series, steps, column in values.pop("curves") for step, value in zip(steps, column)]  # fmt: skip
-            return Record(name=name, metrics=final, curves=curves, **values)
-        result, path = runs.results(folder), folder / "results.json"
-        if result is None:
+            final = [(*one[:-1], [values["best_step"]], one[-1:]) for one in values["metrics"]]
+            return Record(name=name, **values | {"metrics": _records(final), "curves": _records(values["curves"])})
+        path = folder / "results.json"
+        if (result := runs.results(folder)) is None:
             return None
-        config = json.loads((folder / "run.json").read_text())
-        curves = [one for one in runs.metrics(folder) if one["metric"] not in UNKNOWN_TO_CURVES]
-        return Record(config=config, curves=curves, **result)
+        curves = [one for one in runs.metrics(folder) if one["metric"] not in PROGRESS]
+        return Record(config=json.loads((folder / "run.json").read_text()), curves=curves, **result)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not of a finished run ({error}): remove it and train again") from error
 
@@ -115,7 +110,7 @@ def value(name, metric, target=None, split="test", place=RESULTS, **view):
     found = records.value(read(name, place).metrics, metric, target, split, **view)
     if found is None:
         raise KeyError(f"{name} has no {metric} of {target} on {split}, {view or 'all given'}")
-    return found * (TARGETS[target].shown(metric)[1] if target else 1)
+    return _scale(metric, target) * found
 
 
 def crystals(dataset, place=RESULTS):
@@ -125,24 +120,21 @@ def crystals(dataset, place=RESULTS):
         return pd.read_parquet(path).set_index("id")
     opened = Dataset(PROJECT / dataset)
     columns = {name: np.asarray(opened.column(name)) for name in ("id", "formula", "split")}
-    return pd.DataFrame(columns | {name: opened.labels[name] for name in TARGETS if name in opened.labels}).set_index(
-        "id"
-    )
+    columns |= {name: opened.labels[name] for name in TARGETS if name in opened.labels}
+    return pd.DataFrame(columns).set_index("id")
 
 
 def predictions(name, place=RESULTS):
-    """What a run says of `test`: by id formula, labels, and <target>_predicted; None where it is not kept.
+    """What a run predicts for `test`: by id formula, labels, and <target>_predicted; None where it is not kept.
 
-    Of a class: its index, and beside it <target>_likeliest, the indices of the LIKELIEST.
+    Of a class that is its index, and beside it are the indices of the LIKELIEST: <target>_likeliest.
     """
     table = _of_test(name, "predictions", place)
-    for column in [] if table is None else [column for column in table if column.endswith("_predicted")]:
-        if TARGETS[column.removesuffix("_predicted")].kind == "classification":
-            ranked = np.stack(table[column])
-            if ranked.dtype != np.uint8:  # probabilities, of a run trained here
-                ranked = _likeliest(ranked)
-            table[column.replace("_predicted", "_likeliest")] = list(ranked)
-            table[column] = ranked[:, 0]
+    for target in [] if table is None else [target for target in TARGETS if f"{target}_predicted" in table]:
+        if TARGETS[target].kind == "classification":
+            ranked = np.stack(table[f"{target}_predicted"])
+            ranked = ranked if ranked.dtype == np.uint8 else _likeliest(ranked)  # of a run here: probabilities
+            table[f"{target}_predicted"], table[f"{target}_likeliest"] = ranked[:, 0], list(ranked)
     return table
 
 
@@ -155,10 +147,10 @@ def errors(name, target, place=RESULTS):
     if table is None:
         return None
     table = table[table[target].notna()]
-    predicted = table[f"{target}_predicted"]
+    predicted, true = table[f"{target}_predicted"], table[target]
     if TARGETS[target].kind == "regression":
-        return TARGETS[target].error_scale * (predicted - table[target]).abs()
-    return 100.0 * (predicted != table[target])
+        return TARGETS[target].error_scale * (predicted - true).abs()
+    return 100.0 * (predicted != true)
 
 
 def latent(name, place=RESULTS):
@@ -171,24 +163,28 @@ def latent(name, place=RESULTS):
 
 
 def _of_test(name, what, place):
-    """The table predictions.parquet or latent.parquet of a run beside its crystals, by id."""
+    """The table of predictions or of the latent space of a run beside its crystals, by id."""
     path, here = place / what / f"{name}.parquet", place / name / f"{what}.parquet"
     if not path.exists() and not here.exists():
         return None
-    known = crystals(read(name, place).config["data"]["dataset"], place)
-    if path.exists():
-        table = pd.read_parquet(path)
-        attrs = table.attrs
-        table = known.iloc[table["row"]].assign(
-            **{column: table[column].to_numpy() for column in table if column != "row"}
-        )
-    else:
-        table = pd.read_parquet(here).set_index("id")
-        attrs = table.attrs
-        table = table[table.pop("split") == "test"] if "split" in table else table
-        table = known.loc[table.index].assign(**table)
-    table.attrs = attrs
+    labelled = crystals(read(name, place).config["data"]["dataset"], place)
+    own = pd.read_parquet(path if path.exists() else here)
+    if "split" in own:
+        own = own[own["split"] == "test"]
+    table = labelled.iloc[own["row"]] if "row" in own else labelled.loc[own["id"]]
+    columns = [column for column in own if column not in ("row", "id", "split")]
+    table = table.assign(**{column: own[column].to_numpy() for column in columns})
+    table.attrs = own.attrs
     return table
+
+
+def _records(series):
+    return [dict(zip(records.KEYS, (step, *about, number)))
+            for *about, steps, numbers in series for step, number in zip(steps, numbers)]  # fmt: skip
+
+
+def _scale(metric, target):
+    return TARGETS[target].shown(metric)[1] if target else 1
 
 
 def _likeliest(probabilities):
@@ -200,14 +196,15 @@ def _likeliest(probabilities):
 
 
 def keep(name):
-    """Leave in data/results what is kept of a finished run of data/runs; its record last, which says that it is there."""
+    """Leave in data/results what is kept of a finished run of data/runs; its record, which says so, last."""
     record = read(name, runs.RUNS)
-    path = RESULTS / "crystals" / f"{Path(record.config['data']['dataset']).name}.parquet"
+    dataset = record.config["data"]["dataset"]
+    path = RESULTS / "crystals" / f"{Path(dataset).name}.parquet"
     for what in ("predictions", "latent"):
         table = _of_test(name, what, runs.RUNS)
         if table is not None and record.config["evaluate_test"]:
             if not path.exists():
-                _write(crystals(record.config["data"]["dataset"], runs.RUNS).reset_index(), path)
+                _write(crystals(dataset, runs.RUNS).reset_index(), path)
             _write(_compact(table, pd.read_parquet(path)["id"]), RESULTS / what / f"{name}.parquet")
     save(record, RESULTS)
 
@@ -224,20 +221,18 @@ def _compact(table, ids):
 
 
 def save(record, place=RESULTS):
-    """Write a Record; a series of numbers a line."""
-    values = {name: getattr(record, name) for name in Record.__dataclass_fields__ if name not in ("name", "curves")}
-    final = [[*(one[key] for key in SERIES), one["value"]] for one in values.pop("metrics")]
+    """Write a Record; a line each for a final metric, and for a curve."""
     series = {}
     for one in record.curves:
-        steps, column = series.setdefault(tuple(one[key] for key in SERIES), ([], []))
+        steps, numbers = series.setdefault(tuple(one[key] for key in SERIES), ([], []))
         steps.append(one["step"])
-        column.append(float(f"{one['value']:.{DIGITS}g}"))
-    lines = [f'"{name}": {json.dumps(value)}' for name, value in values.items()]
+        numbers.append(float(f"{one['value']:.{DIGITS}g}"))
+    lines = [f'"{field.name}": {json.dumps(getattr(record, field.name))}' for field in fields(record)[1:-2]]
+    final = [[*(one[key] for key in SERIES), one["value"]] for one in record.metrics]
     for name, rows in (("metrics", final), ("curves", [[*key, *columns] for key, columns in series.items()])):
         lines.append(f'"{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n]")
-    path = place / "runs" / f"{record.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    runs.write_atomically(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    (place / "runs").mkdir(parents=True, exist_ok=True)
+    runs.write_atomically(place / "runs" / f"{record.name}.json", ("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
 
 def _write(table, path):

@@ -1,7 +1,7 @@
 """What is claimed and what runs say of it: whether a difference counts.
 
-It does where its 95 % interval over seeds (Welch's t) leaves out zero, a side of one seed being taken to spread like the
-other; where both have one seed, the interval over the crystals of `test`, which is said.
+It does where its 95 % interval over seeds (Welch's t) leaves out zero, a side of one seed being taken to spread like
+the other; where both have one seed, the interval over the crystals of `test`, which is said.
 """
 
 from dataclasses import dataclass

@@ -53,5 +53,5 @@ def findings(place=RESULTS):
     of_each = rows.iloc[0][list(CRYSTAL_SYSTEMS)].astype(float)
     best, worst = of_each.idxmax(), of_each.idxmin()
     return [
-        f"From both, {of_each[best]:.0f} % of the {best} crystals are known and {of_each[worst]:.0f} % of the {worst} ones."
+        f"From both, {of_each[best]:.0f} % of the {best} crystals are right, {of_each[worst]:.0f} % of the {worst}."
     ]

@@ -35,6 +35,6 @@ def findings(place=RESULTS):
     gain, half = paired(own, fcn, "crystal_system", place)
     of = [archive.value(name, "accuracy", "crystal_system", place=place) for name in (fcn, own)]
     return [
-        f"From the pattern alone FCN is right for {of[0]:.1f} % of the crystal systems, the transformer for {of[1]:.1f} %: "
-        f"{gain:.1f} ± {half:.1f} points more (95 %, over the crystals of test, one seed each)."
+        f"From the pattern alone FCN is right for {of[0]:.1f} % of the crystal systems, the transformer for "
+        f"{of[1]:.1f} %: {gain:.1f} ± {half:.1f} points more (95 %, over the crystals of test, one seed each)."
     ]

@@ -29,8 +29,8 @@ from xxlib import plots
 from xxlib.training import records
 
 EXPERIMENTS = (
-    modalities, predictors, pretraining, representations, transfer, scaling, encoders, crystal_systems, splits, families,
-    other_pretrainings, few_labels, learning_rates, measured, noise, throughput,
+    modalities, predictors, pretraining, representations, transfer, scaling, encoders, crystal_systems, splits,
+    families, other_pretrainings, few_labels, learning_rates, measured, noise, throughput,
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def planned():
 
 
 def tidy(place=RESULTS):
-    """The final metrics of every run: run, and what a record says; one row a run and metric, in the unit of the target."""
+    """The final metrics of every run, in the unit of the target: one row a run and metric, with what a record says."""
     found = [archive.read(name, place) for name in archive.names(place)]
     rows = [{"run": one.name} | metric for one in found for metric in one.metrics]
     return pd.DataFrame(rows, columns=["run", *records.KEYS]).drop(columns="step")
@@ -69,7 +69,7 @@ def draw(place=RESULTS):
 def findings(place=RESULTS):
     """What every experiment has found: Findings of the paper's claims, sentences of the rest, by experiment."""
     found = {one.__name__.rpartition(".")[2]: one for one in EXPERIMENTS if hasattr(one, "findings")}
-    return {name: one.findings(**({"place": place} if hasattr(one, "runs") else {})) for name, one in found.items()}
+    return {name: one.findings(place=place) for name, one in found.items()}
 
 
 def markdown():

@@ -68,7 +68,7 @@ def findings(place=RESULTS):
     """What each family costs a model of both modalities."""
     rows = table(place=place).query("modalities == 'composition + xrd'").dropna(subset=COST)
     return [
-        f"Leaving {row['family']} out of training costs {row[COST]:.0f} ± {row[f'+- {COST}']:.0f} meV/atom on them, from "
-        f"{row[KNOWN_FAMILY]:.0f} to {row[NEW_FAMILY]:.0f} (95 %, over {row['crystals in test']} crystals, from both)."
+        f"Leaving {row['family']} out of training costs {row[COST]:.0f} ± {row[f'+- {COST}']:.0f} meV/atom, "
+        f"from {row[KNOWN_FAMILY]:.0f} to {row[NEW_FAMILY]:.0f} (95 %, over {row['crystals in test']} crystals)."
         for _, row in rows.iterrows()
     ]

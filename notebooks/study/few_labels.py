@@ -1,4 +1,4 @@
-"""What does a model of mp36k know about a few labels of something else?  Band gaps of (Al,Ga,In)2O3 alloys (NOMAD 2018).
+"""What is a model of mp36k worth to a few labels of something else?  Band gaps of (Al,Ga,In)2O3 alloys, NOMAD 2018.
 
 Cost: 20 runs, 80 minutes on 2 CPU cores, an eighth of the steps.
 """

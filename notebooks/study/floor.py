@@ -54,7 +54,7 @@ def floor(dataset, target, folder, seed=0):
     n_steps = int(model.n_iter_)
     config = {
         "name": folder.name, "preset": "floor", "data": {"dataset": str(where), "split": "formula"},
-        "model": {"architecture": "boosting", "encoders": {"composition": {}}, "element_vectors": "statistics", **BOOSTING},
+        "model": {"architecture": "boosting", "encoders": {"composition": {}}, **BOOSTING},
         "objectives": {"targets": [target.name]},
         "budget": {"batch_size": len(train), "n_steps": n_steps, "learning_rate": model.learning_rate},
         "seed": seed, "evaluate_test": True,

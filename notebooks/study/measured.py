@@ -2,11 +2,11 @@
 
     cd notebooks && ../.venv/bin/python -m study.measured PATTERNS.parquet CHECKPOINT ...
 
-PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as xxlib.release
-writes them; names alone are those in data/checkpoints.  Every checkpoint is judged once: measured_log.csv says when, by
-the checksums of its weights, and one that stands there is refused, so that no choice is made on these patterns; a member
-of an ensemble alone is another checkpoint.  Adds to measured_accuracy, measured_errors, measured_trust and
-measured_samples.csv.
+PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as
+xxlib.release writes them; names alone are those in data/checkpoints.  Every checkpoint is judged once: measured_log.csv
+says when, by the checksums of its weights, and one that stands there is refused, so that no choice is made on these
+patterns; a member of an ensemble alone is another checkpoint.  Adds to measured_accuracy, measured_errors,
+measured_trust and measured_samples.csv.
 Cost: a minute a checkpoint.
 """
 
@@ -25,7 +25,6 @@ from xxlib.answering.predictor import CHECKPOINTS
 
 from study.archive import RESULTS
 from study.claims import WORDS
-from study.tables import committed
 from xxlib import PROJECT, plots
 from xxlib.answering.inference import Ensemble, model_files
 from xxlib.answering.trust import read_trust
@@ -175,12 +174,13 @@ def figures(place=RESULTS):
     }
 
 
-def findings():
+def findings(place=RESULTS):
     """What is lost on measured patterns, a sentence a row."""
     return [
         f"{row['model']} loses {row['lost (points)']:.0f} points of crystal system {WORDS[row['given']]} "
-        f"on the measured patterns of {row['n']} crystals (95 %: {row['low (points)']:.0f} to {row['high (points)']:.0f})."
-        for _, row in committed(TABLE).iterrows()
+        f"on the measured patterns of {row['n']} crystals (95 %: {row['low (points)']:.0f} to "
+        f"{row['high (points)']:.0f})."
+        for _, row in table(place=place).iterrows()
     ]
 
 

@@ -1,5 +1,5 @@
-"""Which modality says what of which target?  Table 1: composition, pattern and both; the paper's losses and a likelihood;
-one target and two; other models, the floor and references.
+"""Which modality says what of which target?  Table 1: composition, pattern and both; the paper's losses and a
+likelihood; one target and two; other models, the floor and references.
 
 Cost: 46 runs, 35 hours on 2 CPU cores; "smoke": 8 runs, 90 s.
 """

@@ -19,7 +19,6 @@ from xxlib.answering.predictor import CHECKPOINTS
 from study.archive import RESULTS
 from study.claims import WORDS
 from study.measured import JOINED
-from study.tables import committed
 from xxlib import plots
 from xxlib.answering.inference import Ensemble, model_files
 from xxlib.datasets.batches import CPU
@@ -86,14 +85,14 @@ def figures(place=RESULTS):
     return drawn
 
 
-def findings():
+def findings(place=RESULTS):
     """The effect that costs each model most, of those studied."""
     found = []
-    for (run, given), table in committed("noise").groupby(["run", "given"], sort=False):
+    for (run, given), table in pd.read_csv(place / "noise.csv").groupby(["run", "given"], sort=False):
         worst = table.loc[table["accuracy (%)"].idxmin()]
         found.append(
-            f"{run} is right for {table['accuracy (%)'].max():.0f} % of the crystal systems of val at best {WORDS[given]}, for "
-            f"{worst['accuracy (%)']:.0f} % at worst: {worst['effect']} {worst['value']:g}."
+            f"{run} is right for {table['accuracy (%)'].max():.0f} % of the crystal systems of val at best "
+            f"{WORDS[given]}, for {worst['accuracy (%)']:.0f} % at worst: {worst['effect']} {worst['value']:g}."
         )
     return found
 

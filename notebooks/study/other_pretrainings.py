@@ -93,8 +93,8 @@ def findings(place=RESULTS):
     gain = rows[rows["pretraining"] != "mxm"].set_index("learned from")[GAIN]
     real = PRESETS["small"].data.dataset
     return [
-        f"In a quarter of the steps the masked task alone gains {alone.min():.1f} to {alone.max():.1f} meV/atom of E_f, with "
-        f"{100 * RATES[0]:.0f} to {100 * RATES[-1]:.0f} % of the tokens hidden.",
+        f"In a quarter of the steps the masked task alone gains {alone.min():.1f} to {alone.max():.1f} meV/atom, "
+        f"hiding {100 * RATES[0]:.0f} to {100 * RATES[-1]:.0f} % of the tokens.",
         f"Both tasks gain {gain[real]:.1f} meV/atom, with 50,000 generated crystals beside the real ones "
         f"{gain[f'{real} + {GENERATED}']:.1f}, from generated crystals alone {gain[GENERATED]:.1f}.",
     ]

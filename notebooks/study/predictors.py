@@ -1,5 +1,5 @@
-"""Which model answers for a measured scan?  Every target at once, from composition, pattern or both; the choice is made on
-`val`, in every view of it.
+"""Which model answers for a measured scan?  Every target at once, from composition, pattern or both; the choice is made
+on `val`, in every view of it.
 
 Trained by its likelihood: by squared errors, what is asked without its composition outweighs all the rest.
 Cost: 5 runs, 6 hours on 2 CPU cores.
@@ -44,6 +44,6 @@ def findings(place=RESULTS):
     real, ideal = (value(f"predictor-{name}-s0", "accuracy", "crystal_system", "val", place, given="composition + xrd")
                    for name in ("laboratory", "ideal"))  # fmt: skip
     return [
-        f"On ideal patterns of val, the model trained under the effects of a diffractometer is right for {real:.1f} % of the "
-        f"crystal systems, the one trained on ideal patterns for {ideal:.1f} %."
+        f"On ideal patterns of val, the model trained under the effects of a diffractometer is right for {real:.1f} % "
+        f"of the crystal systems, the one trained on ideal patterns for {ideal:.1f} %."
     ]

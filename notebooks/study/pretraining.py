@@ -1,5 +1,5 @@
-"""Does a model learn faster, and better, when it first learned without labels?  Table 2 and Figure 6: pretraining by both
-tasks and by each, then the same fine-tuning as from scratch.
+"""Does a model learn faster, and better, when it first learned without labels?  Table 2 and Figure 6: pretraining by
+both tasks and by each, then the same fine-tuning as from scratch.
 
 Cost: 16 runs of its own, 25 hours on 2 CPU cores; "smoke": 3 runs, 45 s.
 """
@@ -99,8 +99,8 @@ def _curve(config, target, place):
 def steps_to_reach(steps, values, value, rising=False):
     """The step at which a metric first reaches a value, straight lines drawn between evaluations (n,).
 
-    It falls, as an error; rising: it grows, as an accuracy.  A value that the first evaluation has reached already counts
-    as reached there; inf: never.
+    It falls, as an error; rising: it grows, as an accuracy.  A value that the first evaluation has reached already
+    counts as reached there; inf: never.
     """
     missing = (value - np.asarray(values) if rising else np.asarray(values) - value) > 0
     if missing.all():

@@ -43,7 +43,7 @@ def table(configs=None, place=RESULTS):
 
 
 def points(configs=None, place=RESULTS):
-    """Sizes and errors (meV/atom) of each line, of what has finished; and the PowerLaws through three points and more."""
+    """Sizes and errors (meV/atom) of each line, of what has finished; PowerLaws through three points and more."""
     sizes_and_errors = {}
     for name, of_line in lines((configs or runs())[0].preset).items():
         rows = planned_table(of_line, place)

@@ -31,10 +31,3 @@ def table(config=None, result=None, processes=1):
         rows = pd.concat([rows, pd.DataFrame([here])], ignore_index=True)
     rows["samples/s"] = rows["samples/s"].map("{:,.0f}".format, na_action="ignore").fillna("not measured")
     return rows
-
-
-def findings():
-    """What was measured where."""
-    rows = committed("throughput").dropna(subset="samples/s")
-    return [f"{row['preset']}, {row['modalities']}, {row['hardware']}: {row['samples/s']:,.0f} samples/s ({row['where from']})."
-            for _, row in rows.iterrows()]  # fmt: skip

@@ -56,8 +56,8 @@ def findings(place=RESULTS):
     gap = {of: value(name, "mae", "band_gap", place=place) for of, name in names.items()}
     gain, half = paired(names["multi"], names["e_form"], "band_gap", place)
     return [
-        f"A linear head reads the band gap to {gap['e_form']:.3f} eV from a model of E_f, to {gap['multi']:.3f} eV from one "
-        f"of E_f and crystal system, to {gap['nothing']:.3f} eV after pretraining without labels and to "
+        f"A linear head reads the band gap to {gap['e_form']:.3f} eV from a model of E_f, to {gap['multi']:.3f} eV "
+        f"from one of E_f and crystal system, to {gap['nothing']:.3f} eV after pretraining without labels and to "
         f"{gap['crystal_system']:.3f} eV from a model of the crystal system.",
-        f"The crystal system beside E_f costs {gain:.3f} ± {half:.3f} eV (95 %, over the crystals of test, one seed each).",
+        f"The crystal system beside E_f costs {gain:.3f} ± {half:.3f} eV (95 %, over the crystals of test).",
     ]

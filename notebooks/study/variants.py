@@ -1,7 +1,7 @@
 """Runs that are compared: a preset with another model, target, start or budget, and a name for the eyes.
 
-bimodal-e_form-s0, pretrain-both-s0, bimodal-e_form-from-both-s0, bimodal-band_gap-steps2000-frozen-from-multi-s0: model,
-target, what else sets a run apart, what it starts from, seed.  Names of another preset than `small` begin with it.
+bimodal-e_form-s0, pretrain-both-s0, bimodal-band_gap-steps2000-frozen-from-multi-s0: model, target, what else sets a
+run apart, what it starts from, seed.  Names of another preset than `small` begin with it.
 Nothing is read from a name: an experiment lists its runs, and what is kept of one is found by its name.
 """
 
@@ -16,8 +16,8 @@ PRETRAININGS = {
     "mxm": {"masked": ("xrd",)},
     "both": {"contrastive": (("composition", "xrd"),), "masked": ("xrd",)},
 }
-# Peak learning rates of `small`, as experiment learning_rates has chosen them on `val`.  Pretraining and what follows it
-# have that of the bimodal model from scratch, as in the paper; FCN+MLP has that of FCN, whose convolutions it is made of.
+# Peak learning rates of `small`, as learning_rates has chosen them on `val`.  Pretraining and what follows it have that
+# of the bimodal model from scratch, as in the paper; FCN+MLP has that of FCN, whose convolutions it is made of.
 RATES = {"composition": 1e-3, "xrd": 1e-3, "bimodal": 5e-4, "frozen": 3.2e-2, "crabnet": 1e-3, "fcn": 4e-3}
 # How a change shows in the name; other changes do not.
 WORDS = {
