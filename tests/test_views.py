@@ -118,8 +118,9 @@ def test_views_of_one_input(model):
 
 def test_what_a_model_cannot_show_is_said(model, answer):
     batch, network = batch_of(answer.sample), model.ensemble.members[0]
-    concat = replace(network.config.model, fusion=replace(network.config.model.fusion, kind="concat"))
-    for other in (model.reconstructing, build(concat, {"e_form": 1})):
+    config = network.config.model
+    concat = replace(config, fusion=replace(config.fusion, kind="concat"))
+    for other in (build(config.only("xrd"), {"e_form": 1}), build(concat, {"e_form": 1})):
         with pytest.raises(ValueError, match="no fusion by cross-attention"):
             explain.cross_attention(other, batch)
     for other in (network.model, None):
