@@ -19,7 +19,6 @@ from xxlib.diffraction.scattering import sticks
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan
 from xxlib.training.metrics import accuracy_interval, regression_metrics
-from xxlib.training.records import record
 
 CSCL = Crystal(
     "CsCl", lattice_from_cell(4.12, 4.12, 4.12, 90, 90, 90), np.array([55, 17]),
@@ -37,14 +36,6 @@ SIZES = np.array([500.0, 1000, 2000, 4000])
 FIT = power_law(SIZES, 5000 * SIZES**-0.5)
 TWO_N = [1000, 4000]
 INTERVAL = accuracy_interval(np.array([True, False]))
-RECORDS = [
-    record("train", metric, value, step=step, target=target)
-    for step in (1, 2)
-    for metric, target, value in (
-        ("samples", None, 8 * step), ("learning_rate", None, 1e-3), ("samples_per_s", None, 10.0 + step),
-        ("loss", None, 3 / step), ("loss", "e_form", 2 / step),
-    )
-] + [record("val", "error", 0.5, step=2), record("val", "mae", 0.1, step=2, target="e_form")]  # fmt: skip
 COUNTS = np.bincount([8, 8, 8, 26], minlength=119)
 
 # function -> a call, and what must stand on the axes (x, y) of its panels
@@ -87,7 +78,7 @@ FIGURES = {
         [("gain (meV/atom)", "")],
     ),
     plots.progress: (
-        lambda: plots.progress(RECORDS, 80),
+        lambda: plots.progress(pd.DataFrame({"samples": [8, 16], "train/loss": [2, 1], "val/error": [None, 1]}), 80),
         [("samples seen (thousand)", name) for name in ("loss; error on val", "learning rate", "samples/s")],
     ),
     plots.latent: (
@@ -286,17 +277,6 @@ def test_latent_panels_colour_each_crystal_by_its_system():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == list(CRYSTAL_SYSTEMS)
 
 
-def test_progress_draws_each_loss_the_error_and_the_rates():
-    figure = plots.progress(RECORDS, 80)
-    curves = [{line.get_label(): line.get_xydata().tolist() for line in ax.get_lines()} for ax in figure.axes]
-    assert curves == [
-        {"train loss": [[0.008, 3], [0.016, 1.5]], "train e_form loss": [[0.008, 2], [0.016, 1]],
-         "val error": [[0.016, 0.5]]},
-        {"train learning_rate": [[0.008, 1e-3], [0.016, 1e-3]]},
-        {"train samples_per_s": [[0.008, 11], [0.016, 12]]},
-    ]  # fmt: skip
-
-
 def test_scaling_is_logarithmic_and_says_the_exponent():
     figure = plots.scaling({"m": (SIZES, 5000 * SIZES**-0.5, FIT)}, "MAE (meV/atom)")
     ax = figure.axes[0]
@@ -350,7 +330,7 @@ def test_differences_are_rows_from_the_top_with_their_intervals():
         lambda: plots.confusion({"m": ([np.nan], np.ones((1, 7)))}),
         lambda: plots.learning_curves({}, "MAE (eV)"),
         lambda: plots.learning_curves({"m": ([], [])}, "MAE (eV)"),
-        lambda: plots.progress([], 80),
+        lambda: plots.progress(pd.DataFrame(), 80),
         lambda: plots.latent({}),
         lambda: plots.scaling({}, "MAE (eV)"),
         lambda: plots.differences({"m": ([], [], [])}, "gain (eV)"),

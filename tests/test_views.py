@@ -1,5 +1,6 @@
 """Looking at a sample: what the figures show is what the model does; controls are thin."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -13,6 +14,7 @@ from xxlib.answering.predictor import batch_of
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import N_POINTS
 from xxlib.models import layers
+from xxlib.models.build import build
 from xxlib.predict import Predictor
 from xxlib.scans.samples import read_sample
 
@@ -112,6 +114,18 @@ def test_views_of_one_input(model):
         widgets.see_attention(model, alone)
     composition = model.answer([read_sample("NaCl")])[0]
     assert isinstance(widgets.see_neighbours(model, composition), Figure)
+
+
+def test_what_a_model_cannot_show_is_said(model, answer):
+    batch, network = batch_of(answer.sample), model.ensemble.members[0]
+    config = network.config.model
+    concat = replace(config, fusion=replace(config.fusion, kind="concat"))
+    for other in (build(config.only("xrd"), {"e_form": 1}), build(concat, {"e_form": 1})):
+        with pytest.raises(ValueError, match="no fusion by cross-attention"):
+            explain.cross_attention(other, batch)
+    for other in (network.model, None):
+        with pytest.raises(ValueError, match=r"pretrain one \(masked=\('xrd',\)\)"):
+            explain.reconstruct(other, batch, np.ones(17, bool))
 
 
 def test_controls_change_the_picture(model):

@@ -6,8 +6,6 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from xxlib.plots.style import DASHES, LINES, PALETTE, subplots
 
-UNDER_WAY = ("samples", "epoch", "seconds", "samples_per_s", "learning_rate")  # metrics of `train` that are no losses
-
 
 def learning_curves(curves, quantity, title="", log=True):
     """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
@@ -74,34 +72,28 @@ def _evaluated(curves):
     return evaluated
 
 
-def progress(records, n_samples, title=""):
+def progress(metrics, n_samples, title=""):
     """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
 
-    records: of metrics.jsonl, in which only those of the metric "samples" are needed.  n_samples: of the whole run.
+    metrics: table of a moment a row: samples, learning_rate, samples_per_s, "train/...", "val/error"; only `samples` is
+    needed.  n_samples: of the whole run.
     """
-    samples = {one["step"]: one["value"] / 1000 for one in records if one["metric"] == "samples"}
-    if not samples:
-        raise ValueError("no record of the samples seen: nothing to draw")
-    curves = {"loss; error on val": {}, "learning rate": {}, "samples/s": {}}
-    for one in records:
-        name = " ".join(filter(None, (one["split"], one["target"], one["metric"])))
-        panel = {"train learning_rate": "learning rate", "train samples_per_s": "samples/s"}.get(name)
-        if name == "val error" or (one["split"] == "train" and one["metric"] not in UNDER_WAY):
-            panel = "loss; error on val"
-        if panel:
-            curves[panel].setdefault(name, []).append((samples[one["step"]], one["value"]))
+    if len(metrics) == 0:
+        raise ValueError("no line of metrics: nothing to draw")
+    losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
+    panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
     figure, axes = subplots(1, 3, size=(11, 3), width_ratios=(2, 1, 1))
-    for ax, (quantity, lines) in zip(axes[0], curves.items()):
-        for k, (name, points) in enumerate(lines.items()):
+    for ax, (names, quantity) in zip(axes[0], panels):
+        for k, name in enumerate(names):
+            drawn = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
             style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
-            ax.plot(*zip(*points), marker=".", markersize=3, label=name, **style)
+            ax.plot(drawn["samples"] / 1000, drawn.get(name, []), marker=".", markersize=3, label=name, **style)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
         ax.grid(color="0.92")
     figure.suptitle(title)
-    losses = curves["loss; error on val"]
     if losses:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
-        if min(value for points in losses.values() for _, value in points) > 0:
+        if (metrics[losses].min() > 0).all():
             _log_scale(axes[0, 0])
     axes[0, 2].set_ylim(bottom=0)
     return figure

@@ -5,10 +5,9 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.patches import Patch
 
-from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
-from xxlib.plots.style import ANGLE, INTENSITY, LINES, PALETTE, subplots
+from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, TWO_THETA
+from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, PALETTE, subplots
 
-EDGES = TWO_THETA[0] + STEP * POINTS_PER_TOKEN * np.arange(N_TOKENS + 1)  # degree, of the tokens
 HIDDEN, UNMEASURED = "#FBE3D6", "0.88"
 
 
