@@ -13,11 +13,11 @@ from xxlib.crystals.crystal import (
     Crystal,
     RejectedCrystal,
     check,
-    crystal_from_structure,
     crystal_system,
     lattice_from_cell,
     space_group,
 )
+from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.parquet import parquet
 
 # One structure of each crystal system: group, cell, elements, positions.

@@ -14,8 +14,9 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
 from xxlib.crystals import extxyz
-from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal, crystal_from_structure
+from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal
 from xxlib.crystals.poscar import crystal_from_poscar
+from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.files import extxyz_file, poscar_folder
 from xxlib.datasets.sources.lemat import lemat
 from xxlib.datasets.sources.mp36k import mp36k, split_table

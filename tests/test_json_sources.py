@@ -13,8 +13,13 @@ import pytest
 from pymatgen.core import DummySpecies, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-from xxlib.crystals.crystal import RejectedCrystal, crystal_from_structure
-from xxlib.crystals.structures import crystal_from_jarvis_dict, crystal_from_optimade, crystal_from_pymatgen_dict
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.crystals.structures import (
+    crystal_from_jarvis_dict,
+    crystal_from_optimade,
+    crystal_from_pymatgen_dict,
+    crystal_from_structure,
+)
 from xxlib.datasets.sources import json_lists
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.jarvis import jarvis
