@@ -1,4 +1,4 @@
-"""Structures -> Crystal: pymatgen's objects, and what the JSON of databases holds: pymatgen's dict, OPTIMADE's, JARVIS's.
+"""Structures -> Crystal: pymatgen's objects, and the JSON of databases: pymatgen's dict, OPTIMADE's and JARVIS's.
 
 The JSON is read without pymatgen's objects, which takes a tenth of the time; a test compares the two.
 """
