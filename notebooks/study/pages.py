@@ -23,7 +23,7 @@ README, RESULTS = PROJECT / "README.md", PROJECT / "data" / "results" / "README.
 BEGIN, END = "<!-- findings: rendered by study.pages -->\n", "<!-- end of findings -->\n"
 DECIMALS = {"e_form": 1, "band_gap": 3, "crystal_system": 1, "space_group": 1}
 METRICS = {"e_form": "mae", "band_gap": "mae", "crystal_system": "accuracy", "space_group": "accuracy"}
-FEATURE = {"E_FORM": tables.E_FORM, "BAND_GAP": tables.BAND_GAP, "SPACE_GROUP": tables.SPACE_GROUP}
+COLUMNS = dict(zip(METRICS, (tables.E_FORM, tables.BAND_GAP, tables.CRYSTAL_SYSTEM, tables.SPACE_GROUP)))
 # The runs that a page names often.
 RUNS = {
     "scratch": "bimodal-multi-s0",
@@ -160,8 +160,8 @@ def of_space_groups(run):
 
 def spread(target):
     """Standard deviations over seeds in Table 1 of models of one target: the smallest and the largest."""
-    column = f"+- {FEATURE.get(target.upper(), tables.CRYSTAL_SYSTEM)}"
-    spreads = [row[column] for row in rows("table_1", targets=target) if np.isfinite(row[column])]
+    spreads = [row[f"+- {COLUMNS[target]}"] for row in rows("table_1", targets=target)]
+    spreads = [spread for spread in spreads if np.isfinite(spread)]
     return " to ".join(f"{end:.{DECIMALS[target]}f}" for end in (min(spreads), max(spreads)))
 
 
@@ -212,7 +212,8 @@ def environment():
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
         surprise, limit, of_space_groups, spread, measured, laws, findings, noise,
     )  # fmt: skip
-    made.globals |= RUNS | FEATURE | {function.__name__: function for function in functions}
+    made.globals |= RUNS | {function.__name__: function for function in functions}
+    made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     return made
 
