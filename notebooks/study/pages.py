@@ -184,11 +184,11 @@ def findings():
     ]
 
 
-def noise():
-    """Accuracy of each model of the noise study with both inputs, without any effect and where each does its worst."""
+def noise(*models):
+    """Accuracy of models of the noise study with both inputs: without any effect, and where each does its worst."""
     table = tables.committed("noise")
     table = table[table["given"] == "composition + xrd"]
-    wide = table.pivot_table(index=["effect", "value"], columns="run", values="accuracy (%)")
+    wide = table.pivot_table(index=["effect", "value"], columns="run", values="accuracy (%)")[list(models)]
     ideal = wide.loc[("zero shift (degree)", 0)]
     acting = wide[(wide != ideal).any(axis=1)]
     worst = acting.loc[[part.sum(axis=1).idxmin() for _, part in acting.groupby("effect")]].reset_index()

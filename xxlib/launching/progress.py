@@ -17,7 +17,7 @@ class Progress:
     """Shows what the files of a run folder say: update() often, close() at the end."""
 
     def __init__(self, config, folder, draw=None):
-        """draw: (records of metrics.jsonl, samples of the whole run, title) -> figure, for a notebook."""
+        """draw: (table of progress(), samples of the whole run, title) -> figure, for a notebook."""
         self.config, self.folder, self.draw = config, folder, draw
         self.shown = self.drawn = ""
         self.written = self.redrawn = 0.0
@@ -29,8 +29,7 @@ class Progress:
 
     def update(self, last=False):
         """Show what is new."""
-        now, records = time.monotonic(), runs.metrics(self.folder)
-        lines = by_step(records)
+        now, lines = time.monotonic(), by_step(runs.metrics(self.folder))
         bar = self._bar(lines)
         if self.text is None:
             pause = 0 if last or sys.stderr.isatty() else NO_TERMINAL
@@ -43,7 +42,7 @@ class Progress:
             self.text.update(_plain(words), raw=True)
             self.shown = words
         if self.draw and lines and lines != self.drawn and (last or now - self.redrawn >= REDRAW):
-            self._draw(records)
+            self._draw(lines)
             self.drawn, self.redrawn = lines, time.monotonic()
 
     def close(self):
@@ -68,12 +67,13 @@ class Progress:
             unit="sample", unit_scale=True,
         )  # fmt: skip
 
-    def _draw(self, records):
+    def _draw(self, lines):
+        import pandas as pd
         from IPython.display import Image, display
 
         file = io.BytesIO()
         total = self.config.budget.samples
-        self.draw(records, total, self.config.name).savefig(file, dpi=80)
+        self.draw(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=80)
         image = Image(data=file.getvalue(), format="png")
         if self.picture is None:
             self.picture = display(image, display_id=True)
