@@ -9,7 +9,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: run test lab page stress lint
+.PHONY: run test lab page stress study pages
 .DELETE_ON_ERROR:
 
 # The virtual environment; made again where requirements.txt has changed, finished where an install was interrupted.
@@ -25,7 +25,7 @@ run: $(READY)
 		echo "--- $$notebook"; \
 		$(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --output-dir build/notebooks $$notebook || exit 1; \
 	done
-	@$(BIN)/python -m study.tables
+	@PYTHONPATH=notebooks $(BIN)/python -m study
 	@echo "Where to look next: build/notebooks (executed), figures/demo, README.md; make lab opens the notebooks."
 
 test: $(READY)
@@ -43,3 +43,11 @@ page: $(READY)
 # What is too long for every change.
 stress: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m stress --durations=10 tests
+
+# Runs, tables and figures of mp36k:  make study ARGS="--list"
+study: $(READY)
+	PYTHONPATH=notebooks $(BIN)/python -m study $(ARGS)
+
+# README.md and data/results/README.md, from what the runs left.
+pages: $(READY)
+	PYTHONPATH=notebooks $(BIN)/python -m study.pages

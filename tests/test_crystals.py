@@ -13,11 +13,11 @@ from xxlib.crystals.crystal import (
     Crystal,
     RejectedCrystal,
     check,
-    crystal_from_structure,
     crystal_system,
     lattice_from_cell,
     space_group,
 )
+from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.parquet import parquet
 
 # One structure of each crystal system: group, cell, elements, positions.
@@ -78,7 +78,7 @@ def test_space_group_of_real_crystals(shared_data):
     path = shared_data / "mp36k" / "crystals.parquet"
     found = {}
     for record in parquet(path).records():
-        crystal, number = record.crystal(), record.known["space_group"]
+        crystal, number = record.crystal(), record.columns["space_group"]
         system = crystal_system(number)
         if len(found.setdefault(system, [])) < 3 and len(crystal.atomic_numbers) <= 40:
             found[system].append((space_group(crystal), number))

@@ -79,11 +79,26 @@ def test_no_drawers():
     assert not [path for path in MODULES if path.stem in drawers]
 
 
-def test_the_readme_shows_the_house_as_it_is():
-    readme = (PROJECT / "README.md").read_text()
-    for path in MODULES:
-        if path.name != "__init__.py":
-            assert path.name in readme, f"README.md's map lacks {name_of(path)}"
+def house():
+    """Every path of the map in README.md, two spaces deeper a folder: "xxlib/crystals/cif.py", "tests"."""
+    drawing = (PROJECT / "README.md").read_text().split("## The house")[1].split("```")[1]
+    above, found = [], []
+    for line in filter(str.strip, drawing.splitlines()):
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0].rstrip("/")
+        above[depth:] = [name]
+        found.append("/".join(above))
+    return found
+
+
+def test_the_map_of_the_house_is_the_tree():
+    drawn = house()
+    assert len(set(drawn)) == len(drawn)
+    assert not [path for path in drawn if not (PROJECT / path).exists()], "README.md's map has what is not there"
+    modules = [*MODULES, *sorted((PROJECT / "notebooks" / "study").glob("*.py"))]
+    lacking = {name_of(path) for path in modules if path.name != "__init__.py"} - set(drawn)
+    assert not lacking, f"README.md's map lacks {sorted(lacking)}"
+    top = {path.name for path in PROJECT.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    assert {"notebooks", "xxlib", "data", "figures", "tests"} <= set(drawn) & top
 
 
 def test_the_readme_leads_to_every_table_and_figure_of_the_paper():

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xxlib import PROJECT
+from xxlib import PROJECT, launch
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
@@ -62,10 +62,20 @@ def place(preset):
     return RESULTS if preset == "small" else runs.RUNS
 
 
+def train(configs, place, n_gpus=0):
+    """Train what has not finished of some RunConfigs; nothing where the committed runs are read."""
+    for config in configs if place != RESULTS else ():
+        launch.train(config, n_gpus=n_gpus or None)
+
+
+def dataset(preset):
+    """Name of the dataset of a preset: the folder of its figures."""
+    return Path(PRESETS[preset].data.dataset).name
+
+
 def label(preset):
     """Dataset of a preset and whose labels it has, as a caption says it."""
-    dataset = PRESETS[preset].data.dataset
-    return f"{Path(dataset).name}, {LABELS[dataset]}"
+    return f"{dataset(preset)}, {LABELS[PRESETS[preset].data.dataset]}"
 
 
 def names(place=RESULTS):

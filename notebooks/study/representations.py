@@ -12,6 +12,7 @@ from study.tables import ORIGIN, PAPER, finished, groups, origin, planned_table,
 from study.variants import variant
 from xxlib import plots
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
+from xxlib.training.runs import RUNS
 
 TABLE = "table_5"
 
@@ -84,3 +85,38 @@ def figures(configs=None, place=RESULTS):
             name = " + ".join(config.model.modalities) + words[config.initial]
             panels[name] = points[["PC 1", "PC 2"]].to_numpy(), points["crystal_system"], points.attrs["variance"]
     return {"figure_2": plots.latent(panels, f"{archive.label(configs[0].preset)}, test")} if panels else {}
+
+
+# ---------------------------------------------------------------- of runs trained here
+
+
+def describe(configs, place):
+    """Leave beside each run trained here what table and figure need of its `test`: latent.describe."""
+    for config in finished(configs, place) if place != RESULTS else ():
+        if config.objectives.targets:
+            latent.describe(place / config.name)
+
+
+def neighbours(configs, material):
+    """The crystals of `test` nearest to a material, by its id or formula, in the model of both inputs from scratch.
+
+    None where its weights are not in data/runs.
+    """
+    folder = _of_both(configs)
+    return latent.neighbours(*latent.of_run(folder), material) if folder else None
+
+
+def umap(configs, seed=0):
+    """The same vectors by UMAP: figures as in figures(), none where the weights are not in data/runs."""
+    folder = _of_both(configs)
+    if folder is None:
+        return {}
+    vectors, dataset, rows = latent.of_run(folder)
+    panel = {"composition + xrd": (latent.umap(vectors, seed), dataset.column("crystal_system")[rows], None)}
+    return {"umap": plots.latent(panel, f"UMAP, {archive.label(configs[0].preset)}, test")}
+
+
+def _of_both(configs):
+    """Folder of the run of both inputs from scratch, where its weights are."""
+    names = [c.name for c in configs if len(c.model.modalities) > 1 and c.objectives.targets and not c.initial]
+    return next((RUNS / name for name in names if (RUNS / name / "model.safetensors").exists()), None)
