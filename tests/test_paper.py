@@ -390,12 +390,6 @@ def test_what_the_experiments_say_is_what_the_runs_say(found):
     assert f"{cubic:.0f} % of the cubic" in words["crystal_systems"]
 
 
-def test_findings_are_a_table_of_the_readme(found):
-    lines = experiments.markdown().splitlines()
-    claimed = [one for of_one in found.values() for one in of_one if isinstance(one, claims.Finding)]
-    assert len(lines) == 2 + len(claimed) and all(line.count(" | ") == 2 for line in lines)
-
-
 def test_the_figures_of_the_committed_runs_are_drawn():
     """What the notebooks show, of every experiment; a smoke run is drawn by the notebooks themselves."""
     drawn = {}

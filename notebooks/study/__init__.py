@@ -12,8 +12,7 @@ question and cost; then, as far as it has them:
 A notebook asks for them in one call each:
 
     configs, place = pretraining.runs(preset), archive.place(preset)  # of "small": committed records; else data/runs
-    if place == runs.RUNS:
-        results = [launch.train(config, n_gpus=n_gpus or None) for config in configs]
+    archive.train(configs, place, n_gpus)                             # nothing where committed records are read
     tables.captioned(pretraining.table(configs, place), archive.label(preset))
     figures = pretraining.figures(configs, place)
     print(*pretraining.findings(), sep="\\n")

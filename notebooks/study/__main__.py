@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--list", action="store_true", help="what is done and missing, with minutes")
     parser.add_argument("--tables", action="store_true", help="write the tables of what is there")
     parser.add_argument("--figures", action="store_true", help="draw every figure of the committed runs")
-    parser.add_argument("--findings", action="store_true", help="what was found, as README.md has it")
+    parser.add_argument("--findings", action="store_true", help="what the committed runs say, experiment by experiment")
     options = parser.parse_args()
     configs = schedule.chosen(options.only)
     if options.list:
@@ -41,7 +41,8 @@ def main():
     elif options.figures:
         print(*experiments.draw(), sep="\n")
     elif options.findings:
-        print(experiments.markdown())
+        for name, found in experiments.findings().items():
+            print(f"{name}:", *found, sep="\n  ")
     elif options.train:
         train(configs, options)
     else:

@@ -1,13 +1,11 @@
 """The experiments, important ones first, and what is made of all of them: runs, tables, figures, findings."""
 
 import importlib
-from dataclasses import astuple
 
 import pandas as pd
 
 from study import archive
 from study.archive import RESULTS
-from study.claims import Finding
 from xxlib import plots
 from xxlib.training import records
 
@@ -52,10 +50,3 @@ def findings(place=RESULTS):
     """What every experiment has found: Findings of the paper's claims, sentences of the rest, by experiment."""
     found = {one.__name__.rpartition(".")[2]: one for one in EXPERIMENTS if hasattr(one, "findings")}
     return {name: one.findings(place=place) for name, one in found.items()}
-
-
-def markdown():
-    """The Findings of the committed runs as a table for README.md."""
-    rows = [("claim", "measured", "verdict"), ("---",) * 3]
-    rows += [astuple(one) for found in findings().values() for one in found if isinstance(one, Finding)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -3,8 +3,6 @@
 Cost: 18 runs, 8.1 hours on a core; "smoke": 6 runs, 30 s on two.
 """
 
-import pandas as pd
-
 from study import archive, claims
 from study.archive import RESULTS
 from study.power_laws import crossings, power_law
@@ -88,12 +86,3 @@ def findings(place=RESULTS, figure_3=None):
     (low, high), (least, most) = (ends[name] for name in names)
     verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
     return [claims.Finding(claim, f"over {len(common)} of {len(by_size)} sizes as {'; '.join(exponents)}", verdict)]
-
-
-def gains(place=RESULTS):
-    """What pretraining takes from scratch at each size, crystal by crystal: a table with half of the 95 % interval."""
-    rows = []
-    for size, before, after in zip(SIZES["small"], *list(lines().values())[1:]):
-        gain, half = claims.paired(before.name, after.name, "e_form", place)
-        rows.append({"n_train": size, "gain (meV/atom)": gain, "+- gain (meV/atom)": half})
-    return pd.DataFrame(rows)
