@@ -107,10 +107,10 @@ def value(name, metric, target=None, split="test", place=RESULTS, **view):
 
     Raises KeyError where it was not measured.
     """
-    found = records.value(read(name, place).metrics, metric, target, split, **view)
-    if found is None:
+    measured = records.value(read(name, place).metrics, metric, target, split, **view)
+    if measured is None:
         raise KeyError(f"{name} has no {metric} of {target} on {split}, {view or 'all given'}")
-    return _scale(metric, target) * found
+    return _scale(metric, target) * measured
 
 
 def crystals(dataset, place=RESULTS):
@@ -179,8 +179,8 @@ def _of_test(name, what, place):
 
 
 def _records(series):
-    return [dict(zip(records.KEYS, (step, *about, number)))
-            for *about, steps, numbers in series for step, number in zip(steps, numbers)]  # fmt: skip
+    return [dict(zip(records.KEYS, (step, *series, number)))
+            for *series, steps, numbers in series for step, number in zip(steps, numbers)]  # fmt: skip
 
 
 def _scale(metric, target):

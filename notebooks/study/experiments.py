@@ -22,8 +22,8 @@ def planned():
 
 def tidy(place=RESULTS):
     """The final metrics of every run, in the unit of the target: one row a run and metric, with what a record says."""
-    found = [archive.read(name, place) for name in archive.names(place)]
-    rows = [{"run": one.name} | metric for one in found for metric in one.metrics]
+    finished = [archive.read(name, place) for name in archive.names(place)]
+    rows = [{"run": record.name} | metric for record in finished for metric in record.metrics]
     return pd.DataFrame(rows, columns=["run", *records.KEYS]).drop(columns="step")
 
 
@@ -48,5 +48,5 @@ def draw(place=RESULTS):
 
 def findings(place=RESULTS):
     """What every experiment has found: Findings of the paper's claims, sentences of the rest, by experiment."""
-    found = {one.__name__.rpartition(".")[2]: one for one in EXPERIMENTS if hasattr(one, "findings")}
-    return {name: one.findings(place=place) for name, one in found.items()}
+    named = zip(NAMES.split(), EXPERIMENTS)
+    return {name: one.findings(place=place) for name, one in named if hasattr(one, "findings")}

@@ -16,7 +16,7 @@ from xxlib.training.presets import PRESETS
 TABLE = "families"
 FAMILIES = ("chalcogenides", "perovskites", "intermetallics")
 # Of the same crystals, where the model has learned from others of their family, and where not.
-KNOWN_FAMILY, NEW_FAMILY = (f"test, {words} family e_form mae (meV/atom)" for words in ("known", "new"))
+KNOWN_FAMILY, NEW_FAMILY = (f"test, {kind} family e_form mae (meV/atom)" for kind in ("known", "new"))
 COST = "cost (meV/atom)"
 
 

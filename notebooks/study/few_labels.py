@@ -20,7 +20,7 @@ SHOTS = (30, 100, 300, 1000)
 
 def lines(preset="small"):
     """The runs of each line of the figure, by what was given and learned."""
-    begun, found = learned(preset), {}
+    begun, runs_of = learned(preset), {}
     ways = {
         "composition, from scratch": ("composition", None),
         "both, from scratch": ("bimodal", None),
@@ -30,9 +30,9 @@ def lines(preset="small"):
     }
     for shots in SHOTS:
         budget = {"dataset": NOMAD, "n_train": shots, "n_steps": PRESETS[preset].budget.n_steps // 8}
-        for words, (model, start) in ways.items():
-            found.setdefault(words, []).append(variant(preset, model, "band_gap", start, **budget))
-    return found
+        for way, (model, start) in ways.items():
+            runs_of.setdefault(way, []).append(variant(preset, model, "band_gap", start, **budget))
+    return runs_of
 
 
 def runs(preset="small"):
@@ -48,11 +48,11 @@ def table(configs=None, place=RESULTS):
 def figures(configs=None, place=RESULTS):
     """Points alone: four sizes are too few for a law."""
     panels = {}
-    for words, of_line in lines().items():
+    for way, of_line in lines().items():
         there = [config for config in of_line if archive.read(config.name, place)]
         if there:
             errors = [value(config.name, "mae", "band_gap", place=place) for config in there]
-            panels[words] = [config.data.n_train for config in there], errors, None
+            panels[way] = [config.data.n_train for config in there], errors, None
     title = f"nomad2018, {LABELS[NOMAD]}"
     return {"few_shot": plots.scaling(panels, "MAE of the band gap on test (eV)", title)} if panels else {}
 

@@ -123,12 +123,12 @@ def element_properties():
         states = element.common_oxidation_states or (None,)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # what pymatgen does not know is NaN
-            known = (
+            properties = (
                 *(z, element.group, element.row, element.mendeleev_no, element.X, element.atomic_mass),
                 *(element.atomic_radius, element.ionization_energy, element.electron_affinity, element.melting_point),
                 *(element.molar_volume, min(states), max(states), *outer.values(), sum(outer.values())),
             )
-        table[z] = [np.nan if value is None else float(value) for value in known]
+        table[z] = [np.nan if value is None else float(value) for value in properties]
     return table
 
 
@@ -149,6 +149,6 @@ def _metrics(split, target, true, predicted, train, step):
     else:
         values = classification_metrics(true, predicted)
         error = 1 - values["accuracy"]
-    about = {"step": step, "target": target.name, "given": ("composition",)}
-    named = [record(split, metric, value, **about) for metric, value in values.items()]
+    view = {"step": step, "target": target.name, "given": ("composition",)}
+    named = [record(split, metric, value, **view) for metric, value in values.items()]
     return [record(split, "error", error, step=step), *named]

@@ -115,17 +115,17 @@ def neighbours(vectors, dataset, rows, material, n=10):
             f"ids are like {ids[0]}, formulas like {formulas[0]}"
         )
     search = NearestNeighbors(n_neighbors=min(n + 1, len(rows))).fit(vectors)
-    distances, found = (values[0] for values in search.kneighbors(vectors[place]))
-    others = found != place[0]
-    found = np.concatenate([place, found[others][:n]])
+    distances, nearest = (values[0] for values in search.kneighbors(vectors[place]))
+    others = nearest != place[0]
+    nearest = np.concatenate([place, nearest[others][:n]])
     distances = np.concatenate([[0.0], distances[others][:n]])
     return pd.DataFrame(
         {
-            "id": ids[found],
-            "formula": formulas[found],
-            "crystal system": dataset.column("crystal_system")[rows[found]],
-            "formation energy (eV/atom)": dataset.labels["e_form"][rows[found]],
-            "band gap (eV)": dataset.labels["band_gap"][rows[found]],
+            "id": ids[nearest],
+            "formula": formulas[nearest],
+            "crystal system": dataset.column("crystal_system")[rows[nearest]],
+            "formation energy (eV/atom)": dataset.labels["e_form"][rows[nearest]],
+            "band gap (eV)": dataset.labels["band_gap"][rows[nearest]],
             "distance": distances,
         }
     )

@@ -43,18 +43,18 @@ def runs(preset="small"):
 
 def table(configs=None, place=RESULTS):
     """One row a run, with its metrics on `val`."""
-    found = [archive.read(config.name, place) for config in configs or runs()]
-    return ordered(pd.DataFrame([row(record.config, record) for record in found if record]))
+    finished = [archive.read(config.name, place) for config in configs or runs()]
+    return ordered(pd.DataFrame([row(record.config, record) for record in finished if record]))
 
 
 def best(kind, place=RESULTS):
     """The rate of the lowest error on `val` that keeps the pattern; None where the search has not finished."""
-    found = {config.budget.learning_rate: archive.read(config.name, place) for config in search(kind)}
-    if not all(found.values()):
+    tried = {config.budget.learning_rate: archive.read(config.name, place) for config in search(kind)}
+    if not all(tried.values()):
         return None
-    highest = HIGHEST.get(kind, max(found))
-    working = [rate for rate, one in found.items() if not ignores_pattern(one.metrics) and rate <= highest]
-    return min(working, key=lambda rate: records.value(found[rate].metrics, "error", split="val"), default=None)
+    highest = HIGHEST.get(kind, max(tried))
+    working = [rate for rate, one in tried.items() if not ignores_pattern(one.metrics) and rate <= highest]
+    return min(working, key=lambda rate: records.value(tried[rate].metrics, "error", split="val"), default=None)
 
 
 def findings(place=RESULTS):

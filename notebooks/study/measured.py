@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
-from xxlib.answering.predictor import CHECKPOINTS
 
 from study.archive import RESULTS
 from study.claims import WORDS
 from xxlib import PROJECT, plots
 from xxlib.answering.inference import Ensemble, model_files
+from xxlib.answering.predictor import CHECKPOINTS
 from xxlib.answering.trust import read_trust
 from xxlib.crystals.compositions import composition_of_formula
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
@@ -122,11 +122,11 @@ def judge(ensemble, trust, measured, dataset):
         kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
     accuracies, errors, certainties, samples = [], [], [], []
     for given, (kind, patterns) in itertools.product(ensemble.inputs, kinds.items()):
-        about, part = {"given": JOINED.join(given), "patterns": kind}, trust[given]
+        view, part = {"given": JOINED.join(given), "patterns": kind}, trust[given]
         output, labels = outputs(ensemble, patterns, given), labels_of(patterns.table)
-        certainties.append(about | part.measure(output, labels))
-        samples.append(_samples(patterns.table, output, part).assign(**about))
-        errors += [about | _error(name, labels[name], values) for name, values in output.values.items()]
+        certainties.append(view | part.measure(output, labels))
+        samples.append(_samples(patterns.table, output, part).assign(**view))
+        errors += [view | _error(name, labels[name], values) for name, values in output.values.items()]
         if "crystal_system" in output.logits:
             right = {"all": _right(output, labels)}
             for system in CRYSTAL_SYSTEMS:
@@ -134,7 +134,7 @@ def judge(ensemble, trust, measured, dataset):
             for start, end in RANGES if kind == "measured" and "xrd" in given else ():
                 within = outputs(ensemble, patterns.within(start, end), given)
                 right[f"{start}-{end} degree"] = _right(within, labels)
-            accuracies += [about | {"of": name} | accuracy_interval(of_group) for name, of_group in right.items()]
+            accuracies += [view | {"of": name} | accuracy_interval(of_group) for name, of_group in right.items()]
     return *map(pd.DataFrame, (accuracies, errors, certainties)), pd.concat(samples, ignore_index=True)
 
 
@@ -147,9 +147,9 @@ def table(samples=None, place=RESULTS, draws=10_000):
     """
     samples = pd.read_csv(place / "measured_samples.csv") if samples is None else samples
     rows, rng = [], np.random.default_rng(0)
-    about = [name for name in ("dataset", "split", "preset", "seed", "commit", "hardware") if name in samples]
+    labels = [name for name in ("dataset", "split", "preset", "seed", "commit", "hardware") if name in samples]
     right = (100.0 * (samples["crystal_system_predicted"] == samples["crystal_system"])).rename("right")
-    for keys, group in samples.assign(right=right).groupby(["model", "given", *about], sort=False):
+    for keys, group in samples.assign(right=right).groupby(["model", "given", *labels], sort=False):
         model, given, *origin = keys
         sides = {kind: part.set_index("sample")["right"] for kind, part in group.groupby("patterns")}
         if "simulated" not in sides or "xrd" not in given.split(JOINED):
@@ -159,7 +159,7 @@ def table(samples=None, place=RESULTS, draws=10_000):
         low, high = np.percentile(rng.choice(change, (draws, len(change))).mean(1), (2.5, 97.5))
         row = {"model": model, "given": given, "n": len(change)}
         row |= {"simulated (%)": before.mean(), "measured (%)": after.mean(), "lost (points)": change.mean()}
-        row |= {"low (points)": low, "high (points)": high} | dict(zip(about, origin))
+        row |= {"low (points)": low, "high (points)": high} | dict(zip(labels, origin))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -252,9 +252,9 @@ def main():
             "seed": config.seed,
         }
         trained |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
-        about = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
-        about |= {"n": len(measured.table), "patterns_sha256": patterns} | trained
-        add(pd.DataFrame([about | {"sha256": sha256(path)} for path in weights]), log)
+        entry = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
+        entry |= {"n": len(measured.table), "patterns_sha256": patterns} | trained
+        add(pd.DataFrame([entry | {"sha256": sha256(path)} for path in weights]), log)
         tables = judge(ensemble, trust, measured, Dataset(PROJECT / config.data.dataset))
         for name, table in zip(TABLES, tables):
             if len(table):

@@ -119,24 +119,24 @@ def figures(configs=None, place=RESULTS):
         ("e_form", "mae", "MAE of $E_f$ on val (meV/atom)"),
         ("crystal_system", "accuracy", "accuracy of crystal system on val (%)"),
     ):
-        lines = {words: variant(preset, model, target) for words, model in MODALITIES.items()}
+        lines = {label: variant(preset, model, target) for label, model in MODALITIES.items()}
         lines[MULTI_TARGET] = variant(preset, "bimodal", "multi")
         lines["CrabNet"] = variant(preset, "crabnet", target)
-        there = {words: config.name for words, config in lines.items() if config in done}
-        curves = {words: archive.read(name, place).curve(metric, target) for words, name in there.items()}
-        alone = {words: curves[words] for words in ("composition", "CrabNet", "xrd") if words in curves}
-        together = {words: curve for words, curve in curves.items() if words != "CrabNet"}
+        there = {label: config.name for label, config in lines.items() if config in done}
+        curves = {label: archive.read(name, place).curve(metric, target) for label, name in there.items()}
+        alone = {label: curves[label] for label in ("composition", "CrabNet", "xrd") if label in curves}
+        together = {label: curve for label, curve in curves.items() if label != "CrabNet"}
         for name, shown in ((f"unimodal_{target}", alone), (target, together)):
             if shown:
                 drawn[f"{name}_learning"] = plots.learning_curves(shown, quantity, title, log=metric == "mae")
-        test = {words: archive.predictions(there[words], place) for words in together}
+        test = {label: archive.predictions(there[label], place) for label in together}
         if target == "e_form" and test:
-            panels = {words: (table["e_form"], table["e_form_predicted"]) for words, table in test.items()}
+            panels = {label: (table["e_form"], table["e_form_predicted"]) for label, table in test.items()}
             drawn["e_form_parity"] = plots.parity(panels, "$E_f$", "eV/atom", f"{title}, test")
-        test = {words: test[words] for words in ("xrd", "composition + xrd") if words in test}
+        test = {label: test[label] for label in ("xrd", "composition + xrd") if label in test}
         if target == "crystal_system" and test:
             certain = np.eye(TARGETS[target].width)  # a probability of one for what is predicted
-            panels = {words: (table[target], certain[table[f"{target}_predicted"]]) for words, table in test.items()}
+            panels = {label: (table[target], certain[table[f"{target}_predicted"]]) for label, table in test.items()}
             drawn["crystal_system_confusion"] = plots.confusion(panels, title=f"{title}, test")
     return drawn
 
@@ -146,11 +146,11 @@ def limits(configs=None, place=RESULTS):
 
     In the unit of the tables; polymorphs share a formula.
     """
-    found = {}
+    reached = {}
     for target, kind in (("e_form", "regression"), ("crystal_system", "classification")):
         config = variant((configs or runs())[0].preset, "bimodal", target)
         if (test := archive.predictions(config.name, place)) is not None:
             metric = "mae" if kind == "regression" else "accuracy"
             limit = limit_of_composition(test["formula"], test[target], kind)
-            found[target] = TARGETS[target].shown(metric)[1] * limit
-    return found
+            reached[target] = TARGETS[target].shown(metric)[1] * limit
+    return reached

@@ -14,13 +14,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tqdm import tqdm
-from xxlib.answering.predictor import CHECKPOINTS
 
 from study.archive import RESULTS
 from study.claims import WORDS
 from study.measured import JOINED
 from xxlib import plots
 from xxlib.answering.inference import Ensemble, model_files
+from xxlib.answering.predictor import CHECKPOINTS
 from xxlib.datasets.batches import CPU
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.effects import Effects
@@ -87,14 +87,14 @@ def figures(place=RESULTS):
 
 def findings(place=RESULTS):
     """The effect that costs each model most, of those studied."""
-    found = []
+    sentences = []
     for (run, given), table in pd.read_csv(place / "noise.csv").groupby(["run", "given"], sort=False):
         worst = table.loc[table["accuracy (%)"].idxmin()]
-        found.append(
+        sentences.append(
             f"{run} is right for {table['accuracy (%)'].max():.0f} % of the crystal systems of val at best "
             f"{WORDS[given]}, for {worst['accuracy (%)']:.0f} % at worst: {worst['effect']} {worst['value']:g}."
         )
-    return found
+    return sentences
 
 
 def main():
@@ -111,10 +111,10 @@ def main():
         except CheckpointError as error:
             sys.exit(f"noise: {name}: {error}")
         config = ensemble.config
-        about = {"run": Path(name).name, "dataset": config.data.dataset, "split": "val", "preset": config.preset}
-        about |= {"seed": config.seed, "commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
-        studied = noise_study(ensemble).assign(**about)
-        table = pd.concat([table[table["run"] != about["run"]], studied], ignore_index=True)
+        origin = {"run": Path(name).name, "dataset": config.data.dataset, "split": "val", "preset": config.preset}
+        origin |= {"seed": config.seed, "commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
+        studied = noise_study(ensemble).assign(**origin)
+        table = pd.concat([table[table["run"] != origin["run"]], studied], ignore_index=True)
         write_atomically(path, table.to_csv(index=False, float_format="%.5g").encode())
 
 

@@ -75,13 +75,13 @@ def figures(configs=None, place=RESULTS):
     """What each pretraining gains, with its interval."""
     gained = table(configs, place).dropna(subset=[GAIN])
     groups = {}
-    for words, rows in (("MXM", gained[gained["pretraining"] == "mxm"]),
+    for task, rows in (("MXM", gained[gained["pretraining"] == "mxm"]),
                         ("contrastive + MXM, 5 % hidden", gained[gained["pretraining"] != "mxm"])):  # fmt: skip
         spans = [f", spans of {span}" if span > 1 else "" for span in rows["span (tokens)"]]
         names = [f"{rate:.0f} % hidden{span}" for rate, span in zip(rows["hidden (%)"], spans)]
-        if words != "MXM":
+        if task != "MXM":
             names = list(rows["learned from"].str.replace("data/", ""))
-        groups[words] = names, rows[GAIN], rows[f"+- {GAIN}"]
+        groups[task] = names, rows[GAIN], rows[f"+- {GAIN}"]
     quantity = "gain of MAE of $E_f$ on test over scratch (meV/atom)"
     return {"hidden": plots.differences(groups, quantity, archive.label("small"))} if len(gained) else {}
 

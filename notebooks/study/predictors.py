@@ -35,8 +35,8 @@ def table(configs=None, place=RESULTS):
     """Every view of `val`, a row a run."""
     rows = planned_table(configs or runs(), place)
     views = [name for name in rows if re.match(r"val.* (mae|accuracy) \(", name)]
-    about = ["learning_rate", "n_steps", "dataset", "labels", "split", "preset", "seed", "hardware", "commit", "note"]
-    return rows[["name", *views, *about]]
+    rest = ["learning_rate", "n_steps", "dataset", "labels", "split", "preset", "seed", "hardware", "commit", "note"]
+    return rows[["name", *views, *rest]]
 
 
 def findings(place=RESULTS):

@@ -176,12 +176,12 @@ def _sped_up(claim, row):
 def better(table_2, place=RESULTS):
     """That pretraining by both tasks improves what is reached in the end, with the same steps of fine-tuning: a Finding
     a model."""
-    claim, found, both = "Better in the end after pretraining", [], starts()["both"].name
+    claim, changes, both = "Better in the end after pretraining", [], starts()["both"].name
     for _, rows in table_2.groupby(["targets", "metric", "n_steps"], sort=False):
         rows = rows.dropna(subset="test").set_index("start")
         if both in rows.index and "scratch" in rows.index:
-            found.append(_changed(claim, rows.loc["scratch"], rows.loc[both], place))
-    return found or [claims.unfinished(claim, [both])]
+            changes.append(_changed(claim, rows.loc["scratch"], rows.loc[both], place))
+    return changes or [claims.unfinished(claim, [both])]
 
 
 def _changed(claim, before, after, place):
@@ -223,11 +223,11 @@ def figures(configs=None, place=RESULTS):
         ("pretraining_retrieval", "retrieval composition + xrd", 100, "partner found among 512, on val (%)"),
     ):
         curves = {}
-        for words, config in begun.items():
+        for start, config in begun.items():
             record = archive.read(config.name, place)
             samples, values = record.curve(metric) if record else ((), ())
             if len(samples):
-                curves[words] = samples, scale * values
+                curves[start] = samples, scale * values
         if curves:
             drawn[name] = plots.learning_curves(curves, quantity, title, log=False)
     columns = {}
@@ -246,11 +246,11 @@ def figures(configs=None, place=RESULTS):
 
 def _after_each_start(configs, place, begun, target, metric):
     """Start -> samples and values of each seed, of models of one target, or of MULTI where there are none."""
-    words = {None: "scratch"} | {f"data/runs/{config.name}": name for name, config in begun.items()}
+    names = {None: "scratch"} | {f"data/runs/{config.name}": name for name, config in begun.items()}
     n_steps = min(config.budget.n_steps for config in configs)
     single = [config for config in configs if target and config.objectives.targets == (target,)]
     multi = [config for config in configs if config.objectives.targets == MULTI]
     lines = {}
     for config in finished([c for c in single or multi if c.budget.n_steps == n_steps], place):
-        lines.setdefault(words[config.initial], []).append(archive.read(config.name, place).curve(metric, target))
+        lines.setdefault(names[config.initial], []).append(archive.read(config.name, place).curve(metric, target))
     return {start: (seeds[0][0], [values for _, values in seeds]) for start, seeds in lines.items()}

@@ -40,18 +40,18 @@ def table(configs=None, place=RESULTS):
     for group in groups(configs or runs(), lambda c: (str(c.model), c.objectives.targets, c.initial)):
         tables = {config.name: archive.latent(config.name, place) for config in finished(group, place)}
         scores = [latent.mean_silhouettes(of_one) for of_one in tables.values() if of_one is not None]
-        first, about = planned_table(group[:1], place).iloc[0], origin(group, place)
+        first, rest = planned_table(group[:1], place).iloc[0], origin(group, place)
         row = {"modalities": first["modalities"], "targets": first["targets"], "start": start_of(group[0])}
         lacking = [f"latent.parquet of {name}" for name, of_one in tables.items() if of_one is None]
         if lacking:
-            about["note"] = "; ".join([about["note"]] * bool(about["note"]) + [f"missing: {', '.join(lacking)}"])
+            rest["note"] = "; ".join([rest["note"]] * bool(rest["note"]) + [f"missing: {', '.join(lacking)}"])
         if scores:
             means = pd.DataFrame([of_one.loc["mean"] for of_one in scores])
             for space in latent.SPACES:
                 row |= {f"mean, {space}": means[space].mean(), f"+- {space}": means[space].std()}
             row |= pd.DataFrame([of_one["all dimensions"].drop("mean") for of_one in scores]).mean().to_dict()
             row |= {"crystals": means["crystals"].iloc[0]}
-        rows.append(row | {"paper": PAPER} | about)
+        rows.append(row | {"paper": PAPER} | rest)
     columns = ["modalities", "targets", "start"]
     columns += [name for space in latent.SPACES for name in (f"mean, {space}", f"+- {space}")]
     columns += [*CRYSTAL_SYSTEMS, "crystals", "paper", *ORIGIN]
@@ -75,14 +75,14 @@ def findings(place=RESULTS, table_5=None):
 def figures(configs=None, place=RESULTS):
     """Figure 2: a latent space a model, of the first seeds."""
     configs = configs or runs()
-    words = {None: ""} | {
+    names = {None: ""} | {
         f"data/runs/{c.name}": f" from {name}" for name, c in pretraining.starts(configs[0].preset).items()
     }
     panels = {}
     for config in finished([c for c in configs if c.objectives.targets and c.seed == 0], place):
         points = archive.latent(config.name, place)
         if points is not None:
-            name = " + ".join(config.model.modalities) + words[config.initial]
+            name = " + ".join(config.model.modalities) + names[config.initial]
             panels[name] = points[["PC 1", "PC 2"]].to_numpy(), points["crystal_system"], points.attrs["variance"]
     return {"figure_2": plots.latent(panels, f"{archive.label(configs[0].preset)}, test")} if panels else {}
 

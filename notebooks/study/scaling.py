@@ -19,15 +19,15 @@ SIZES = {"small": [27833 // 2**k for k in (5, 4, 3, 2, 1, 0)], "smoke": [3285 //
 
 def lines(preset="small"):
     """The runs of each line of Figure 3; pretraining has seen the patterns of all of `train`, without labels."""
-    found = {}
+    runs_of = {}
     for size in SIZES[preset]:
         budget = {"n_steps": PRESETS[preset].budget.n_steps // (4 if preset == "smoke" else 2), "n_train": size}
         of_size = [variant(preset, "composition", "e_form", **budget), variant(preset, "bimodal", "e_form", **budget)]
         if preset != "smoke":
             of_size += [variant(preset, "bimodal", "e_form", starts(preset)["both"], **budget)]
         for name, config in zip(LINES, of_size):
-            found.setdefault(name, []).append(config)
-    return found
+            runs_of.setdefault(name, []).append(config)
+    return runs_of
 
 
 def runs(preset="small"):

@@ -30,18 +30,18 @@ def start_of(config):
 
 def ordered(configs):
     """The names of the runs to train for some RunConfigs, each after its start."""
-    planned, found = experiments.planned(), {}
+    planned, queue = experiments.planned(), {}
 
     def add(name, is_start=False):
-        if name in found or (done(name) and (archive.weights(name) or not is_start)):
+        if name in queue or (done(name) and (archive.weights(name) or not is_start)):
             return
         if start := start_of(planned[name]):
             add(start, is_start=True)
-        found[name] = None
+        queue[name] = None
 
     for config in configs:
         add(config.name)
-    return list(found)
+    return list(queue)
 
 
 def train(configs, n_threads, at_once, minutes):
@@ -136,8 +136,8 @@ def listed(configs):
             speeds[like[name]].append(record.samples / record.seconds)
     rows = []
     for config in configs:
-        record, known = finished[config.name], speeds[like[config.name]]
-        seconds = config.budget.samples / (sum(known) / len(known)) if known else float("nan")
+        record, throughputs = finished[config.name], speeds[like[config.name]]
+        seconds = config.budget.samples / (sum(throughputs) / len(throughputs)) if throughputs else float("nan")
         begun = (runs.RUNS / config.name / "metrics.jsonl").exists()
         state = "done" if record else "begun" if begun else "missing"
         rows.append({"run": config.name, "state": state, "minutes": (record.seconds if record else seconds) / 60})

@@ -39,11 +39,11 @@ def by_formula(metric):
 
 def results_table(place=RESULTS):
     """One row a finished run of a place that saw `test`; runs that pretrained predict nothing and are left out."""
-    found = [archive.read(name, place) for name in archive.names(place)]
-    found = [one for one in found if one.config["objectives"]["targets"] and one.config["evaluate_test"]]
-    if not found:
+    records = [archive.read(name, place) for name in archive.names(place)]
+    records = [one for one in records if one.config["objectives"]["targets"] and one.config["evaluate_test"]]
+    if not records:
         return pd.DataFrame(columns=["name", *ABOUT, "seed", "seconds", "hardware", "commit"])
-    return ordered(pd.DataFrame([row(one.config, one) for one in found]))
+    return ordered(pd.DataFrame([row(one.config, one) for one in records]))
 
 
 def ordered(table):
@@ -75,8 +75,8 @@ def planned_table(configs, place=RESULTS):
 
 def finished(configs, place=RESULTS):
     """Those of some RunConfigs that have finished; one that ignores its patterns has failed."""
-    found = {config.name: archive.read(config.name, place) for config in configs}
-    return [config for config in configs if found[config.name] and not ignores_pattern(found[config.name].metrics)]
+    read = [(config, archive.read(config.name, place)) for config in configs]
+    return [config for config, record in read if record and not ignores_pattern(record.metrics)]
 
 
 def row(config, record=None):
@@ -118,15 +118,15 @@ def summary_table(results, metrics=METRICS):
     Of a planned_table, `note` names the runs that are missing.
     """
     rows = []
-    for about, alike in results.groupby(ABOUT, sort=False, dropna=False):
-        values = dict(zip(ABOUT, about)) | seeds_of(alike)
+    for common, alike in results.groupby(ABOUT, sort=False, dropna=False):
+        values = dict(zip(ABOUT, common)) | seeds_of(alike)
         for metric in metrics:
             column = alike[metric].dropna() if metric in alike else pd.Series(dtype=float)
             values |= {metric: column.mean(), f"+- {metric}": column.std()}
         rows.append({"model": model_of(values)} | values)
     columns = [name for metric in metrics for name in (metric, f"+- {metric}")]
-    about = [*columns, "seeds", *ABOUT[2:], "hardware", "commit", *["note"] * ("note" in results)]
-    return whole(pd.DataFrame(rows, columns=["model", *ABOUT[:2], *about]))
+    rest = [*columns, "seeds", *ABOUT[2:], "hardware", "commit", *["note"] * ("note" in results)]
+    return whole(pd.DataFrame(rows, columns=["model", *ABOUT[:2], *rest]))
 
 
 def model_of(values):
@@ -137,8 +137,8 @@ def model_of(values):
 def seeds_of(alike):
     """Of rows that differ by their seed: number of those that have finished, hardware, commits, and what is missing."""
     missing = [name for name in alike.get("note", ()) if name]
-    words = {name: ", ".join(sorted(set(alike[name]) - {""})) for name in ("hardware", "commit")}
-    return words | {"seeds": len(alike) - len(missing), "note": f"missing: {', '.join(missing)}" if missing else ""}
+    joined = {name: ", ".join(sorted(set(alike[name]) - {""})) for name in ("hardware", "commit")}
+    return joined | {"seeds": len(alike) - len(missing), "note": f"missing: {', '.join(missing)}" if missing else ""}
 
 
 def origin(configs, place=RESULTS):
@@ -149,11 +149,11 @@ def origin(configs, place=RESULTS):
 
 def groups(configs, key):
     """The runs that predict something, by a key, as lists."""
-    found = {}
+    by_key = {}
     for config in configs:
         if config.objectives.targets:
-            found.setdefault(key(config), []).append(config)
-    return found.values()
+            by_key.setdefault(key(config), []).append(config)
+    return by_key.values()
 
 
 def start_of(config):

@@ -44,8 +44,8 @@ def table(configs=None, place=RESULTS):
     metric = SPACE_GROUP if configs[0].preset == "smoke" else BAND_GAP
     unseen = [config for config in configs if metric.split()[1] in config.objectives.targets]
     summary = summary_table(planned_table(unseen, place), (metric,))
-    words = {config.initial or "": start_of(config) for config in unseen}
-    summary.insert(1, "start", [words[initial] for initial in summary["initial"]])
+    starts_by_path = {config.initial or "": start_of(config) for config in unseen}
+    summary.insert(1, "start", [starts_by_path[initial] for initial in summary["initial"]])
     return summary.assign(paper=PAPER)
 
 

@@ -56,17 +56,17 @@ def variant(preset, model, target, start=None, **changes):
     start: RunConfig whose encoders and fusion it begins with.  changes: as RunConfig.but takes them.
     """
     values = {"model": models(preset)[model], "targets": MULTI if target == "multi" else (target,)}
-    words = [model, target, *_words(changes)]
+    parts = [model, target, *_words(changes)]
     if start is not None:
         values["initial"] = f"data/runs/{start.name}"
-        words += ["from", *start.name.removeprefix(_prefix(preset)).split("-")[1:-1]]
-    return _named(preset, words, values | changes)
+        parts += ["from", *start.name.removeprefix(_prefix(preset)).split("-")[1:-1]]
+    return _named(preset, parts, values | changes)
 
 
 def pretraining(preset, objectives, **changes):
     """RunConfig that pretrains with one of PRETRAININGS."""
-    words = ["pretrain", objectives, *_words(changes)]
-    return _named(preset, words, {"targets": ()} | PRETRAININGS[objectives] | changes)
+    parts = ["pretrain", objectives, *_words(changes)]
+    return _named(preset, parts, {"targets": ()} | PRETRAININGS[objectives] | changes)
 
 
 def kind(config):
@@ -80,8 +80,8 @@ def kind(config):
     return "bimodal" if len(config.model.modalities) > 1 else config.model.modalities[0]
 
 
-def _named(preset, words, changes):
-    name = _prefix(preset) + "-".join([*words, f"s{changes.get('seed', 0)}"])
+def _named(preset, parts, changes):
+    name = _prefix(preset) + "-".join([*parts, f"s{changes.get('seed', 0)}"])
     config = PRESETS[preset].but(name=name, **changes)
     if preset == "small" and "learning_rate" not in changes and kind(config):
         return config.but(learning_rate=RATES[kind(config)])
