@@ -386,7 +386,7 @@ def check_damaged(path, which, accidents):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parser = CifParser(StringIO(data.decode("utf-8", errors="replace")))
+        parser = CifParser(StringIO(data.decode("utf-8", errors="replace").encode("ascii", errors="replace").decode()))
         (structure,) = parser.parse_structures(primitive=False, check_occu=True, on_error="raise")
     amounts = {element.Z: amount for element, amount in structure.composition.element_composition.items()}
     element_ids, fractions = composition_of_crystal(crystal)

@@ -64,7 +64,7 @@ def test_what_is_no_formula_is_named(formula):
 
 @pytest.mark.parametrize("formula", ["D2O", "T2", "LiD", "HDO"])
 def test_isotopes_are_not_hydrogen(formula):
-    with pytest.raises(ValueError, match=f"'{formula}' holds the isotope"):
+    with pytest.raises(ValueError, match=f"'{formula}': isotope"):
         composition_of_formula(formula)
 
 

@@ -5,19 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pymatgen.core import Lattice, Species, Structure
+from pymatgen.core import Element, Lattice, Species, Structure
 
 from xxlib.crystals import crystal as crystals
+from xxlib.crystals import elements
 from xxlib.crystals.crystal import (
     CRYSTAL_SYSTEMS,
     Crystal,
     RejectedCrystal,
     check,
-    crystal_from_structure,
     crystal_system,
     lattice_from_cell,
     space_group,
 )
+from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.parquet import parquet
 
 # One structure of each crystal system: group, cell, elements, positions.
@@ -78,7 +79,7 @@ def test_space_group_of_real_crystals(shared_data):
     path = shared_data / "mp36k" / "crystals.parquet"
     found = {}
     for record in parquet(path).records():
-        crystal, number = record.crystal(), record.known["space_group"]
+        crystal, number = record.crystal(), record.columns["space_group"]
         system = crystal_system(number)
         if len(found.setdefault(system, [])) < 3 and len(crystal.atomic_numbers) <= 40:
             found[system].append((space_group(crystal), number))
@@ -217,3 +218,17 @@ def test_every_reference_crystal_passes(shared_data):
         cell = lattice_from_cell(*(row[name] for name in ("a", "b", "c", "alpha", "beta", "gamma")))
         numbers, frac = np.array(row["atomic_numbers"]), np.array(row["frac_coords"]).reshape(-1, 3)
         check(Crystal(row["mp_id"], cell, numbers, frac, np.ones(len(numbers))))
+
+
+def test_symbols_are_those_of_pymatgen_both_ways():
+    for z in range(1, elements.MAX_Z + 1):
+        assert elements.symbol(z) == Element.from_Z(z).symbol and elements.atomic_number(elements.symbol(z)) == z
+    for z in (0, -1, 119):
+        with pytest.raises(ValueError, match=f"no element has the atomic number {z}"):
+            elements.symbol(z)
+
+
+@pytest.mark.parametrize(("name", "words"), [("D", "isotope D: write H"), ("T", "isotope T"), ("na", "'na' is no el")])
+def test_what_is_no_symbol_is_refused(name, words):
+    with pytest.raises(RejectedCrystal, match=words):
+        elements.atomic_number(name)

@@ -1,14 +1,17 @@
 """Sticks: those of pymatgen 2024.11.13, and what physics says of any powder pattern."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
-from pymatgen.core import Element, Lattice, Structure
+from pymatgen.core import Lattice, Structure
 
-from xxlib.crystals.crystal import Crystal, RejectedCrystal, crystal_from_structure, lattice_from_cell
+from xxlib.crystals.crystal import Crystal, RejectedCrystal, lattice_from_cell
+from xxlib.crystals.elements import symbol
+from xxlib.crystals.structures import crystal_from_structure
 from xxlib.diffraction import kernel as diffraction_kernel
 from xxlib.diffraction.scattering import PATTERN_RANGE, STORED_RANGE, pack, scattering_factors, sticks, sticks_of
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, emission_lines
@@ -177,7 +180,7 @@ def test_mixed_site_scatters_as_its_average():
 
 def scattering_factor(z, two_theta):
     """Of element z at an angle in degree, by the formula of De Graef and McHenry."""
-    a, b = np.array(ATOMIC_SCATTERING_PARAMS[Element.from_Z(z).symbol]).T
+    a, b = np.array(ATOMIC_SCATTERING_PARAMS[symbol(z)]).T
     s2 = (np.sin(np.radians(two_theta / 2)) / CU_KA) ** 2
     return z - 41.78214 * s2 * (a * np.exp(-b * s2)).sum()
 
@@ -214,11 +217,14 @@ def test_a_batch_is_its_crystals_one_by_one(references):
     assert np.array_equal(plain.intensity, together.intensity) and plain.hkl.shape == (0, 3)
 
 
-def test_all_cores_give_the_same_bits_as_one(references):
+def test_threads_run_side_by_side_and_give_the_same_bits(references):
     packed = pack([structure for structure, _, _ in references])
-    one, all_cores = sticks_of(packed, hkl=True), sticks_of(packed, hkl=True, parallel=True)
+    assert diffraction_kernel.of_all.targetoptions["nogil"]
+    with ThreadPoolExecutor(3) as threads:
+        one, *others = threads.map(lambda _: sticks_of(packed, hkl=True), range(3))
     for name in ("two_theta", "intensity", "hkl", "offsets", "strongest"):
-        assert np.array_equal(getattr(one, name), getattr(all_cores, name))
+        for other in others:
+            assert np.array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_a_crystal_without_lines_leaves_an_empty_place():
@@ -271,7 +277,7 @@ def test_thermal_motion_is_that_of_pymatgen():
 def test_the_table_of_scattering_factors_is_exact():
     table = scattering_factors(600)  # s^2 up to 1 per angstrom^2
     for z in (1, 8, 26, 57, 98):
-        a, b = np.array(ATOMIC_SCATTERING_PARAMS[Element.from_Z(z).symbol]).T
+        a, b = np.array(ATOMIC_SCATTERING_PARAMS[symbol(z)]).T
         s2 = np.random.default_rng(z).uniform(0, 1, 200)
         exact = z - 41.78214 * s2 * (a * np.exp(-b * s2[:, None])).sum(1)
         values = diffraction_kernel._factors(np.array([z]), 4 * s2, table, np.zeros(99))[:, 0]

@@ -14,8 +14,9 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
 from xxlib.crystals import extxyz
-from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal, crystal_from_structure
+from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal
 from xxlib.crystals.poscar import crystal_from_poscar
+from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.files import extxyz_file, poscar_folder
 from xxlib.datasets.sources.lemat import lemat
 from xxlib.datasets.sources.mp36k import mp36k, split_table
@@ -142,7 +143,7 @@ def test_every_frame_of_an_extended_xyz_file(tmp_path):
     path.write_text(frame() + frame(SALT, pbc="") + "\n\n" + frame().replace("\n", "\r\n"))
     records = pickle.loads(pickle.dumps(list(extxyz_file(path).records())))
     assert [record.id for record in records] == ["run-1", "run-2", "run-3"]
-    assert not any(record.known for record in records)  # its energy is no formation energy
+    assert not any(record.columns for record in records)  # its energy is no formation energy
     for record, structure in zip(records, (SKEW, SALT, SKEW)):
         same(record.crystal(), structure)
 
@@ -199,7 +200,7 @@ def test_lemat(tmp_path):
     source = lemat(tmp_path)
     records = pickle.loads(pickle.dumps(list(source.records())))
     assert [record.id for record in records] == ["a", "b", "c"] and source.n_records == 3
-    assert not any(record.known for record in records) and source.about["labels"] == {}
+    assert not any(record.columns for record in records) and source.metadata["labels"] == {}
     for record, structure in zip(records, (SKEW, SKEW, SALT)):
         same(record.crystal(), structure)
 
@@ -239,10 +240,10 @@ def test_a_file_that_is_not_of_lemat(tmp_path):
 def test_nomad_keeps_its_band_gaps_and_its_energies_are_no_formation_energies(shared_data):
     source = parquet(shared_data / "nomad2018" / "crystals.parquet")
     records = [record for record, _ in zip(source.records(), range(40))]
-    assert source.n_records == 3000 and set(source.about["labels"]) == {"band_gap", "space_group"}
+    assert source.n_records == 3000 and set(source.metadata["labels"]) == {"band_gap", "space_group"}
     rows = next(pq.ParquetFile(shared_data / "nomad2018" / "crystals.parquet").iter_batches(batch_size=40)).to_pylist()
     for record, row in zip(records, rows, strict=True):
-        assert record.known == {
+        assert record.columns == {
             "band_gap": row["band_gap"],
             "space_group": row["space_group"],
             "formula": row["reduced_formula"],
@@ -265,7 +266,7 @@ def test_broken_rows_of_a_table_are_refused(tmp_path):
     ]
     pq.write_table(pa.Table.from_pylist([good, *(good | changes for changes, _ in bad)]), tmp_path / "x.parquet")
     first, *others = parquet(tmp_path / "x.parquet").records()
-    assert first.crystal().id == "a" and first.known == {"band_gap": 5.0}
+    assert first.crystal().id == "a" and first.columns == {"band_gap": 5.0}
     for record, (_, reason) in zip(others, bad, strict=True):
         assert reason in refusal(record)
 
@@ -314,7 +315,7 @@ def test_mp36k_is_made_again_from_its_public_files(tmp_path, rows, zipped):
     records = pickle.loads(pickle.dumps(list(source.records())))
     assert [record.id for record in records] == [row["mp_id"] for row in rows] and source.n_records == len(rows)
     for record, row in zip(records, rows):
-        assert record.known == {name: row[name] for name in ("e_form", "band_gap", "split")}
+        assert record.columns == {name: row[name] for name in ("e_form", "band_gap", "split")}
         expected = crystal_of_row(row["mp_id"], row)
         crystal = record.crystal()
         assert np.allclose(crystal.lattice, expected.lattice, atol=1e-7)

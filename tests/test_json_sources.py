@@ -13,8 +13,13 @@ import pytest
 from pymatgen.core import DummySpecies, Lattice, Structure
 from pymatgen.entries.computed_entries import ComputedStructureEntry
 
-from xxlib.crystals.crystal import RejectedCrystal, crystal_from_structure
-from xxlib.crystals.structures import crystal_from_jarvis_dict, crystal_from_optimade, crystal_from_pymatgen_dict
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.crystals.structures import (
+    crystal_from_jarvis_dict,
+    crystal_from_optimade,
+    crystal_from_pymatgen_dict,
+    crystal_from_structure,
+)
 from xxlib.datasets.sources import json_lists
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.jarvis import jarvis
@@ -191,10 +196,10 @@ def test_alexandria(tmp_path):
         "alexandria_000.json.bz2 entry 2",
         "alexandria_001.json.bz2 entry 1",
     ]
-    assert records[0].known == {"e_form": -1.0, "band_gap": 2.0, "space_group": 225}
-    assert records[2].known == {}  # NaN and null are missing, not zero
+    assert records[0].columns == {"e_form": -1.0, "band_gap": 2.0, "space_group": 225}
+    assert records[2].columns == {}  # NaN and null are missing, not zero
     same(records[1].crystal(), crystal_from_structure(PEROVSKITE, "agm2"))
-    assert source.about["functional"] == "PBE" and "eV/atom" in source.about["labels"]["e_form"]
+    assert source.metadata["functional"] == "PBE" and "eV/atom" in source.metadata["labels"]["e_form"]
 
 
 def test_a_folder_without_alexandria_files_says_where_they_are(tmp_path):
@@ -303,7 +308,7 @@ def test_jarvis(tmp_path):
     path = write_jarvis(tmp_path / "jdft_3d.json.zip", entries)
     source = jarvis(path)
     records = pickle.loads(pickle.dumps(list(source.records())))
-    assert [record.known for record in records] == [
+    assert [record.columns for record in records] == [
         {"e_form": -1.9, "band_gap": 5.2, "space_group": 225},
         {"e_form": -1.9, "space_group": 225},  # another gap is no stand-in
         {"band_gap": 0.0, "space_group": 225},
@@ -312,7 +317,7 @@ def test_jarvis(tmp_path):
         same(record.crystal(), crystal_from_structure(SALT, record.id))
     (tmp_path / "plain.json").write_text(json.dumps(entries))
     assert [record.id for record in jarvis(tmp_path / "plain.json").records()] == [record.id for record in records]
-    assert source.about["functional"] == "OptB88vdW" and source.about["version"] == "jdft_3d-12-12-2022.json"
+    assert source.metadata["functional"] == "OptB88vdW" and source.metadata["version"] == "jdft_3d-12-12-2022.json"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from xxlib.datasets.sources import Source
 writer.SHARD_RECORDS, prepare.CHUNK_RECORDS = {SHARD}, {CHUNK}
 def slow(path, seed):
     source = prepare.parquet(path)
-    return Source(source.about, lambda: (time.sleep(0.01) or record for record in source.records()))
+    return Source(source.metadata, lambda: (time.sleep(0.01) or record for record in source.records()))
 if sys.argv[1] == "slow":
     prepare.KINDS["parquet"] = slow
 prepare.main(sys.argv[2:])
@@ -169,8 +169,8 @@ def test_a_dask_cluster_makes_the_same_dataset_though_workers_are_killed(crystal
                     os.kill(killed[-1], signal.SIGKILL)
                 yield record
 
-        source = Source(source.about, source.records, source.n_records)
-        slow = Source(source.about, records, source.n_records)
+        source = Source(source.metadata, source.records, source.n_records)
+        slow = Source(source.metadata, records, source.n_records)
         prepare.prepare(slow, folder, scheduler=cluster.scheduler_address, progress=False)
         assert len(killed) == 2 and not set(killed) & set(client.run(os.getpid).values())
     assert digests_of(folder) == whole
@@ -205,7 +205,7 @@ def test_columns_that_were_not_stored_are_one_clear_line():
 CATIONS, ANIONS = (3, 11, 19, 37, 55, 12, 20, 38, 56, 29, 47), (9, 17, 35, 53, 8, 16, 34, 52, 7, 15, 33, 51)
 
 
-def salts(enough=None, **about):
+def salts(enough=None, **metadata):
     """Source of rock salts; every fifth is refused, and every third comes again 30 later."""
     pairs, records = [(cation, anion) for cation in CATIONS for anion in ANIONS], []
     for i, pair in enumerate(pairs):
@@ -213,7 +213,7 @@ def salts(enough=None, **about):
         records.append(refused(salt.id, "there", "no atoms") if i % 5 == 4 else salt)
         if i >= 30 and i % 3 == 2:
             records.append(parsed(rock_salt(5.0, *pairs[i - 30], f"again-{i - 30}"), "here", split="train"))
-    return Source({"name": "salts", **about}, lambda: iter(records), len(records), enough=enough, distinct=Repeats)
+    return Source({"name": "salts", **metadata}, lambda: iter(records), len(records), enough=enough, distinct=Repeats)
 
 
 def begin(source, folder, monkeypatch):

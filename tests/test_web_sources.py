@@ -151,8 +151,8 @@ def test_optimade_follows_the_pages():
     path, query = answer.asked[0]
     assert path == "/v1/structures" and query["filter"] == 'elements HAS "Na"'
     assert "_exmpl_gap" in query["response_fields"] and "species_at_sites" in query["response_fields"]
-    assert source.n_records == 5 and source.about["name"] == "Example"
-    assert records[4].known == {"e_form": -1.5}
+    assert source.n_records == 5 and source.metadata["name"] == "Example"
+    assert records[4].columns == {"e_form": -1.5}
     crystal = records[4].crystal()
     assert crystal.atomic_numbers.tolist() == [11, 19] * 4 + [17] * 4
     assert crystal.occupancies.tolist() == [0.5, 0.25] * 4 + [1.0] * 4
@@ -248,14 +248,14 @@ def document(material_id="mp-1", **changes):
 
 def test_a_document_of_the_materials_project():
     record = pickle.loads(pickle.dumps(materials_project.record_of_document(document(), "here")))
-    assert record.id == "mp-1" and record.known == {"e_form": -2.1, "band_gap": 5.0, "space_group": 225}
+    assert record.id == "mp-1" and record.columns == {"e_form": -2.1, "band_gap": 5.0, "space_group": 225}
     assert np.array_equal(record.crystal().lattice, SALT.lattice.matrix)
     assert record.crystal().atomic_numbers.tolist() == [11] * 4 + [17] * 4
     decoded = materials_project.record_of_document(document(structure=SALT), "here")  # as mp-api hands it over
     assert np.array_equal(decoded.crystal().frac_coords, record.crystal().frac_coords)
     empty = dict.fromkeys(("formation_energy_per_atom", "band_gap", "symmetry"))
     unlabelled = materials_project.record_of_document(document(**empty), "here")
-    assert unlabelled.known == {} and unlabelled.crystal().id == "mp-1"
+    assert unlabelled.columns == {} and unlabelled.crystal().id == "mp-1"
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_the_client_of_the_materials_project_pages_through_the_summary(monkeypat
         records = list(source.records())
     assert [record.id for record in records] == [f"mp-{i}" for i in range(1, 6)]
     assert records[4].crystal().atomic_numbers.tolist() == [11] * 4 + [17] * 4
-    assert source.about["version"] == "2025.09.25"
+    assert source.metadata["version"] == "2025.09.25"
     path, query = asked[-1]
     assert path.rstrip("/") == "/materials/summary" and query["_sort_fields"] == "material_id"
     assert query["elements"] == "Na" and "structure" in query["_fields"]

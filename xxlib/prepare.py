@@ -11,6 +11,10 @@ python -m xxlib.prepare lemat   compatible_pbe   data/lemat      # folder of par
 python -m xxlib.prepare mp36k   folder           data/mp36k      # of the public files that the shared one is made of
 python -m xxlib.prepare materials_project all    data/mp         # or a chemical system: Li-Fe-O; needs MP_API_KEY
 python -m xxlib.prepare optimade https://alexandria.icams.rub.de/pbe data/optimade   # any provider; no labels
+python -m xxlib.prepare formulas table.csv       data/measured   # formulas with labels, no crystals; .csv or .parquet
+
+With --hkl each line is stored with a reflection and each crystal with its cell, for texture; with --structure the
+crystals themselves are stored, cell and atoms, a few hundred bytes each.
 
 Interrupted or killed, the same command goes on where it was.  With --scheduler a Dask cluster does the work, whose
 workers have this package and see the files of the source at the same paths.
@@ -35,6 +39,7 @@ from xxlib.datasets.preparing.rows import TIME_LIMIT, Work
 from xxlib.datasets.preparing.writer import Writer
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.files import cif_folder, extxyz_file, poscar_folder
+from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.sources.generated import generated
 from xxlib.datasets.sources.jarvis import jarvis
 from xxlib.datasets.sources.lemat import lemat
@@ -59,6 +64,7 @@ KINDS = {
     "mp36k": lambda folder, seed: mp36k(folder),
     "materials_project": lambda system, seed: materials_project(**({} if system == "all" else {"chemsys": system})),
     "optimade": lambda url, seed: optimade(url),
+    "formulas": lambda path, seed: formulas(path),
 }
 
 
@@ -68,25 +74,37 @@ def _number(text):
     return int(text)
 
 
-def prepare(source, folder, *, seed=0, hkl=False, n_workers=None, scheduler=None, time_limit=TIME_LIMIT, progress=True):
+def prepare(
+    source,
+    folder,
+    *,
+    seed=0,
+    hkl=False,
+    structure=False,
+    n_workers=None,
+    scheduler=None,
+    time_limit=TIME_LIMIT,
+    progress=True,
+):
     """Write a dataset of the crystals of a Source to a folder; where it was begun there, go on.
 
     Crystals that were refused, by their reader or here, are listed in rejects.parquet.  Splits by formula are drawn
-    from the seed where the source has none.  hkl: store reflections and cells, too.  n_workers: processes (default: the
-    cores available); scheduler: address of a Dask scheduler, whose workers are used instead.  time_limit: seconds after
-    which a crystal is given up.  The dataset depends on neither of these three.  Returns (accepted, rejected) counts.
+    from the seed where the source has none.  hkl: store reflections and cells, too; structure: cells and atoms.
+    n_workers: processes (default: the cores available); scheduler: address of a Dask scheduler, whose workers are used
+    instead.  time_limit: seconds after which a crystal is given up.  The dataset depends on neither of these three.
+    Returns (accepted, rejected) counts.
     """
-    about = {
-        "source": source.about,
+    metadata = {
+        "source": source.metadata,
         "wavelength": {"name": "CuKa", "angstrom": CU_KA},
         "two_theta_range": list(STORED_RANGE),
         "symprec": SYMPREC,
         "seed": seed,
     }
     at_work = workers.cluster(scheduler) if scheduler else workers.pool(n_workers or joblib.cpu_count())
-    work = Work(seed, hkl, time_limit, source.warm_up)
+    work = Work(seed, hkl, structure, time_limit, source.warm_up)
     try:
-        with Writer(folder, about, hkl) as writer:
+        with Writer(folder, metadata, hkl, structure) as writer:
             _fill(writer, source, work, at_work, progress)
             writer.finish()
             return writer.n_accepted, writer.n_rejects
@@ -154,12 +172,13 @@ def summary(folder, seconds):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("source", help="file, folder or URL of the crystals, or number of crystals to generate")
+    parser.add_argument("source", help="file, folder or URL of the crystals, or how many to generate")
     parser.add_argument(
         "folder", type=Path, help="where the dataset goes; where it was begun there, it is gone on with"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the splits by formula and of the generator")
     parser.add_argument("--hkl", action="store_true", help="store a reflection of each line and the cell, too")
+    parser.add_argument("--structure", action="store_true", help="store the crystals, too: cell and atoms")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores available)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster that does the work: tcp://host:port")
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="S", help="of one crystal, in seconds")
@@ -171,13 +190,14 @@ def main(arguments=None):
             options.folder,
             seed=options.seed,
             hkl=options.hkl,
+            structure=options.structure,
             n_workers=options.workers,
             scheduler=options.scheduler,
             time_limit=options.time_limit,
         )
     except (ValueError, OSError, workers.WorkersFailed, KeyboardInterrupt) as error:
-        said = str(error) or "interrupted"
-        sys.exit("; ".join([f"prepare: {said}", *getattr(error, "__notes__", [])]))
+        reason = str(error) or "interrupted"
+        sys.exit("; ".join([f"prepare: {reason}", *getattr(error, "__notes__", [])]))
     print(*summary(options.folder, time.monotonic() - start), sep="\n")
 
 

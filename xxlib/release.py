@@ -31,7 +31,7 @@ from xxlib.answering.inference import Ensemble
 from xxlib.answering.novelty import Contradiction, auroc, signs_of_disagreement
 from xxlib.answering.trust import Trust, count_elements, doubts, name_of, write_trust
 from xxlib.datasets.batches import exchanged_rows
-from xxlib.datasets.store import DatasetError, sha256
+from xxlib.datasets.store import COLUMNS, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
 from xxlib.training.config import ConfigError
@@ -163,7 +163,7 @@ def write_crystals(dataset, rows, folder, least=0.0):
         kept = [np.asarray(values)[keep] for values, keep in zip(table[name].to_pylist(), lines)]
         column = pa.array(kept, table.schema.field(name).type)
         table = table.set_column(table.schema.get_field_index(name), name, column)
-    table = table.drop_columns([name for name in ("h", "k", "l", "lattice") if name in table.column_names])
+    table = table.select([name for name, _ in COLUMNS])  # without those that are optional
     path = folder / "shard-00000.arrow"
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     buffer = pa.BufferOutputStream()

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from xxlib.crystals import prototypes, substitutions
 from xxlib.crystals.compositions import composition_of_crystal, reduced_formula
 from xxlib.crystals.crystal import Crystal, crystal_system, space_group
+from xxlib.crystals.elements import symbol
 from xxlib.datasets.preparing.rows import Work
 from xxlib.datasets.sources import Source, refused
 from xxlib.datasets.sources.generated import generated
@@ -147,24 +148,20 @@ def energies(path):
 
 def references(energies):
     """Of each element the lowest energy (eV/atom) of its structures, and which it is: symbol -> a dict."""
-    from pymatgen.core import Element
-
     lowest = {}
     for crystal in elemental_crystals():
         z, structure, stretch = crystal.id.split()
-        value, symbol = energies[crystal.id], Element.from_Z(int(z)).symbol
-        if value is not None and (symbol not in lowest or value < lowest[symbol]["energy"]):
-            lowest[symbol] = {"energy": value, "structure": structure, "stretch": float(stretch)}
+        value, name = energies[crystal.id], symbol(int(z))
+        if value is not None and (name not in lowest or value < lowest[name]["energy"]):
+            lowest[name] = {"energy": value, "structure": structure, "stretch": float(stretch)}
     return lowest
 
 
 def formation_energy(energy, atomic_numbers, elements):
     """Energy (eV/atom) of a crystal relative to its elements (references.json's "elements"); None where it has none."""
-    from pymatgen.core import Element
-
     if energy is None:
         return None
-    return energy - float(np.mean([elements[Element.from_Z(int(z)).symbol]["energy"] for z in atomic_numbers]))
+    return energy - float(np.mean([elements[symbol(z)]["energy"] for z in atomic_numbers]))
 
 
 def write():

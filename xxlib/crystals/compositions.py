@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-MAX_Z = 118
+from xxlib.crystals.elements import MAX_Z, atomic_number, symbol
 
 
 def composition_of_formula(formula):
@@ -15,23 +15,24 @@ def composition_of_formula(formula):
 
     element_ids: (E,) uint8.  fractions: (E,) float32, sums to 1.  Raises ValueError for what is no formula.
     """
-    from pymatgen.core import Composition, Element
+    from pymatgen.core import Composition
 
     advice = 'write it with element symbols and amounts, such as "LaMnO3"'
     try:
         amounts = {element.name: amount for element, amount in Composition(formula, strict=True).items()}
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise ValueError(f"{formula!r} is no chemical formula ({error}): {advice}") from error
-    isotopes = sorted({"D", "T"} & set(amounts))  # pymatgen's symbol of both is H
-    if isotopes:
-        raise ValueError(f"{formula!r} holds the isotope {isotopes[0]}: write H if its chemistry is meant")
+    try:
+        numbers = [atomic_number(name) for name in amounts]
+    except ValueError as error:
+        raise ValueError(f"{formula!r}: {error}") from error
     if re.search(r"\.\d+\(?H2O", formula):  # CuSO4.5H2O is read as CuSO(4.5)H2O
         raise ValueError(f'{formula!r} may be a hydrate or hold a decimal: write water as in "CuSO4(H2O)5"')
     if re.search(r"(?<![\d.])0+(\.0*)?(?![\d.])", str(formula)) or not np.isfinite(list(amounts.values())).all():
         raise ValueError(f"{formula!r} gives an element an amount of zero, or none that is a number: {advice}")
     if not amounts or min(amounts.values()) <= 0:
         raise ValueError(f"{formula!r} holds no atoms: {advice}")
-    return _sorted_fractions(np.array([Element(symbol).Z for symbol in amounts]), np.array(list(amounts.values())))
+    return _sorted_fractions(np.array(numbers), np.array(list(amounts.values())))
 
 
 def composition_of_crystal(crystal):
@@ -41,7 +42,7 @@ def composition_of_crystal(crystal):
 
 def reduced_formula(element_ids, fractions):
     """Formula in the smallest whole numbers, elements in pymatgen's order: "LaMnO3"; decimals for alloys."""
-    from pymatgen.core import Composition, Element
+    from pymatgen.core import Composition
 
     # Fractions are float32: amounts are found again as multiples of the smallest that makes all of them whole.
     fractions = np.asarray(fractions, np.float64)
@@ -52,8 +53,7 @@ def reduced_formula(element_ids, fractions):
             break
     else:
         whole = [float(f"{fraction:.4g}") for fraction in fractions]  # significant digits: a trace must not vanish
-    symbols = [Element.from_Z(int(z)).symbol for z in element_ids]
-    return Composition(dict(zip(symbols, map(float, whole)))).reduced_formula
+    return Composition(dict(zip(map(symbol, element_ids), map(float, whole)))).reduced_formula
 
 
 def mat2vec():

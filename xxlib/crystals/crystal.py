@@ -1,4 +1,4 @@
-"""A crystal as plain arrays, the readers that make one, and the checks that refuse what is not a crystal."""
+"""A crystal as plain arrays, its symmetry, and the checks that refuse what is not a crystal."""
 
 from dataclasses import dataclass
 
@@ -184,36 +184,3 @@ def space_group(crystal, symprec=SYMPREC):
     if dataset is None:
         raise RejectedCrystal(f"spglib finds no symmetry within {symprec:g} angstrom")
     return int(dataset.number)
-
-
-def crystal_from_structure(structure, id):
-    """Crystal of a pymatgen Structure; partial occupancies are kept.  Raises RejectedCrystal."""
-    numbers, sites, occupancies = [], [], []
-    atomic_number = {}  # of each species met so far
-    for i, site in enumerate(structure):
-        for species, occupancy in site.species.items():
-            if species not in atomic_number:
-                atomic_number[species] = _atomic_number(species)
-            numbers.append(atomic_number[species])
-            sites.append(i)
-            occupancies.append(occupancy)
-    return check(
-        Crystal(
-            id=id,
-            lattice=np.array(structure.lattice.matrix, dtype=np.float64),
-            atomic_numbers=np.array(numbers, dtype=np.int64),
-            frac_coords=np.array(structure.frac_coords, dtype=np.float64).reshape(-1, 3)[sites],
-            occupancies=np.array(occupancies, dtype=np.float64),
-        )
-    )
-
-
-def _atomic_number(species):
-    from pymatgen.core import Element
-
-    element = getattr(species, "element", species)
-    if not isinstance(element, Element):
-        raise RejectedCrystal(f"{species} is no element")
-    if element.name in ("D", "T"):  # their symbol is "H"
-        raise RejectedCrystal(f"isotope {element.name}: write H if its chemistry is meant")
-    return element.Z

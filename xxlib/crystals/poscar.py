@@ -6,7 +6,9 @@ pymatgen parses the file, but guesses where elements are missing: what the file 
 import warnings
 from pathlib import Path
 
-from xxlib.crystals.crystal import MAX_ATOMS, MAX_FILE_BYTES, RejectedCrystal, crystal_from_structure
+from xxlib.crystals.crystal import MAX_ATOMS, MAX_FILE_BYTES, RejectedCrystal
+from xxlib.crystals.elements import ATOMIC_NUMBERS
+from xxlib.crystals.structures import crystal_from_structure
 
 
 def crystal_from_poscar(path, id):
@@ -42,8 +44,6 @@ def _text(path):
 
 def _check_header(lines):
     """Raise RejectedCrystal unless lines 6 and 7 are elements and how many atoms there are of each."""
-    from pymatgen.core import Element
-
     if not any(lines):
         raise RejectedCrystal("an empty file")
     if len(lines) < 9:
@@ -51,9 +51,9 @@ def _check_header(lines):
     symbols = [word.split("_")[0].split("/")[0] for word in lines[5].split()]  # "Fe_pv", "Fe/1a2b3c4d"
     if all(symbol.isdigit() for symbol in symbols):
         raise RejectedCrystal("no line of elements (VASP 4): write it before the numbers of atoms")
-    odd = [symbol for symbol in symbols if not Element.is_valid_symbol(symbol) or symbol in ("D", "T")]
-    if odd:
-        raise RejectedCrystal(f"{odd[0]!r} in line 6 is no element")
+    for symbol in symbols:
+        if symbol not in ATOMIC_NUMBERS:
+            raise RejectedCrystal(f"{symbol!r} in line 6 is no element")
     counts = lines[6].split()
     if not all(count.isdigit() for count in counts) or len(counts) != len(symbols):
         raise RejectedCrystal(f"line 7 is {lines[6][:80]!r}, not the number of atoms of {' '.join(symbols)}"[:200])

@@ -1,6 +1,6 @@
-"""Structures as the JSON of databases writes them -> Crystal: pymatgen's dict, OPTIMADE's and JARVIS's.
+"""Structures -> Crystal: pymatgen's objects, and the JSON of databases: pymatgen's dict, OPTIMADE's and JARVIS's.
 
-Read without pymatgen's own objects, which takes a tenth of the time; a test compares the two.
+The JSON is read without pymatgen's objects, which takes a tenth of the time; a test compares the two.
 """
 
 import re
@@ -10,10 +10,34 @@ from functools import cache
 import numpy as np
 
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, check
+from xxlib.crystals.elements import atomic_number
 
 SPECIES = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-])?")  # "Fe", "Fe3+": a charge changes no pattern
 # Features of OPTIMADE that say: the list of sites is not all there is.
 INCOMPLETE = {"assemblies", "implicit_atoms", "site_attachments", "unknown_positions"}
+
+
+def crystal_from_structure(structure, id):
+    """Crystal of a pymatgen Structure; partial occupancies are kept.  Raises RejectedCrystal."""
+    numbers, sites, occupancies = [], [], []
+    numbers_of = {}  # atomic number of each species met so far
+    for i, site in enumerate(structure):
+        for species, occupancy in site.species.items():
+            if species not in numbers_of:
+                element = getattr(species, "element", species)
+                numbers_of[species] = atomic_number(getattr(element, "name", str(species)))
+            numbers.append(numbers_of[species])
+            sites.append(i)
+            occupancies.append(occupancy)
+    return check(
+        Crystal(
+            id=id,
+            lattice=np.array(structure.lattice.matrix, dtype=np.float64),
+            atomic_numbers=np.array(numbers, dtype=np.int64),
+            frac_coords=np.array(structure.frac_coords, dtype=np.float64).reshape(-1, 3)[sites],
+            occupancies=np.array(occupancies, dtype=np.float64),
+        )
+    )
 
 
 def crystal_from_pymatgen_dict(structure, id):
@@ -92,7 +116,7 @@ def _crystal(id, lattice, positions, occupants, cartesian=False):
         Crystal(
             id=id,
             lattice=lattice,
-            atomic_numbers=np.array([_atomic_number(symbol) for site in occupants for symbol, _ in site], np.int64),
+            atomic_numbers=np.array([_of_species(symbol) for site in occupants for symbol, _ in site], np.int64),
             frac_coords=positions[[i for i, site in enumerate(occupants) for _ in site]],
             occupancies=np.array([share for site in occupants for _, share in site], np.float64),
         )
@@ -100,12 +124,6 @@ def _crystal(id, lattice, positions, occupants, cartesian=False):
 
 
 @cache
-def _atomic_number(symbol):
-    from pymatgen.core import Element
-
+def _of_species(symbol):
     match = SPECIES.fullmatch(symbol)
-    if match is None or not Element.is_valid_symbol(match[1]):
-        raise RejectedCrystal(f"{symbol!r} is no element")
-    if match[1] in ("D", "T"):
-        raise RejectedCrystal(f"isotope {match[1]}: write H if its chemistry is meant")
-    return Element(match[1]).Z
+    return atomic_number(match[1] if match else symbol)

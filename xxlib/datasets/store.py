@@ -1,7 +1,7 @@
 """Datasets on disk: Arrow shards of sticks and labels that are memory-mapped, never copied to the heap.
 
 dataset.json       what it is: schema version, grid, wavelength, symprec, source, labels, counts, sha256 of every shard
-shard-00000.arrow  one crystal a row (schema()), memory-mapped
+shard-00000.arrow  one crystal a row (schema()), memory-mapped; of a formula without a crystal only what follows from it
 rejects.parquet    id, source, reason of every crystal that was read and refused (REJECTS)
 """
 
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
 from xxlib.diffraction import patterns
 
 SCHEMA_VERSION = 1
@@ -23,26 +24,30 @@ COLUMNS = [
     ("formula", pa.string()),  # reduced
     ("element_ids", pa.list_(pa.uint8())),  # atomic numbers, increasing
     ("fractions", pa.list_(pa.float32())),  # sum to 1
-    ("two_theta", pa.list_(pa.float32())),  # degree
+    ("two_theta", pa.list_(pa.float32())),  # degree; empty where there is no crystal
     ("intensity", pa.list_(pa.float16())),  # strongest = 100
     ("e_form", pa.float64()),  # eV/atom; null where the source has none
     ("band_gap", pa.float64()),  # eV; null where the source has none
-    ("space_group", pa.int16()),  # 1-230
+    ("space_group", pa.int16()),  # 1-230; null where there is no crystal, and so are the next two
     ("crystal_system", pa.string()),
     ("symmetry_source", pa.string()),  # "source" or "spglib"
     ("split", pa.string()),
 ]
-HKL_COLUMNS = [
-    *((index, pa.list_(pa.int16())) for index in "hkl"),  # of one reflection of each merged line
-    ("lattice", pa.list_(pa.float64())),  # a, b, c, alpha, beta, gamma: the cell that h, k, l refer to
+# Optional, in this order; all are empty where there is no crystal.
+HKL = [(index, pa.list_(pa.int16())) for index in "hkl"]  # of one reflection of each merged line
+LATTICE = ("lattice", pa.list_(pa.float64()))  # a, b, c, alpha, beta, gamma: the cell of h, k, l and of the atoms
+ATOMS = [
+    ("atom_ids", pa.list_(pa.uint8())),  # (n,) atomic numbers
+    ("frac_coords", pa.list_(pa.float32())),  # (3n,) x, y, z of one atom after the other
+    ("occupancies", pa.list_(pa.float16())),  # (n,), or empty where all are 1
 ]
 REJECTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("reason", pa.string())])
 
 
-def schema(hkl=False):
-    """Columns of a shard; with reflections and cells where `hkl`."""
+def schema(hkl=False, structure=False):
+    """Columns of a shard; with reflections where `hkl`, with atoms where `structure`, with the cell where either."""
     place = [name for name, _ in COLUMNS].index("e_form")
-    return pa.schema(COLUMNS[:place] + HKL_COLUMNS * hkl + COLUMNS[place:])
+    return pa.schema(COLUMNS[:place] + HKL * hkl + [LATTICE] * (hkl or structure) + ATOMS * structure + COLUMNS[place:])
 
 
 class DatasetError(ValueError):
@@ -53,6 +58,63 @@ def sha256(path):
     """Hex digest of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Strings:
+    """A column of strings where it lies, on the disk: only what is asked for is read.
+
+    column[rows] is an array of str, column[row] one str, column == name (n,) bool, column.isin(names) too; what is
+    missing is "".
+    """
+
+    chunks: list[pa.Array]
+
+    def __len__(self):
+        return sum(map(len, self.chunks))
+
+    def __getitem__(self, rows):
+        if isinstance(rows, slice) or np.asarray(rows).dtype == bool:
+            rows = np.arange(len(self))[rows]
+        rows, ends = np.asarray(rows), np.cumsum([len(chunk) for chunk in self.chunks])
+        rows = np.where(rows < 0, rows + len(self), rows).astype(np.int64)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"a row outside 0-{len(self) - 1}")
+        places = np.searchsorted(ends, rows, side="right")
+        values = np.empty(rows.shape, object)
+        for k in np.unique(places):
+            here = places == k
+            chosen = self.chunks[k].take(pa.array(rows[here] - ends[k] + len(self.chunks[k])))
+            values[here] = pc.fill_null(chosen, "").to_numpy(zero_copy_only=False)
+        return values.astype(str) if rows.ndim else str(values[()])
+
+    def __eq__(self, name):
+        return self.isin([name])
+
+    __hash__ = None
+
+    def isin(self, names):
+        """Which rows (n,) hold one of some names."""
+        chosen = pa.array(np.unique(np.asarray(names, dtype=str)).tolist(), pa.string())
+        return self._read(lambda chunk: pc.is_in(chunk, value_set=chosen))
+
+    def places(self, names):
+        """Where (n,) float64 in a list of names each row's is; NaN where it is missing."""
+        chosen = pa.array(names, pa.string())
+        return self._read(lambda chunk: pc.cast(pc.index_in(chunk, value_set=chosen), pa.float64()))
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:]
+
+    def __iter__(self):
+        for chunk in self.chunks:
+            yield from pc.fill_null(chunk, "").to_pylist()
+
+    def tolist(self):
+        return list(self)
+
+    def _read(self, function):
+        return np.concatenate([function(chunk).to_numpy(zero_copy_only=False) for chunk in self.chunks])
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,49 +131,46 @@ class Ragged:
 class Dataset:
     """A dataset folder, memory-mapped.
 
-    Raises DatasetError where the folder is not a finished dataset, a shard's checksum differs, or the grid or schema is
-    not this version's.
+    check: compare every shard with its checksum, which reads all of it; one process of several is enough.
+    Raises DatasetError where the folder is not a finished dataset, a shard's checksum or number of rows differs, or the
+    grid or schema is not this version's.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, check=True):
         self.folder = Path(folder)
-        about = self.folder / "dataset.json"
-        if not about.is_file():
-            raise DatasetError(f"{about} is missing: make the dataset with `python -m xxlib.prepare`")
+        path = self.folder / "dataset.json"
+        if not path.is_file():
+            raise DatasetError(f"{path} is missing: make the dataset with `python -m xxlib.prepare`")
         try:
-            self.meta = json.loads(about.read_text())
+            self.meta = json.loads(path.read_text())
             version, grid = self.meta["schema_version"], self.meta["grid"]
             shards = [(self.folder / shard["file"], shard["sha256"]) for shard in self.meta["shards"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{about} is damaged ({error}): make the dataset again") from error
+            raise DatasetError(f"{path} is damaged ({error}): make the dataset again") from error
         if version != SCHEMA_VERSION:
-            raise DatasetError(
-                f"{about} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again"
-            )
+            raise DatasetError(f"{path} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again")
         if grid != patterns.grid():
-            raise DatasetError(f"{about} has the grid {grid}, this xxlib uses {patterns.grid()}: make it again")
-        self.shards = [_open(path, digest) for path, digest in shards]
+            raise DatasetError(f"{path} has the grid {grid}, this xxlib uses {patterns.grid()}: make it again")
+        self.shards = [_open(path, digest if check else None) for path, digest in shards]
         self.first_rows = np.cumsum([0] + [shard.num_rows for shard in self.shards])
 
     def __len__(self):
         return int(self.first_rows[-1])
 
     def column(self, name):
-        """One value a crystal (n,): float64 with NaN for missing labels, or strings."""
-        column = pa.chunked_array([shard.column(name) for shard in self.shards])
-        if pa.types.is_string(column.type):
-            return np.array(column.to_pylist(), dtype=str)
-        return column.to_numpy().astype(np.float64)
+        """One value a crystal: (n,) float64 with NaN for missing labels, or Strings."""
+        chunks = [shard.column(name) for shard in self.shards]
+        if pa.types.is_string(chunks[0].type):
+            return Strings(chunks)
+        return np.concatenate([pc.cast(chunk, pa.float64()).to_numpy(zero_copy_only=False) for chunk in chunks])
 
     @cached_property
     def labels(self):
         """Target values (n,) float64 by name; classes as their index; NaN where the source has none."""
-        systems = self.column("crystal_system")
-        index = {name: i for i, name in enumerate(CRYSTAL_SYSTEMS)}
         return {
             "e_form": self.column("e_form"),
             "band_gap": self.column("band_gap"),
-            "crystal_system": np.array([index[name] for name in systems], np.float64),
+            "crystal_system": self.column("crystal_system").places(CRYSTAL_SYSTEMS),
             "space_group": self.column("space_group") - 1,
         }
 
@@ -122,7 +181,31 @@ class Dataset:
     @property
     def has_hkl(self):
         """Whether reflections and cells are stored: columns h, k, l and lattice."""
-        return "h" in self._ragged[0]
+        return all("h" in columns for columns in self._ragged)
+
+    @property
+    def has_structure(self):
+        """Whether crystals are stored: columns lattice, atom_ids, frac_coords and occupancies."""
+        return all("atom_ids" in columns for columns in self._ragged)
+
+    def crystal(self, row):
+        """The Crystal of a row: coordinates to float32, a along x; its own cell, not necessarily its own orientation.
+
+        Raises DatasetError where the dataset was prepared without crystals, or the row is a formula alone.
+        """
+        cell, numbers, frac, occupancies = (
+            self.take(name, [row])[0] for name in ("lattice", "atom_ids", "frac_coords", "occupancies")
+        )
+        id = self.column("id")[row]
+        if not len(numbers):
+            raise DatasetError(f"{self.folder}: {id} is a formula without a crystal")
+        return Crystal(
+            id=id,
+            lattice=lattice_from_cell(*cell),
+            atomic_numbers=numbers.astype(np.int64),
+            frac_coords=frac.astype(np.float64).reshape(-1, 3),
+            occupancies=occupancies.astype(np.float64) if len(occupancies) else np.ones(len(numbers)),
+        )
 
     @cached_property
     def _ragged(self):
@@ -141,20 +224,21 @@ class Dataset:
     def take(self, name, rows):
         """A list column for some rows, laid end to end, as (values, offsets (k + 1,)).
 
-        Raises DatasetError for h, k, l and lattice where the dataset was prepared without them, and for a value that is
+        Raises DatasetError for an optional column where the dataset was prepared without it, and for a value that is
         not finite, with the id of its crystal.
         """
-        if name not in self._ragged[0]:
-            raise DatasetError(f"{self.folder} has no column {name}: prepare it with --hkl")
+        if not all(name in columns for columns in self._ragged):
+            option = "--hkl" if name in "hkl" else "--structure"
+            raise DatasetError(f"{self.folder} has no column {name}: prepare it with {option}")
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
         pieces = [self._ragged[s][name][row - self.first_rows[s]] for s, row in zip(shards, rows)]
         values, offsets = np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
         finite = np.isfinite(values)
         if not finite.all():
             k = np.searchsorted(offsets, finite.argmin(), side="right") - 1
-            crystal = self.shards[shards[k]].column("id")[int(rows[k] - self.first_rows[shards[k]])]
             raise DatasetError(
-                f"{self.folder}: {name} of crystal {crystal} is not finite; make the dataset again without it"
+                f"{self.folder}: {name} of crystal {self.column('id')[rows[k]]} is not finite; make the dataset again "
+                "without it"
             )
         return values, offsets
 
@@ -172,9 +256,12 @@ def _ragged(column):
 
 
 def _open(path, digest):
-    """The one record batch of a shard, memory-mapped."""
+    """The one record batch of a shard, memory-mapped; its bytes are checked where a digest is given."""
     if not path.is_file():
         raise DatasetError(f"{path} is missing: make the dataset again")
-    if sha256(path) != digest:
+    if digest and sha256(path) != digest:
         raise DatasetError(f"{path} does not match its sha256 in dataset.json: it is damaged, make the dataset again")
-    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}): it is damaged, make the dataset again") from error

@@ -6,7 +6,7 @@ for each distinct |g|.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 MERGE_TOLERANCE = 1e-5  # degree
 SMALLEST_INTENSITY = 1e-3  # of 100
@@ -14,7 +14,7 @@ SAME = 1 + 1e-13  # |g|^2 of the reflections of one family differ by rounding on
 S2_STEP, TAYLOR_TERMS = 1 / 600, 8  # of the scattering-factor table, per angstrom^2: good to 1e-11 of f
 LANES = 4  # doubles in a vector register: the atoms of an element are padded to a multiple of it
 
-FAST = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+FAST = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 
 
 @njit(**FAST)
@@ -24,31 +24,33 @@ def of_all(crystals, options):
     crystals: the fields of PackedCrystals.  options: table of scattering factors (99, steps, TAYLOR_TERMS), thermal B
     (99,) in angstrom^2, wavelength in angstrom, lowest and highest angle in degree, whether hkl is asked for.
     """
-    space = _space(crystals, options)
-    out = _outputs(space, options)
-    for c in range(len(space) - 1):
-        _write(c, crystals, options, space, out)
-    return _compact(space, out)
-
-
-@njit(parallel=True, **FAST)
-def of_all_in_parallel(crystals, options):
-    """The same on every core."""
-    space = _space(crystals, options)
-    out = _outputs(space, options)
-    # Every n_blocks-th crystal by size: each thread gets its share of the large ones.
-    by_size = np.argsort(np.diff(space) * np.diff(crystals[-1]))
-    n_blocks = min(len(by_size), 256)
-    for block in prange(n_blocks):
-        for c in by_size[block::n_blocks]:
-            _write(c, crystals, options, space, out)
-    return _compact(space, out)
+    lattices, numbers, frac, occupancies, offsets = crystals
+    with_hkl = options[-1]
+    space = _space(lattices, options)
+    two_theta, intensity, hkl = _room(space[-1], with_hkl)
+    n_kept, strongest = np.zeros(len(lattices), np.int64), np.zeros(len(lattices))
+    for c in range(len(lattices)):
+        atoms, lines = slice(offsets[c], offsets[c + 1]), slice(space[c], space[c + 1])
+        n_kept[c], strongest[c] = _of_one(
+            lattices[c], numbers[atoms], frac[atoms], occupancies[atoms], options,
+            two_theta[lines], intensity[lines], hkl[lines],
+        )  # fmt: skip
+    # Without the gaps between crystals.
+    ends = np.zeros(len(space), np.int64)
+    ends[1:] = np.cumsum(n_kept)
+    kept = _room(ends[-1], with_hkl)
+    for c in range(len(n_kept)):
+        here, there = slice(ends[c], ends[c + 1]), slice(space[c], space[c] + n_kept[c])
+        kept[0][here], kept[1][here] = two_theta[there], intensity[there]
+        if with_hkl:
+            kept[2][here] = hkl[there]
+    return kept[0], kept[1], kept[2], ends, strongest
 
 
 @njit(**FAST)
-def _space(crystals, options):
+def _space(lattices, options):
     """Offsets (n + 1,) of as many lines as each crystal has reflections in half of reciprocal space."""
-    lattices, (_, _, wavelength, _, high, _) = crystals[0], options
+    _, _, wavelength, _, high, _ = options
     space = np.zeros(len(lattices) + 1, np.int64)
     for c in range(len(lattices)):
         _, lengths, metric = _cell(lattices[c])
@@ -58,39 +60,9 @@ def _space(crystals, options):
 
 
 @njit(**FAST)
-def _outputs(space, options):
-    """Room for two_theta, intensity, hkl, the number of lines kept, what 100 is."""
-    n_lines, n, with_hkl = space[-1], len(space) - 1, options[-1]
-    hkl = np.empty((n_lines if with_hkl else 0, 3), np.int16)
-    return np.empty(n_lines), np.empty(n_lines), hkl, np.zeros(n, np.int64), np.zeros(n)
-
-
-@njit(**FAST)
-def _write(c, crystals, options, space, out):
-    """Write the lines of one crystal into its room."""
-    lattices, numbers, frac, occupancies, offsets = crystals
-    two_theta, intensity, hkl, n_kept, strongest = out
-    atoms, lines = slice(offsets[c], offsets[c + 1]), slice(space[c], space[c + 1])
-    n_kept[c], strongest[c] = _of_one(
-        lattices[c], numbers[atoms], frac[atoms], occupancies[atoms], options,
-        two_theta[lines], intensity[lines], hkl[lines],
-    )  # fmt: skip
-
-
-@njit(**FAST)
-def _compact(space, out):
-    """The lines that were kept, without the gaps between crystals."""
-    two_theta, intensity, hkl, n_kept, strongest = out
-    offsets = np.zeros(len(space), np.int64)
-    offsets[1:] = np.cumsum(n_kept)
-    n_lines = offsets[-1]
-    lines = np.empty(n_lines), np.empty(n_lines), np.empty((n_lines if len(hkl) else 0, 3), np.int16)
-    for c in range(len(n_kept)):
-        here, there = slice(offsets[c], offsets[c + 1]), slice(space[c], space[c] + n_kept[c])
-        lines[0][here], lines[1][here] = two_theta[there], intensity[there]
-        if len(hkl):
-            lines[2][here] = hkl[there]
-    return lines[0], lines[1], lines[2], offsets, strongest
+def _room(n_lines, with_hkl):
+    """Arrays for two_theta, intensity, hkl of some lines."""
+    return np.empty(n_lines), np.empty(n_lines), np.empty((n_lines if with_hkl else 0, 3), np.int16)
 
 
 @njit(**FAST)
@@ -283,12 +255,8 @@ def _reflections(rows, metric, starts, places, weights):
                 rc1, is1, rs1, ic1 = 0.0, 0.0, 0.0, 0.0
                 for j in atoms:
                     re, im = centred[0, j], centred[1, j]
-                    cos, sin, cos1, sin1 = (
-                        phase_l[m, 0, j],
-                        phase_l[m, 1, j],
-                        phase_l[m + 1, 0, j],
-                        phase_l[m + 1, 1, j],
-                    )
+                    cos, sin = phase_l[m, 0, j], phase_l[m, 1, j]
+                    cos1, sin1 = phase_l[m + 1, 0, j], phase_l[m + 1, 1, j]
                     rc += re * cos
                     is_ += im * sin
                     rs += re * sin

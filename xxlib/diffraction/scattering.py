@@ -15,8 +15,9 @@ from math import factorial
 
 import numpy as np
 
-from xxlib.crystals.crystal import RejectedCrystal
-from xxlib.diffraction.kernel import S2_STEP, TAYLOR_TERMS, of_all, of_all_in_parallel
+from xxlib.crystals.crystal import MAX_ELEMENT, RejectedCrystal
+from xxlib.crystals.elements import ATOMIC_NUMBERS
+from xxlib.diffraction.kernel import S2_STEP, TAYLOR_TERMS, of_all
 from xxlib.diffraction.wavelengths import CU_KA, emission_lines
 
 STORED_RANGE = (4.0, 91.0)  # degree: one more than the pattern on either side, so that a shift leaves no hole
@@ -81,24 +82,22 @@ def sticks(crystal, wavelength=CU_KA, two_theta_range=STORED_RANGE, debye_waller
     return sticks_of(pack([crystal]), wavelength, two_theta_range, hkl=True, debye_waller=debye_waller)[0]
 
 
-def sticks_of(packed, wavelength=CU_KA, two_theta_range=STORED_RANGE, *, hkl=False, debye_waller=None, parallel=False):
-    """PackedSticks of PackedCrystals.
+def sticks_of(packed, wavelength=CU_KA, two_theta_range=STORED_RANGE, *, hkl=False, debye_waller=None):
+    """PackedSticks of PackedCrystals; threads that share many crystals run side by side.
 
     wavelength: angstrom or a name, as wavelengths.emission_lines takes it.  two_theta_range: degree.
     hkl: also give one reflection of each line.
     debye_waller: atomic number -> B in angstrom^2; 0 where an element is missing.
-    parallel: use every core (numba's threads); False in a process that has siblings.
     """
     low, high = map(float, two_theta_range)  # numba would compile once more for integers
     thermal = np.zeros(99)
     for number, b in (debye_waller or {}).items():
         thermal[number] = b
-    run = of_all_in_parallel if parallel else of_all
     crystals = (packed.lattices, packed.atomic_numbers, packed.frac_coords, packed.occupancies, packed.offsets)
     parts = []
     for angstrom, weight in emission_lines(wavelength):
         table = scattering_factors(int(np.sin(np.radians(high / 2)) ** 2 / angstrom**2 / S2_STEP) + 1)
-        parts.append((weight, PackedSticks(*run(crystals, (table, thermal, angstrom, low, high, hkl)))))
+        parts.append((weight, PackedSticks(*of_all(crystals, (table, thermal, angstrom, low, high, hkl)))))
     return parts[0][1] if len(parts) == 1 else _added(parts)
 
 
@@ -126,15 +125,13 @@ def scattering_factors(n_steps):
 
     The variable of the polynomial is (s^2 - middle) / S2_STEP.
     """
-    from pymatgen.core import Element
-
     # The table of pymatgen.analysis.diffraction.xrd, whose import takes seconds: in every worker process.
     file = files("pymatgen.analysis.diffraction") / "atomic_scattering_params.json"
     s2 = S2_STEP * (np.arange(n_steps) + 0.5)
     table = np.zeros((99, n_steps, TAYLOR_TERMS))
     for symbol, coefficients in json.loads(file.read_text()).items():
-        z = Element(symbol).Z
-        if symbol in ("D", "T") or z > 98:
+        z = ATOMIC_NUMBERS.get(symbol)
+        if z is None or z > MAX_ELEMENT:  # isotopes among them
             continue
         a, b = np.array(coefficients).T[:, :, None]
         for n in range(TAYLOR_TERMS):

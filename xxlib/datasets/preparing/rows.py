@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 import numpy as np
 import pyarrow as pa
 
-from xxlib.crystals.compositions import composition_of_crystal, reduced_formula
+from xxlib.crystals.compositions import composition_of_crystal, composition_of_formula, reduced_formula
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, cell_from_lattice, crystal_system, space_group
 from xxlib.datasets import splits
 from xxlib.datasets.store import schema
@@ -51,6 +51,7 @@ class Work:
 
     seed: int = 0  # of the splits by formula
     hkl: bool = False  # with the columns h, k, l and lattice
+    structure: bool = False  # with the columns lattice, atom_ids, frac_coords and occupancies
     time_limit: float = TIME_LIMIT  # s, of one crystal
     source_warm_up: Callable | None = None  # Source.warm_up
 
@@ -64,7 +65,7 @@ class Work:
         if self.source_warm_up:
             self.source_warm_up()
         made = [attempt(self.time_limit, self._described, record) for record in records]
-        whole = [i for i, row in enumerate(made) if not isinstance(row, str)]
+        whole = [i for i, row in enumerate(made) if not isinstance(row, str) and "crystal" in row]
         for i, lines in zip(whole, self._sticks([made[i].pop("crystal") for i in whole])):
             made[i] = lines if isinstance(lines, str) else made[i] | self._columns(lines)
         accepted = [row for row in made if not isinstance(row, str)]
@@ -77,30 +78,41 @@ class Work:
         return self._piece([], {0: f"worker died: twice ({how})"})
 
     def _piece(self, accepted, reasons):
-        batch = pa.RecordBatch.from_pylist(accepted, schema(self.hkl))
+        batch = pa.RecordBatch.from_pylist(accepted, schema(self.hkl, self.structure))
         return Piece(len(accepted) + len(reasons), batch, reasons)
 
     def _described(self, record):
-        """Everything of a row but the sticks, and the crystal."""
-        crystal, known = record.crystal(), record.known
-        check_work(crystal)
-        element_ids, fractions = composition_of_crystal(crystal)
-        formula = known.get("formula") or reduced_formula(element_ids, fractions)
-        number = known.get("space_group") or space_group(crystal)
+        """Everything of a row but the sticks, and the crystal; of a formula alone the whole row."""
+        crystal, columns = record.crystal(), record.columns
+        element_ids, fractions = composition_of_crystal(crystal) if crystal else _composition(record.content)
+        formula = columns.get("formula") or reduced_formula(element_ids, fractions)
         row = {
             "id": record.id,
             "formula": formula,
             "element_ids": element_ids,
             "fractions": fractions,
-            "e_form": known.get("e_form"),
-            "band_gap": known.get("band_gap"),
+            "e_form": columns.get("e_form"),
+            "band_gap": columns.get("band_gap"),
+            "split": columns.get("split") or str(splits.by_formula([formula], self.seed)[0]),
+        }
+        if crystal is None:
+            lists = [field.name for field in schema(self.hkl, self.structure) if pa.types.is_list(field.type)]
+            return {name: [] for name in lists} | row
+        check_work(crystal)
+        number = columns.get("space_group") or space_group(crystal)
+        row |= {
             "space_group": number,
             "crystal_system": crystal_system(number),
-            "symmetry_source": "source" if "space_group" in known else "spglib",
-            "split": known.get("split") or str(splits.by_formula([formula], self.seed)[0]),
+            "symmetry_source": "source" if "space_group" in columns else "spglib",
             "crystal": crystal,
         }
-        return row | ({"lattice": cell_from_lattice(crystal.lattice)} if self.hkl else {})
+        if self.hkl or self.structure:
+            row["lattice"] = cell_from_lattice(crystal.lattice)
+        if self.structure:
+            row["atom_ids"] = crystal.atomic_numbers.astype(np.uint8)
+            row["frac_coords"] = crystal.frac_coords.ravel().astype(np.float32)
+            row["occupancies"] = [] if (crystal.occupancies == 1).all() else crystal.occupancies.astype(np.float16)
+        return row
 
     def _sticks(self, crystals):
         """Sticks of each crystal, or the reason (str) why it has none; the limit is that of all of them together."""
@@ -112,6 +124,13 @@ class Work:
     def _columns(self, lines):
         columns = {"two_theta": lines.two_theta.astype(np.float32), "intensity": lines.intensity.astype(np.float16)}
         return columns | (dict(zip("hkl", lines.hkl.T)) if self.hkl else {})
+
+
+def _composition(formula):
+    try:
+        return composition_of_formula(formula)
+    except ValueError as error:
+        raise RejectedCrystal(str(error)) from error
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,6 @@ Every file gets its name when it is complete and on the disk.  dataset.json come
 import fcntl
 import hashlib
 import json
-import os
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -23,6 +22,7 @@ import pyarrow.parquet as pq
 
 from xxlib.datasets.splits import SPLITS
 from xxlib.datasets.store import REJECTS, SCHEMA_VERSION, DatasetError, schema, sha256
+from xxlib.datasets.writing import write_atomically
 from xxlib.diffraction import patterns
 
 SHARD_RECORDS = 20_000
@@ -31,13 +31,14 @@ SHARD_RECORDS = 20_000
 class Writer:
     """The one process that writes to a folder; a context, in which the folder is locked.
 
-    about: what dataset.json says besides grid, counts and shards; options: what else makes it another dataset.
+    metadata: what dataset.json says besides grid, counts and shards.  hkl, structure: as store.schema() takes them.
     Raises DatasetError where the folder holds a dataset or the beginning of another one, or is being written to.
     """
 
-    def __init__(self, folder, about, hkl=False, **options):
-        self.folder, self.about, self.schema = Path(folder), about, schema(hkl)
-        preparing = {"schema_version": SCHEMA_VERSION, "shard_records": SHARD_RECORDS, "hkl": hkl, **about, **options}
+    def __init__(self, folder, metadata, hkl=False, structure=False):
+        self.folder, self.metadata, self.schema = Path(folder), metadata, schema(hkl, structure)
+        preparing = {"schema_version": SCHEMA_VERSION, "shard_records": SHARD_RECORDS, "hkl": hkl}
+        preparing |= {"structure": structure, **metadata}
         self.preparing = json.loads(json.dumps(preparing))  # as it is read back
         self.shards = []  # what unfinished.json says of each
         self._begin_shard()
@@ -80,10 +81,10 @@ class Writer:
             for last in islice(records, shard["records"]):  # noqa: B007
                 pass
             if last is None or last.id != shard["last"]:
-                found = "it has fewer" if last is None else f"it is {last.id}"
+                now = "it has fewer" if last is None else f"it is {last.id}"
                 raise DatasetError(
                     f"{self.folder} holds the beginning of another source: the last record of {shard['file']} was "
-                    f"{shard['last']}, now {found}; remove the folder or choose another"
+                    f"{shard['last']}, now {now}; remove the folder or choose another"
                 )
             self.shards.append(shard)
             yield pa.ipc.open_file(pa.memory_map(str(self.folder / shard["file"]))).get_batch(0)
@@ -162,7 +163,7 @@ class Writer:
             meta = {
                 "schema_version": SCHEMA_VERSION,
                 "grid": patterns.grid(),
-                **self.about,
+                **self.metadata,
                 "counts": {split: counts[split] for split in SPLITS if counts[split]},
                 "rejects": self.n_rejects,
                 "shards": [{key: shard[key] for key in ("file", "rows", "sha256")} for shard in self.shards],
@@ -179,22 +180,7 @@ class Writer:
         self._write(name, (json.dumps(values, indent=1) + "\n").encode())
 
     def _write(self, name, data):
-        """The file appears under its name when its content is on the disk."""
-        temporary = self.folder / (name + ".tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / name)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(self.folder / name)) from error
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_atomically(self.folder / name, data)
 
 
 def _parquet(table):

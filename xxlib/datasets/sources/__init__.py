@@ -12,17 +12,17 @@ from xxlib.crystals.crystal import Crystal, RejectedCrystal
 
 @dataclass(frozen=True)
 class Record:
-    """One crystal as it stands in its source, not parsed yet: plain data that another process can take over."""
+    """One crystal, or one formula, as it stands in its source: not parsed yet, data that another process can take."""
 
     id: str
     place: str  # file, and row, line or member where there is one
-    content: Any  # what `read` takes: a path, text, a dict, ...
-    read: Callable[[str, Any], Crystal]  # of a module: (id, content) -> Crystal; raises RejectedCrystal
-    known: dict = field(default_factory=dict)  # labels, space_group, formula, split, as far as the source has them
+    content: Any  # what `read` takes: a path, text, a dict, ...; or a formula
+    read: Callable[[str, Any], Crystal] | None  # of a module: (id, content) -> Crystal; None where content is a formula
+    columns: dict = field(default_factory=dict)  # e_form, band_gap, space_group, formula, split, if the source has them
 
     def crystal(self):
-        """The Crystal; raises RejectedCrystal with the reason why it is none."""
-        return self.read(self.id, self.content)
+        """The Crystal, None where there is only a formula; raises RejectedCrystal with the reason why it is none."""
+        return self.read and self.read(self.id, self.content)
 
 
 # Told of the crystals of a source, in order, a record batch (store.schema()) at a time: for each, why it repeats an
@@ -34,7 +34,7 @@ Distinct = Callable[[pa.RecordBatch], list[str | None]]
 class Source:
     """Crystals from one place, streamed."""
 
-    about: dict  # kind, name, version, licence, functional of the labels, ...: what dataset.json says of it
+    metadata: dict  # kind, name, version, licence, functional of the labels, ...: what dataset.json says of it
     records: Callable[[], Iterator[Record]]  # from the first record on at every call, in the same order
     n_records: int | None = None  # where it is known before reading
     enough: int | None = None  # accepted crystals after which no further records are read
@@ -42,9 +42,9 @@ class Source:
     distinct: Callable[[], Distinct] | None = None  # where a crystal may repeat an earlier one
 
 
-def parsed(crystal, place, **known):
+def parsed(crystal, place, **columns):
     """A Record of a Crystal that exists already."""
-    return Record(crystal.id, place, crystal, _as_it_is, known)
+    return Record(crystal.id, place, crystal, _as_it_is, columns)
 
 
 def refused(id, place, reason):
@@ -52,12 +52,12 @@ def refused(id, place, reason):
     return Record(id, place, reason, _refuse)
 
 
-def known_labels(*, e_form=None, band_gap=None, space_group=None):
-    """`known` of a Record: what is missing (None, NaN, "na", "") is left out, numbers may be written as strings.
+def read_labels(*, e_form=None, band_gap=None, space_group=None):
+    """Labels among the `columns` of a Record; numbers may be written as strings, None, NaN, "na" and "" are left out.
 
     e_form: eV/atom.  band_gap: eV.  Raises RejectedCrystal for what is no number, an infinite one, or no space group.
     """
-    known = {}
+    labels = {}
     for name, value in (("e_form", e_form), ("band_gap", band_gap), ("space_group", space_group)):
         if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na")):
             continue
@@ -69,8 +69,8 @@ def known_labels(*, e_form=None, band_gap=None, space_group=None):
             continue
         if math.isinf(number) or (name == "space_group" and number not in range(1, 231)):
             raise RejectedCrystal(f"{name} is {value!r}"[:200])
-        known[name] = int(number) if name == "space_group" else number
-    return known
+        labels[name] = int(number) if name == "space_group" else number
+    return labels
 
 
 def _as_it_is(id, crystal):

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 from urllib.request import urlopen
 
 from xxlib.crystals.structures import crystal_from_pymatgen_dict, refusing
-from xxlib.datasets.sources import Source, known_labels, refused
+from xxlib.datasets.sources import Source, read_labels, refused
 from xxlib.datasets.sources.json_lists import records_of_list
 
 PBE_3D = "https://alexandria.icams.rub.de/data/pbe/"  # the 2D and 1D collections hold vacuum
@@ -33,7 +33,7 @@ def alexandria(place):
         files = list(place)
     if not files:
         raise ValueError(f"{place} holds no file alexandria_NNN.json.bz2: they are at {PBE_3D}")
-    about = {
+    metadata = {
         "kind": "alexandria",
         "name": "Alexandria, PBE, 3D",
         "version": [str(file).rsplit("/", 1)[-1] for file in files],
@@ -46,7 +46,7 @@ def alexandria(place):
             "space_group": "data.spg",
         },
     }
-    return Source(about, partial(_records, files))
+    return Source(metadata, partial(_records, files))
 
 
 def _is_url(place):
@@ -60,20 +60,20 @@ def listing(url=PBE_3D):
         url = response.url  # after redirections
     links = _Links()
     links.feed(page)
-    found = {urljoin(url, link) for link in links.found if NAME.fullmatch(link.rsplit("/", 1)[-1])}
-    if not found:
+    files = {urljoin(url, link) for link in links.targets if NAME.fullmatch(link.rsplit("/", 1)[-1])}
+    if not files:
         raise ValueError(f"{url} links to no file alexandria_NNN.json.bz2")
-    return sorted(found)
+    return sorted(files)
 
 
 class _Links(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.targets = []
 
     def handle_starttag(self, tag, attributes):
         if tag == "a":
-            self.found += [value for name, value in attributes if name == "href" and value]
+            self.targets += [value for name, value in attributes if name == "href" and value]
 
 
 def _records(files):
@@ -96,7 +96,7 @@ def _records_of_file(path):
 
 def _describe(entry):
     data = entry["data"]
-    return data["mat_id"], known_labels(
+    return data["mat_id"], read_labels(
         e_form=data.get("e_form"), band_gap=data.get("band_gap_ind"), space_group=data.get("spg")
     )
 

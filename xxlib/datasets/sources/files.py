@@ -36,8 +36,8 @@ def _folder(folder, kind, fits, names, read):
     paths = sorted(path for path in folder.rglob("*") if fits(path))
     if not paths:
         raise ValueError(f"{folder} holds no {names}")
-    about = {"kind": kind, "name": folder.resolve().name, "labels": {}}
-    return Source(about, partial(_records, folder, paths, read), len(paths))
+    metadata = {"kind": kind, "name": folder.resolve().name, "labels": {}}
+    return Source(metadata, partial(_records, folder, paths, read), len(paths))
 
 
 def _is_poscar(path):

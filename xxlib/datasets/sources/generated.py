@@ -19,8 +19,8 @@ def generated(n, seed):
 
     Two are the same where formula and space group are and the cosine similarity of their patterns exceeds SAME_PATTERN.
     """
-    about = {"kind": "generated", "name": f"{n} from prototypes", "seed": seed}
-    return Source(about, partial(_records, seed), enough=n, warm_up=prototypes.prototypes, distinct=Repeats)
+    metadata = {"kind": "generated", "name": f"{n} from prototypes", "seed": seed}
+    return Source(metadata, partial(_records, seed), enough=n, warm_up=prototypes.prototypes, distinct=Repeats)
 
 
 def _records(seed):
@@ -37,9 +37,9 @@ class Repeats:
 
     def __init__(self):
         # A temporary database: what its cache does not hold lies on disk, so that memory does not grow with it.
-        self.seen = sqlite3.connect("")
-        self.seen.execute("CREATE TABLE seen (formula TEXT, space_group INTEGER, id TEXT, pattern BLOB)")
-        self.seen.execute("CREATE INDEX alike ON seen (formula, space_group)")
+        self.earlier = sqlite3.connect("")
+        self.earlier.execute("CREATE TABLE earlier (formula TEXT, space_group INTEGER, id TEXT, pattern BLOB)")
+        self.earlier.execute("CREATE INDEX alike ON earlier (formula, space_group)")
 
     def __call__(self, batch):
         """For each crystal why it is a repetition, or None."""
@@ -55,9 +55,9 @@ class Repeats:
         return [self._first(id, key, row) for id, *key, row in zip(*columns, coarse)]
 
     def _first(self, id, key, coarse):
-        alike = "SELECT id, pattern FROM seen WHERE formula = ? AND space_group = ? ORDER BY rowid"
-        for earlier, pattern in self.seen.execute(alike, key):
+        alike = "SELECT id, pattern FROM earlier WHERE formula = ? AND space_group = ? ORDER BY rowid"
+        for first, pattern in self.earlier.execute(alike, key):
             if np.frombuffer(pattern, np.float16).astype(np.float32) @ coarse.astype(np.float32) > SAME_PATTERN:
-                return f"repeats {earlier}: the same formula, space group and pattern"
-        self.seen.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", (*key, id, coarse.tobytes()))
+                return f"repeats {first}: the same formula, space group and pattern"
+        self.earlier.execute("INSERT INTO earlier VALUES (?, ?, ?, ?)", (*key, id, coarse.tobytes()))
         return None

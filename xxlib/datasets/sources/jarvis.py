@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from xxlib.crystals.structures import crystal_from_jarvis_dict, refusing
-from xxlib.datasets.sources import Source, known_labels, refused
+from xxlib.datasets.sources import Source, read_labels, refused
 from xxlib.datasets.sources.json_lists import records_of_list
 
 URL = "https://doi.org/10.6084/m9.figshare.6815699"
@@ -29,7 +29,7 @@ def jarvis(path):
         if len(members) != 1:
             raise ValueError(f"{path} holds {len(members)} .json files, not the one of dft_3d: see {URL}")
         member = members[0]
-    about = {
+    metadata = {
         "kind": "jarvis",
         "name": "JARVIS-DFT, 3D",
         "version": member or path.name,
@@ -42,7 +42,7 @@ def jarvis(path):
             "space_group": "spg_number",
         },
     }
-    return Source(about, partial(_records, path, member))
+    return Source(metadata, partial(_records, path, member))
 
 
 def _records(path, member):
@@ -58,7 +58,7 @@ def _records(path, member):
 
 
 def _describe(entry):
-    return entry["jid"], known_labels(
+    return entry["jid"], read_labels(
         e_form=entry.get("formation_energy_peratom"),
         band_gap=entry.get("optb88vdw_bandgap"),
         space_group=entry.get("spg_number"),

@@ -23,7 +23,7 @@ IN_STRING = re.compile(rb'\\.|"', re.DOTALL)
 def records_of_list(read, opening, name, describe, read_crystal):
     """A Record of each item of a list in the file `name`, refused ones included; `read` and `opening` as of items().
 
-    describe: decoded item -> (id, known).  read_crystal: (id, text of the item) -> Crystal.
+    describe: decoded item -> (id, columns).  read_crystal: (id, text of the item) -> Crystal.
     """
     number = 0
     try:
@@ -33,13 +33,13 @@ def records_of_list(read, opening, name, describe, read_crystal):
                 with refusing("entry"):
                     if text is None:
                         raise RejectedCrystal(f"more than {MAX_ITEM / 1e6:g} MB for one entry")
-                    id, known = describe(json.loads(text))
+                    id, columns = describe(json.loads(text))
                     if not (isinstance(id, str) and id):
                         raise RejectedCrystal(f"its id is {id!r}"[:200])
             except RejectedCrystal as error:
                 yield refused(place, place, str(error))
             else:
-                yield Record(id, place, text, read_crystal, known)
+                yield Record(id, place, text, read_crystal, columns)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         place = f"{name} entry {number + 1}"
         yield refused(place, place, f"the rest of the file cannot be read: {error}")

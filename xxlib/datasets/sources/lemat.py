@@ -35,7 +35,7 @@ def lemat(place):
         if missing:
             raise ValueError(f"{path} is no file of LeMat-Bulk: it has no column {', '.join(missing)}")
         n_records += file.metadata.num_rows
-    about = {
+    metadata = {
         "kind": "lemat",
         "name": f"LeMat-Bulk, {place.name}",
         "version": [path.name for path in paths],
@@ -44,7 +44,7 @@ def lemat(place):
         "functional": "that of the configuration; see its column `functional`",
         "labels": {},  # energy is a total energy: no formation energy without the elements of the same calculation
     }
-    return Source(about, partial(_records, paths), n_records)
+    return Source(metadata, partial(_records, paths), n_records)
 
 
 def _records(paths):

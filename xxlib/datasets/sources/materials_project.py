@@ -6,7 +6,7 @@ from itertools import count
 
 from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.crystals.structures import crystal_from_pymatgen_dict, refusing
-from xxlib.datasets.sources import Record, Source, known_labels, refused
+from xxlib.datasets.sources import Record, Source, read_labels, refused
 
 PAGE = 1000  # materials in one request
 FIELDS = ["material_id", "structure", "formation_energy_per_atom", "band_gap", "symmetry"]
@@ -24,7 +24,7 @@ def materials_project(endpoint=None, **query):
     if not key:
         raise ValueError(f"the environment variable MP_API_KEY is not set: your key is at {KEYS}")
     rester = _rester(key, endpoint)
-    about = {
+    metadata = {
         "kind": "materials_project",
         "name": "Materials Project",
         "version": rester.db_version,
@@ -38,7 +38,7 @@ def materials_project(endpoint=None, **query):
             "space_group": "symmetry.number",
         },
     }
-    return Source(about, partial(_records, key, endpoint, query))
+    return Source(metadata, partial(_records, key, endpoint, query))
 
 
 def _rester(key, endpoint):
@@ -76,7 +76,7 @@ def record_of_document(document, place):
     try:
         with refusing("document"):
             id, structure, symmetry = str(document["material_id"]), document["structure"], document.get("symmetry")
-            known = known_labels(
+            columns = read_labels(
                 e_form=document.get("formation_energy_per_atom"),
                 band_gap=document.get("band_gap"),
                 space_group=symmetry and symmetry.get("number"),
@@ -85,7 +85,7 @@ def record_of_document(document, place):
         return refused(place, place, str(error))
     # mp-api makes pymatgen's objects of what it receives.
     content = structure if structure is None or isinstance(structure, dict) else structure.as_dict()
-    return Record(id, place, content, _read, known)
+    return Record(id, place, content, _read, columns)
 
 
 def _read(id, structure):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xxlib.crystals.cif import crystal_from_cif_bytes
 from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal
-from xxlib.datasets.sources import Record, Source, known_labels, refused
+from xxlib.datasets.sources import Record, Source, read_labels, refused
 
 COMMIT = "4f3c76c6b99edcb41d52ae5e8ae9dc89956d33d1"
 CRYSTALS = f"https://github.com/kdmsit/MEGNet/archive/{COMMIT}.zip"
@@ -40,7 +40,7 @@ def mp36k(folder):
     tree = _tree(folder)
     labels = {name: _labels(folder, url) for name, url in LABELS.items()}
     index = _index(tree)
-    about = {
+    metadata = {
         "kind": "mp36k",
         "name": "mp36k",
         "version": f"MEGNet 2018.6.1, crystals at {COMMIT[:12]}",
@@ -51,7 +51,7 @@ def mp36k(folder):
         "labels": {"e_form": f"{LABELS['e_form']}, eV/atom", "band_gap": f"{LABELS['band_gap']}, PBE, eV"},
         "split": SPLIT.name,
     }
-    return Source(about, partial(_records, tree, index, labels), len(index))
+    return Source(metadata, partial(_records, tree, index, labels), len(index))
 
 
 def split_table():
@@ -107,8 +107,8 @@ def _records(tree, index, labels):
         try:
             if mp_id not in splits:
                 raise RejectedCrystal("in no split of mp36k")
-            known = known_labels(**{name: values.get(mp_id) for name, values in labels.items()})
-            missing = [name for name in labels if name not in known]
+            columns = read_labels(**{name: values.get(mp_id) for name, values in labels.items()})
+            missing = [name for name in labels if name not in columns]
             if missing:
                 raise RejectedCrystal(f"no {' and no '.join(missing)} in the MEGNet release")
             with file.open("rb") as opened:
@@ -116,7 +116,7 @@ def _records(tree, index, labels):
         except (RejectedCrystal, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             yield refused(mp_id, place, str(error) or type(error).__name__)
         else:
-            yield Record(mp_id, place, data, _read, known | {"split": splits[mp_id]})
+            yield Record(mp_id, place, data, _read, columns | {"split": splits[mp_id]})
 
 
 def _read(id, data):

@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urljoin
 
 from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.crystals.structures import crystal_from_optimade, refusing
-from xxlib.datasets.sources import Record, Source, known_labels, refused
+from xxlib.datasets.sources import Record, Source, read_labels, refused
 
 STRUCTURE = [
     "lattice_vectors",
@@ -39,7 +39,7 @@ def optimade(url, labels=None, filter=None):
     first = f"{url}?{urlencode(query | ({'filter': filter} if filter else {}))}"
     meta = _page(first).get("meta") or {}
     provider = meta.get("provider") or {}
-    about = {
+    metadata = {
         "kind": "optimade",
         "name": provider.get("name", url),
         "version": f"OPTIMADE {meta.get('api_version', '1')}, data as served at {meta.get('time_stamp', 'no time')}",
@@ -49,16 +49,16 @@ def optimade(url, labels=None, filter=None):
         "labels": {name: f"{property} of the provider" for name, property in labels.items()},
     }
     n_records = meta.get("data_returned")
-    return Source(about, partial(_records, first, labels), n_records if isinstance(n_records, int) else None)
+    return Source(metadata, partial(_records, first, labels), n_records if isinstance(n_records, int) else None)
 
 
 def _records(url, labels):
-    seen = set()
+    visited = set()
     number = 0
     while url:
-        if url in seen:
+        if url in visited:
             raise ValueError(f"{url} is the next page of itself")
-        seen.add(url)
+        visited.add(url)
         page = _page(url)
         for entry in page["data"]:
             number += 1
@@ -74,13 +74,13 @@ def record_of_entry(entry, labels, place):
     try:
         with refusing("entry"):
             id, attributes = entry["id"], entry["attributes"]
-            known = known_labels(**{name: attributes.get(property) for name, property in labels.items()})
+            columns = read_labels(**{name: attributes.get(property) for name, property in labels.items()})
             content = {name: attributes[name] for name in STRUCTURE if attributes.get(name) is not None}
             if not (isinstance(id, str) and id):
                 raise RejectedCrystal(f"its id is {id!r}"[:200])
     except RejectedCrystal as error:
         return refused(place, place, str(error))
-    return Record(id, place, content, _read, known)
+    return Record(id, place, content, _read, columns)
 
 
 def _read(id, attributes):

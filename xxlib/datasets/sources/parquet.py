@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, check, lattice_from_cell
 from xxlib.crystals.structures import refusing
-from xxlib.datasets.sources import Record, Source, known_labels, refused
+from xxlib.datasets.sources import Record, Source, read_labels, refused
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 LABELS = {"e_form": "eV/atom", "band_gap": "eV", "space_group": "number"}  # columns that are labels, and their units
@@ -34,8 +34,8 @@ def parquet(path):
     if missing:
         raise ValueError(f"{path} is no file of crystals: it has no column {', '.join(missing)}")
     labels = {name: f"column {name}, {unit}" for name, unit in LABELS.items() if name in names}
-    about = {"kind": "parquet", "name": path.name, "labels": labels}
-    return Source(about, partial(_records, path, id_name), file.metadata.num_rows)
+    metadata = {"kind": "parquet", "name": path.name, "labels": labels}
+    return Source(metadata, partial(_records, path, id_name), file.metadata.num_rows)
 
 
 def _records(path, id_name):
@@ -47,13 +47,13 @@ def _records(path, id_name):
             try:
                 if not record[id_name]:
                     raise RejectedCrystal(f"no {id_name}")
-                known = known_labels(**{name: record.get(name) for name in LABELS})
+                columns = read_labels(**{name: record.get(name) for name in LABELS})
             except RejectedCrystal as error:
                 yield refused(str(record[id_name] or place), place, str(error))
                 continue
             others = {"formula": record.get("reduced_formula"), "split": record.get("split")}
-            known |= {name: value for name, value in others.items() if value is not None}
-            yield Record(str(record[id_name]), place, record, crystal_of_row, known)
+            columns |= {name: value for name, value in others.items() if value is not None}
+            yield Record(str(record[id_name]), place, record, crystal_of_row, columns)
 
 
 def crystal_of_row(id, row):
