@@ -1,6 +1,5 @@
 """What several test files need."""
 
-import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -27,12 +26,13 @@ def shared_data():
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """Trains a small model on the embedded dataset: changes of the preset `smoke` -> run folder."""
-    from xxlib.train import train
-    from xxlib.training.config import PRESETS
+    from xxlib.training.run import train
+
+    from xxlib.training.presets import PRESETS
 
     def trained(name, **changes):
         folder = tmp_path_factory.mktemp(name)
-        config = dataclasses.replace(PRESETS["smoke"], name=folder.name, n_threads=1, **changes)
+        config = PRESETS["smoke"].but(name=folder.name, n_threads=1, **changes)
         config.save(folder / "run.json")
         train(config, folder)
         return folder
@@ -42,17 +42,17 @@ def trained_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def answering_run(trained_run):
-    """Folder of a finished run on the embedded dataset: a small model that knows scans, after a few steps."""
-    values = {"targets": ("e_form", "crystal_system"), "augmentation": "laboratory", "modality_dropout": 0.2}
+    """Folder of a finished run on the embedded dataset: a small model that reads scans, after a few steps."""
+    values = {"targets": ("e_form", "crystal_system"), "effects": "laboratory", "absent_rate": 0.2}
     return trained_run("answering", n_steps=60, **values)
 
 
 @pytest.fixture(scope="session")
 def checkpoint(answering_run, trained_run, tmp_path_factory):
-    """Folder of a released checkpoint: the run above, and one that was pretrained to reconstruct hidden tokens."""
+    """Folder of a released checkpoint: the run above, and one that was pretrained to guess hidden tokens."""
     from xxlib.release import release
 
-    reconstructing = trained_run("reconstructing", targets=(), objectives=("mxm",), n_steps=10)
+    reconstructing = trained_run("reconstructing", targets=(), masked=("xrd",), n_steps=10)
     folder = tmp_path_factory.mktemp("checkpoints") / "demo"
-    release([answering_run], folder, reconstructing=reconstructing, n_known=300)
+    release([answering_run], folder, reconstructing=reconstructing, n_training=300)
     return folder

@@ -8,8 +8,8 @@ from xxlib.crystals.crystal import Crystal, lattice_from_cell
 from xxlib.diffraction.patterns import STEP, TWO_THETA, render_one, restrict
 from xxlib.diffraction.scattering import Sticks, sticks
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
-from xxlib.scans import read_scan
 from xxlib.scans.conditioning import background_of, better_anode, condition, resample, without_ka2
+from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import Scan, ScanError, source
 
 FCC = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,12 +15,17 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
+from xxlib.answering.predictor import CHECKPOINTS
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import TWO_THETA
-from xxlib.predict import CHECKPOINTS, Predictor
+from xxlib.predict import Predictor
+from xxlib.release import release
 from xxlib.scans.samples import read_sample
 from xxlib.scans.scan import Scan, ScanError
+from xxlib.training import runs
+from xxlib.training.config import ConfigError
 from xxlib.training.runs import CheckpointError
+from xxlib.widgets import patterns_of
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +70,11 @@ def test_three_lines_of_a_notebook(model, scan):
 
 def test_what_is_answered_is_what_the_run_predicted(model, demo, answering_run):
     """A crystal's own pattern and formula give the values of predictions.parquet, but for half precision."""
-    from xxlib.datasets.batches import make_batch
-    from xxlib.diffraction.patterns import unpatchify
-
     predicted = pd.read_parquet(answering_run / "predictions.parquet").set_index("id")
     for row in demo.indices("test")[:5]:
-        pattern = unpatchify(make_batch(demo, [row]).tokens.numpy())[0]
-        said = model(demo.column("formula")[row], pattern).iloc[0]
+        answer = model(demo.column("formula")[row], patterns_of(demo, [row])[0]).iloc[0]
         expected = predicted.loc[demo.column("id")[row]]
-        assert said["e_form (eV/atom)"] == pytest.approx(expected["e_form_predicted"], abs=0.01)
+        assert answer["e_form (eV/atom)"] == pytest.approx(expected["e_form_predicted"], abs=0.01)
 
 
 def test_lists_are_answered_sample_by_sample(model, scan, tmp_path):
@@ -136,11 +138,11 @@ ORDERS = {
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_what_can_be_mended_is_mended_and_said(model, tmp_path, scan, name):
-    order, said = ORDERS[name]
+    order, words = ORDERS[name]
     path = tmp_path / "scan.xy"
     path.write_text("".join(f"{x:.2f} {y:.2f}\n" for x, y in zip(X[order], Y[order])))
     row, plain = model("LaMnO3", path).iloc[0], model("LaMnO3", scan).iloc[0]
-    assert any(said in warning for warning in row["warnings"])
+    assert any(words in warning for warning in row["warnings"])
     assert row["e_form (eV/atom)"] == pytest.approx(plain["e_form (eV/atom)"], abs=1e-4)
 
 
@@ -204,7 +206,7 @@ def test_a_checkpoint_that_is_not_there_or_damaged(checkpoint, answering_run, tm
         Predictor.load("nowhere")
     with pytest.raises(CheckpointError, match=r"python -m xxlib\.release"):
         Predictor.load(answering_run)
-    for name in ("model.safetensors", "known.safetensors", "calibration.json"):
+    for name in ("model.safetensors", "neighbours.safetensors", "calibration.json"):
         copy = tmp_path / name
         copy.mkdir()
         for path in checkpoint.glob("*"):
@@ -240,10 +242,56 @@ def test_the_checkpoint_of_the_repository_answers():
     model, scan = Predictor.load(), PROJECT / "data" / "examples" / "NaCl.uxd"
     assert sum(path.stat().st_size for path in (CHECKPOINTS / model.name).rglob("*") if path.is_file()) <= 10e6
     for formula, pattern in (("NaCl", scan), ("NaCl", None), (None, scan)):
-        said = model.answer([read_sample(formula, pattern)])[0]
-        assert said.sets["crystal_system"][0] == "cubic" and len(said.nearest) == 5
-        values = {name: value for name, (value, _, _) in said.values.items()}
+        answer = model.answer([read_sample(formula, pattern)])[0]
+        assert answer.sets["crystal_system"][0] == "cubic" and len(answer.nearest) == 5
+        values = {name: value for name, (value, _, _) in answer.values.items()}
         if formula:
             assert values["e_form"] == pytest.approx(-2.1, abs=0.2) and values["band_gap"] == pytest.approx(5, abs=1)
-    assert set(model.unseen.column("split")) == {"test"} and set(model.known.column("split")) == {"train"}
-    assert model.reconstructing.masked_xrd is not None
+    assert set(model.unseen.column("split")) == {"test"} and set(model.training.column("split")) == {"train"}
+    assert "xrd" in model.reconstructing.guess
+
+
+def test_answers_of_the_repository_are_pinned():
+    """What the checkpoint said when it was released, of crystals of `test` and of the example scan."""
+    model, scan = Predictor.load(), PROJECT / "data" / "examples" / "NaCl.uxd"
+    for case in json.loads((PROJECT / "tests" / "pinned_answers.json").read_text()):
+        expected, pattern = case["answer"], None
+        if expected["pattern"]:
+            pattern = scan if case["crystal"] is None else patterns_of(model.unseen, [case["crystal"]])[0]
+        answer = model.answer([read_sample(expected["formula"], pattern)])[0]
+        ours = answer.json() | {"nearest": answer.nearest.tolist()}
+        for name, value in expected.items():
+            numbers = name in ("e_form", "band_gap") or name.endswith(("_interval", "_probabilities"))
+            assert ours[name] == (pytest.approx(value, abs=1e-6) if numbers else value), (expected["formula"], name)
+
+
+# The config of a run of the first design: of its model file, and its run.json.
+FIRST_DESIGN = {"name": "old", "preset": "smoke", "dataset": "data/demo", "targets": ["e_form"], "objectives": [],
+                "batch_size": 64, "n_steps": 10, "learning_rate": 1e-3, "augmentation": None,
+                "model": {"modalities": ["xrd"]}}  # fmt: skip
+MOVED = "a run of the first design: dataset is data.dataset, .*augmentation is data.effects"
+
+
+def test_a_checkpoint_of_the_first_design_says_what_became_of_it(checkpoint, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(checkpoint, folder)
+    tensors, metadata = runs.load_model(folder)
+    runs.save_weights(folder, tensors, metadata | {"config": FIRST_DESIGN})
+    with pytest.raises(CheckpointError, match=f"old/model.safetensors: this is {MOVED}"):
+        Predictor.load(folder)
+    done = command("--formula", "LaMnO3", "--model", folder)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "first design" in done.stderr
+
+
+def test_a_run_of_the_first_design_is_not_released(tmp_path):
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps(FIRST_DESIGN))
+    (folder / "results.json").write_text(json.dumps({"name": "old", "val/error": 1.0}))
+    with pytest.raises(ConfigError, match=f"old/run.json: this is {MOVED}"):
+        release([folder], tmp_path / "released")
+    done = subprocess.run(
+        [sys.executable, "-m", "xxlib.release", folder, tmp_path / "released"], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("release: ")
+    assert not (tmp_path / "released").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from xxlib.scans import read_scan
+from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import ScanError
 
 # first and last angle, points, maximum and where it is: counted in the bytes of the files without the package

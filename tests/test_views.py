@@ -1,5 +1,6 @@
 """Looking at a sample: what the figures show is what the model does; controls are thin."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -9,10 +10,11 @@ from matplotlib.figure import Figure
 
 from xxlib import PROJECT, widgets
 from xxlib.answering import explain
-from xxlib.answering.inference import batch_of
+from xxlib.answering.predictor import batch_of
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import N_POINTS
 from xxlib.models import layers
+from xxlib.models.build import build
 from xxlib.predict import Predictor
 from xxlib.scans.samples import read_sample
 
@@ -25,7 +27,7 @@ def model(checkpoint):
 
 
 @pytest.fixture(scope="module")
-def prediction(model):
+def answer(model):
     return model.answer([read_sample("NaCl", SCAN)])[0]
 
 
@@ -33,24 +35,25 @@ def words(figure):
     return " ".join(text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")))
 
 
-def test_attributions_add_up_to_the_answer(model, prediction):
-    network, batch = model.ensemble.members[0].model, batch_of(prediction.sample)
+def test_attributions_add_up_to_the_answer(model, answer):
+    network, batch = model.ensemble.members[0].model, batch_of(answer.sample)
     points, elements, rest = explain.attribution(network, batch, "e_form")
     assert points.shape == (N_POINTS,) and elements.shape == (2,)
-    hook = network.composition_encoder.element_vectors.register_forward_hook(lambda _, __, out: torch.zeros_like(out))
+    vectors, inputs = network.encoders["composition"].element_vectors, batch.inputs
+    hook = vectors.register_forward_hook(lambda _, __, out: torch.zeros_like(out))
     with torch.no_grad():
-        nothing = network(batch.element_ids, batch.fractions, torch.zeros_like(batch.tokens), batch.masked)
+        nothing = network(inputs | {"xrd": inputs["xrd"]._replace(tokens=torch.zeros_like(inputs["xrd"].tokens))})
         hook.remove()
-        whole = network(*batch.inputs)
+        whole = network(inputs)
     difference = float(whole.predictions["e_form"] - nothing.predictions["e_form"])
     assert points.sum() + elements.sum() - rest == pytest.approx(difference, abs=1e-3)
     assert abs(rest) < 0.1 * max(1, abs(difference))
     assert (points[:250] == 0).all(), "below 10 degree nothing was measured"
 
 
-def test_attention_is_that_of_the_model(model, prediction, monkeypatch):
+def test_attention_is_that_of_the_model(model, answer, monkeypatch):
     """The weights with which the fusion itself mixes the elements, of its own queries and keys."""
-    network, batch, used = model.ensemble.members[0].model, batch_of(prediction.sample), []
+    network, batch, used = model.ensemble.members[0].model, batch_of(answer.sample), []
     attend = layers.plain_attention
 
     def watched(q, k, v, mask=None):
@@ -66,49 +69,46 @@ def test_attention_is_that_of_the_model(model, prediction, monkeypatch):
     assert weights.std(1).max() > 0.01, "not all places alike"
 
 
-def test_only_hidden_tokens_are_guessed(model, prediction):
-    figure = widgets.see_reconstruction(model, prediction, hidden=(5, 6))
+def test_only_hidden_tokens_are_guessed(model, answer):
+    figure = widgets.see_reconstruction(model, answer, hidden=(5, 6))
     pattern, guessed = figure.axes[0].lines
     seen = np.isfinite(guessed.get_ydata()).reshape(17, 250)
     assert seen.any(1).tolist() == [k in (4, 5) for k in range(17)] and seen[4:6].all()
-    assert np.array_equal(pattern.get_ydata(), prediction.sample.pattern)
+    assert np.array_equal(pattern.get_ydata(), answer.sample.pattern)
     assert "hidden" in words(figure) and "not measured" in words(figure)
-    other = widgets.see_reconstruction(model, prediction, hidden=(5, 9)).axes[0].lines[1].get_ydata()
+    other = widgets.see_reconstruction(model, answer, hidden=(5, 9)).axes[0].lines[1].get_ydata()
     assert not np.allclose(other[1000:1250], guessed.get_ydata()[1000:1250]), "what is hidden is not seen"
 
 
-def test_the_figure_of_an_answer_shows_its_numbers(model, prediction):
-    figure = widgets.see_prediction(model, prediction, {"e_form": -2.05, "crystal_system": 6.0})
-    value, low, high = prediction.values["e_form"]
+def test_the_figure_of_an_answer_shows_its_numbers(model, answer):
+    figure = widgets.see_answer(model, answer, {"e_form": -2.05, "crystal_system": 6.0})
+    value, low, high = answer.values["e_form"]
     assert f"{value:.2f}" in words(figure) and "eV/atom" in words(figure)
     (bars,) = figure.axes[0].containers
     assert np.ravel(bars.lines[2][0].get_segments()[0])[[1, 3]] == pytest.approx([low, high])
     shown = [bar.get_width() for bar in figure.axes[-1].patches]
-    assert shown == pytest.approx([100 * share for share in prediction.probabilities["crystal_system"].values()])
+    assert shown == pytest.approx([100 * share for share in answer.probabilities["crystal_system"].values()])
 
 
-def test_known_materials_are_training_crystals(model, prediction):
-    table = model.nearest_known(prediction)
+def test_neighbours_are_training_crystals(model, answer):
+    table = model.neighbours(answer)
     demo = Dataset(PROJECT / "data" / "demo")
     train = set(demo.column("id")[demo.indices("train")])
     assert len(table) == 5 and set(table["id"]) <= train
-    figure = widgets.see_neighbours(model, prediction)
+    figure = widgets.see_neighbours(model, answer)
     assert all(formula in words(figure) for formula in table["formula"])
 
 
 def test_a_training_crystal_is_its_own_neighbour(model):
-    from xxlib.datasets.batches import make_batch
-    from xxlib.diffraction.patterns import unpatchify
-
     row = 7
-    pattern = unpatchify(make_batch(model.known, [row]).tokens.numpy())[0]
-    said = model.answer([read_sample(str(model.known.column("formula")[row]), pattern)])[0]
-    assert model.nearest_known(said)["id"][0] == model.known.column("id")[row]
+    pattern = widgets.patterns_of(model.training, [row])[0]
+    answer = model.answer([read_sample(str(model.training.column("formula")[row]), pattern)])[0]
+    assert model.neighbours(answer)["id"][0] == model.training.column("id")[row]
 
 
 def test_views_of_one_input(model):
     alone = model.answer([read_sample(None, SCAN)])[0]
-    for see in (widgets.see_prediction, widgets.see_reconstruction, widgets.see_neighbours):
+    for see in (widgets.see_answer, widgets.see_reconstruction, widgets.see_neighbours):
         assert isinstance(see(model, alone), Figure)
     with pytest.raises(ValueError, match="give both"):
         widgets.see_attention(model, alone)
@@ -116,9 +116,21 @@ def test_views_of_one_input(model):
     assert isinstance(widgets.see_neighbours(model, composition), Figure)
 
 
+def test_what_a_model_cannot_show_is_said(model, answer):
+    batch, network = batch_of(answer.sample), model.ensemble.members[0]
+    config = network.config.model
+    concat = replace(config, fusion=replace(config.fusion, kind="concat"))
+    for other in (build(config.only("xrd"), {"e_form": 1}), build(concat, {"e_form": 1})):
+        with pytest.raises(ValueError, match="no fusion by cross-attention"):
+            explain.cross_attention(other, batch)
+    for other in (network.model, None):
+        with pytest.raises(ValueError, match=r"pretrain one \(masked=\('xrd',\)\)"):
+            explain.reconstruct(other, batch, np.ones(17, bool))
+
+
 def test_controls_change_the_picture(model):
     box = widgets.explore(model)
-    view, (controls, (picture, said)) = box.children[0], (part.children for part in box.children[1].children)
+    view, (controls, (picture, text)) = box.children[0], (part.children for part in box.children[1].children)
     crystal, upload, formula, _, hidden, _ = controls
     seen = [bytes(picture.value)]
     crystal.index = 2
@@ -129,7 +141,7 @@ def test_controls_change_the_picture(model):
     seen.append(bytes(picture.value))
     assert len(set(seen)) == 4 and all(value.startswith(b"\x89PNG") for value in seen)
     formula.value = "LaMno3"
-    assert "no chemical formula" in said.value and not picture.value
+    assert "no chemical formula" in text.value and not picture.value
     file = {"name": "NaCl.uxd", "type": "", "size": 0, "content": memoryview(SCAN.read_bytes())}
     upload.value = ({**file, "last_modified": datetime.now()},)
-    assert "NaCl.uxd, answered from xrd" in said.value and formula.value == "" and crystal.value is None
+    assert "NaCl.uxd, answered from xrd" in text.value and formula.value == "" and crystal.value is None

@@ -4,11 +4,11 @@ Several runs become one ensemble: each target is answered by the mean of those t
 What is written:
 
 model.safetensors   half precision; model-2.safetensors, ... of further members; *.sha256 beside each
-reconstructing.safetensors   a model pretrained by mxm, to look at, where one is given
+reconstructing.safetensors   a model pretrained to guess hidden tokens of patterns, to look at, where one is given
 calibration.json    intervals, temperatures, thresholds, fitted on `val`
-known.safetensors   vectors of KNOWN training crystals, and known/, these crystals as a dataset
-unseen/             UNSEEN crystals of `test` as a dataset, to look at
-metrics.json        measured on `test`
+training/           N_TRAINING training crystals as a dataset, and neighbours.safetensors, their vectors
+unseen/             N_UNSEEN crystals of `test` as a dataset, to look at
+metrics.json        what the runs were, and what was measured on `test`
 README.md           the model card, made of all this, with reliability.png and refusal.png
 """
 
@@ -29,29 +29,32 @@ from xxlib.answering.calibration import LEVEL, refusal, reliability
 from xxlib.answering.card import model_card
 from xxlib.answering.inference import Ensemble
 from xxlib.answering.novelty import Contradiction, auroc, signs_of_disagreement
-from xxlib.answering.trust import Trust, count_elements, doubts, name_of, write_trust
+from xxlib.answering.trust import Trust, count_elements, doubts, write_trust
 from xxlib.datasets.batches import exchanged_rows
 from xxlib.datasets.store import COLUMNS, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
-from xxlib.training.config import ConfigError
+from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.examples import examples_of
+from xxlib.training.records import JOINED
 
-KNOWN = 1500  # training crystals that a checkpoint carries: what is known, and looks alike
-UNSEEN = 100  # crystals of `test` that it carries, to be asked about
+N_TRAINING = 1500  # training crystals that a checkpoint carries: neighbours of what it is asked about
+N_UNSEEN = 100  # crystals of `test` that it carries, to be asked about
 LEAST_LINE = 3.0  # intensity (0-100) of the weakest line of these that is kept
 
 
-def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
+def release(folders, folder, *, reconstructing=None, n_training=N_TRAINING):
     """Turn finished runs into a checkpoint folder; returns metrics.json as a dict.
 
-    reconstructing: folder of a run that was pretrained by mxm.
-    Raises CheckpointError, ConfigError or DatasetError where a run is not finished or its dataset is not there.
+    reconstructing: folder of a run that was pretrained to guess hidden tokens of patterns.
+    Raises CheckpointError, ConfigError or DatasetError where a run is not finished, of an old design, or without its
+    dataset.
     """
     folders, folder = [Path(path) for path in folders], Path(folder)
     for path in [*folders, *([reconstructing] if reconstructing else [])]:
         if not runs.results(path):
             raise runs.CheckpointError(f"{path} has not finished (no results.json): train it to its end first")
+    configs = [RunConfig.load(path / "run.json").as_dict() for path in folders]
     folder.mkdir(parents=True, exist_ok=True)
     names = ["model.safetensors", *(f"model-{k}.safetensors" for k in range(2, len(folders) + 1))]
     paths = [_halved(path, folder / name) for path, name in zip(folders, names)]
@@ -60,34 +63,34 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
     ensemble = Ensemble.load(paths[: len(folders)])  # what is judged is what is stored
     examples = examples_of(ensemble.config)
     dataset, rows = examples.dataset, examples.rows
-    chosen = _some(rows["train"], n_known)
-    write_crystals(dataset, chosen, folder / "known", LEAST_LINE)
-    write_crystals(dataset, _some(rows["test"], UNSEEN), folder / "unseen")
+    chosen = _some(rows["train"], n_training)
+    write_crystals(dataset, chosen, folder / "training", LEAST_LINE)
+    write_crystals(dataset, _some(rows["test"], N_UNSEEN), folder / "unseen")
 
     labels = {
         split: {name: dataset.labels[name][rows[split]] for name in ensemble.targets} for split in ("val", "test")
     }
     # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
-    trust, said, measured = {}, {}, {}
+    trust, outputs, measured = {}, {}, {}
     for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input"):
-        known = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
+        vectors = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
         for split in ("val", "test"):
-            said[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, ensemble.effects)
-        trust[modalities] = Trust.fit(said[modalities, "val"], labels["val"], known)
-        words = name_of(modalities)
+            outputs[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, ensemble.effects)
+        trust[modalities] = Trust.fit(outputs[modalities, "val"], labels["val"], vectors)
+        given = JOINED.join(modalities)
         if ensemble.effects and "xrd" in modalities:
-            name = f"{words}, {ensemble.config.augmentation}"
-            measured[name] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+            name = f"{given}, {ensemble.config.data.effects}"
+            measured[name] = trust[modalities].measure(outputs[modalities, "test"], labels["test"])
             ideal = ensemble.of_rows(dataset, rows["test"], modalities)
-            measured[f"{words}, ideal"] = trust[modalities].measure(ideal, labels["test"])
+            measured[f"{given}, ideal"] = trust[modalities].measure(ideal, labels["test"])
         else:
-            measured[words] = trust[modalities].measure(said[modalities, "test"], labels["test"])
+            measured[given] = trust[modalities].measure(outputs[modalities, "test"], labels["test"])
     contradiction, contradiction_measured = None, {}
     if len(ensemble.inputs) > 1:
-        contradiction, contradiction_measured = _contradiction(ensemble, trust, said, dataset, rows)
+        contradiction, contradiction_measured = _contradiction(ensemble, trust, outputs, dataset, rows)
     write_trust(folder, trust, contradiction, count_elements(dataset, rows["train"]))
     metrics = {
-        "runs": [json.loads((path / "results.json").read_text()) for path in folders],
+        "runs": [{"config": config} | runs.results(path) for config, path in zip(configs, folders)],
         "dataset": {name: dataset.meta[name] for name in ("source", "wavelength", "symprec", "counts")},
         "weights": {path.name: sha256(path) for path in paths},
         "level (%)": 100 * LEVEL,
@@ -95,25 +98,25 @@ def release(folders, folder, *, reconstructing=None, n_known=KNOWN):
         "contradiction": contradiction_measured,
     }
     runs.write_json(folder / "metrics.json", metrics)
-    draw(folder, trust, said, labels["test"])
+    draw(folder, trust, outputs, labels["test"])
     runs.write_atomically(folder / "README.md", model_card(folder.name, metrics).encode())
     return metrics
 
 
 def _halved(run, path):
     """The weights of a run in half precision, as a file of the checkpoint folder."""
-    tensors, about = runs.load_model(run)
+    tensors, metadata = runs.load_model(run)
     halved = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
-    runs.write_checked(path, save(halved, metadata={name: json.dumps(value) for name, value in about.items()}))
+    runs.write_checked(path, save(halved, metadata={name: json.dumps(value) for name, value in metadata.items()}))
     return path
 
 
-def _contradiction(ensemble, trust, said, dataset, rows):
+def _contradiction(ensemble, trust, outputs, dataset, rows):
     """The Contradiction fitted on `val`, and what it is worth on `test`."""
     both, signs = ensemble.inputs[0], {}
     for split in ("val", "test"):
         n = len(rows[split])
-        composition, xrd, together = (said[modalities, split] for modalities in (("composition",), ("xrd",), both))
+        composition, xrd, together = (outputs[modalities, split] for modalities in (("composition",), ("xrd",), both))
         signs[split, "right"] = signs_of_disagreement(composition, xrd, together, trust[both].distance(together))
         other = exchanged_rows(np.arange(n))
         together = ensemble.of_rows(dataset, rows[split], both, ensemble.effects, rows[split][other])
@@ -129,20 +132,20 @@ def _contradiction(ensemble, trust, said, dataset, rows):
     }
 
 
-def draw(folder, trust, said, labels):
+def draw(folder, trust, outputs, labels):
     """reliability.png and refusal.png on `test`, a line for each combination of inputs."""
     panels, tables = {}, {}
     for modalities, part in trust.items():
-        answers = said[modalities, "test"]
-        for name, (doubt, errors) in doubts(part, answers, labels).items():
+        output = outputs[modalities, "test"]
+        for name, (doubt, errors) in doubts(part, output, labels).items():
             shares, kept = refusal(doubt, errors)
             if name in part.classes:
                 quantity, kept = f"{name}: right (%)", 100 - 100 * kept
-                table = reliability(part.classes[name].probabilities(answers.logits[name]), labels[name])
-                tables[name_of(modalities)] = table
+                table = reliability(part.classes[name].probabilities(output.logits[name]), labels[name])
+                tables[JOINED.join(modalities)] = table
             else:
                 quantity = f"{name}: MAE ({TARGETS[name].unit})"
-            panels.setdefault(quantity, {})[name_of(modalities)] = shares, kept
+            panels.setdefault(quantity, {})[JOINED.join(modalities)] = shares, kept
     plots.refusal(panels, folder.name).savefig(folder / "refusal.png", dpi=100)
     if tables:
         plots.reliability(tables, folder.name).savefig(folder / "reliability.png", dpi=100)
@@ -182,7 +185,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.release", description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders; several are averaged")
     parser.add_argument("folder", type=Path, help="of the checkpoint, data/checkpoints/<name>")
-    parser.add_argument("--reconstructing", type=Path, metavar="RUN", help="a run pretrained by mxm, to look at")
+    parser.add_argument("--reconstructing", type=Path, metavar="RUN", help="a run of masked XRD modelling, to look at")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     try:

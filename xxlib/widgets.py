@@ -1,4 +1,4 @@
-"""Look at what a model does: a thin shell of controls over the functions of analysis.explain and analysis.views."""
+"""Look at what a model does: a thin shell of controls over the functions of answering.explain and plots.views."""
 
 import html
 import io
@@ -10,72 +10,76 @@ import numpy as np
 
 from xxlib.answering import explain
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.inference import batch_of
+from xxlib.answering.predictor import batch_of
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_TOKENS, unpatchify
 from xxlib.plots import views
-from xxlib.scans import read_scan
+from xxlib.scans.reading import read_scan
 from xxlib.scans.samples import read_sample
 from xxlib.scans.scan import ANODES
 
 
-def see_prediction(predictor, prediction, labels=None):
+def see_answer(predictor, answer, labels=None):
     """Figure of an answer with its intervals; labels: the truth by target, where it is known."""
     labels, values = labels or {}, {}
-    for name, value in prediction.values.items():
+    for name, value in answer.values.items():
         values[f"{name} ({TARGETS[name].unit})"] = value
-    truth = {f"{name} ({TARGETS[name].unit})": labels[name] for name in prediction.values if name in labels}
-    name = next(iter(prediction.probabilities), None)
-    probabilities, sets = ({}, ()) if name is None else (prediction.probabilities[name], prediction.sets[name])
+    truth = {f"{name} ({TARGETS[name].unit})": labels[name] for name in answer.values if name in labels}
+    name = next(iter(answer.probabilities), None)
+    probabilities, sets = ({}, ()) if name is None else (answer.probabilities[name], answer.sets[name])
     if name in labels:
         truth["class"] = TARGETS[name].classes[int(labels[name])]
-    return views.prediction(values, probabilities, sets, LEVEL, truth, _title(prediction))
+    return views.answer(values, probabilities, sets, LEVEL, truth, answer.title)
 
 
-def see_reconstruction(predictor, prediction, hidden=()):
-    """Figure of the pattern with its tokens, and of what the model pretrained by mxm makes of the hidden ones.
+def see_reconstruction(predictor, answer, hidden=()):
+    """Figure of the pattern with its tokens, and of what the model of masked modelling makes of the hidden ones.
 
     hidden: numbers of tokens, from 1.
     """
-    sample = prediction.sample
+    sample = answer.sample
     marked = np.isin(np.arange(1, N_TOKENS + 1), list(hidden))
-    unseen = marked | sample.masked
+    unseen = marked | sample.hidden
     reconstructed = (
         explain.reconstruct(predictor.reconstructing, batch_of(sample), unseen) if marked.any() else sample.pattern
     )
-    return views.reconstruction(sample.pattern, reconstructed, marked, sample.masked, _title(prediction))
+    return views.reconstruction(sample.pattern, reconstructed, marked, sample.hidden, answer.title)
 
 
-def see_attention(predictor, prediction):
+def see_attention(predictor, answer):
     """Figure of the cross-attention from tokens to elements.  Raises ValueError without a formula."""
-    _needs_both(prediction)
-    weights = explain.cross_attention(predictor.ensemble.members[0].model, batch_of(prediction.sample))
-    return views.attention(weights, _elements(prediction.sample), _title(prediction))
+    _needs_both(answer)
+    weights = explain.cross_attention(predictor.ensemble.members[0].model, batch_of(answer.sample))
+    return views.attention(weights, answer.sample.elements, answer.title)
 
 
-def see_attribution(predictor, prediction, target):
+def see_attribution(predictor, answer, target):
     """Figure of what moved the answer for a target: parts of the pattern, elements.  Raises ValueError without both."""
-    _needs_both(prediction)
+    _needs_both(answer)
     member, index, scale = predictor.ensemble.answering(target)[0], None, 1.0
     if TARGETS[target].kind == "classification":
-        first = next(iter(prediction.probabilities[target]))
+        first = next(iter(answer.probabilities[target]))
         index, quantity = TARGETS[target].classes.index(first), f"logit of {first}"
     else:
         scale, quantity = member.normalisers[target].std, TARGETS[target].unit
-    points, elements, _ = explain.attribution(member.model, batch_of(prediction.sample), target, index)
-    names = _elements(prediction.sample)
-    title = f"{_title(prediction)}: {target}"
-    return views.attribution(prediction.sample.pattern, scale * points, names, scale * elements, quantity, title)
+    points, elements, _ = explain.attribution(member.model, batch_of(answer.sample), target, index)
+    names = answer.sample.elements
+    title = f"{answer.title}: {target}"
+    return views.attribution(answer.sample.pattern, scale * points, names, scale * elements, quantity, title)
 
 
-def see_neighbours(predictor, prediction):
-    """Figure of the nearest known materials with their simulated patterns, below that of the sample."""
-    table = predictor.nearest_known(prediction)
-    known = unpatchify(make_batch(predictor.known, prediction.nearest).tokens.numpy())
+def see_neighbours(predictor, answer):
+    """Figure of the nearest training crystals with their simulated patterns, below that of the sample."""
+    table, patterns = predictor.neighbours(answer), patterns_of(predictor.training, answer.nearest)
     names = [f"{formula}\n{system}" for formula, system in zip(table["formula"], table["crystal_system"])]
-    pattern = prediction.sample.pattern if "xrd" in prediction.sample.modalities else None
-    return views.neighbours(pattern, known, names, _title(prediction))
+    pattern = answer.sample.pattern if "xrd" in answer.sample.modalities else None
+    return views.neighbours(pattern, patterns, names, answer.title)
+
+
+def patterns_of(dataset, rows):
+    """Ideal patterns (n, 4250) of some rows of a Dataset."""
+    return unpatchify(make_batch(dataset, rows, ("xrd",)).inputs["xrd"].tokens.numpy())
 
 
 def explore(predictor, dataset=None, rows=None):
@@ -100,7 +104,7 @@ def explore(predictor, dataset=None, rows=None):
     tokens = range(1, N_TOKENS + 1)
     hidden = ipywidgets.SelectMultiple(options=tokens, description="hide tokens", rows=6, **options)
     target = ipywidgets.Dropdown(options=predictor.ensemble.targets, description="attributed", **options)
-    picture, said = ipywidgets.Image(format="png"), ipywidgets.HTML()
+    picture, text = ipywidgets.Image(format="png"), ipywidgets.HTML()
     given = {"pattern": None, "name": "", "labels": None, "shown": None}
 
     def show(_=None):
@@ -111,24 +115,24 @@ def explore(predictor, dataset=None, rows=None):
         try:
             sample = read_sample(formula.value.strip() or None, given["pattern"], anode=anode.value)
             sample = replace(sample, name=given["name"])
-            prediction = predictor.answer([sample])[0]
+            answer = predictor.answer([sample])[0]
             figure = {
-                "answer": lambda: see_prediction(predictor, prediction, given["labels"]),
-                "tokens": lambda: see_reconstruction(predictor, prediction, hidden.value),
-                "attention": lambda: see_attention(predictor, prediction),
-                "attribution": lambda: see_attribution(predictor, prediction, target.value),
-                "known materials": lambda: see_neighbours(predictor, prediction),
+                "answer": lambda: see_answer(predictor, answer, given["labels"]),
+                "tokens": lambda: see_reconstruction(predictor, answer, hidden.value),
+                "attention": lambda: see_attention(predictor, answer),
+                "attribution": lambda: see_attribution(predictor, answer, target.value),
+                "known materials": lambda: see_neighbours(predictor, answer),
             }[view.value]()
         except ValueError as error:
             refuse(error)
             return
-        picture.value, said.value = _png(figure), f"<pre>{html.escape(str(prediction))}</pre>"
+        picture.value, text.value = _png(figure), f"<pre>{html.escape(str(answer))}</pre>"
 
     def choose(_=None):
         row = crystal.value
         if row is None:
             return
-        given["pattern"] = unpatchify(make_batch(dataset, [row]).tokens.numpy())[0]
+        given["pattern"] = patterns_of(dataset, [row])[0]
         given["name"] = ids[list(rows).index(row)]
         given["labels"] = {name: dataset.labels[name][row] for name in predictor.ensemble.targets}
         formula.value = str(dataset.column("formula")[row])
@@ -149,14 +153,14 @@ def explore(predictor, dataset=None, rows=None):
             show()
 
     def refuse(error):
-        picture.value, said.value = b"", f"<b>{html.escape(str(error))}</b>"
+        picture.value, text.value = b"", f"<b>{html.escape(str(error))}</b>"
 
     crystal.observe(choose, "value")
     upload.observe(receive, "value")
     for control in (formula, anode, view, hidden, target):
         control.observe(show, "value")
     choose()
-    shown = ipywidgets.VBox([picture, said], layout={"align_items": "flex-start"})  # pictures keep their size
+    shown = ipywidgets.VBox([picture, text], layout={"align_items": "flex-start"})  # pictures keep their size
     controls = ipywidgets.VBox([crystal, upload, formula, anode, hidden, target])
     return ipywidgets.VBox([view, ipywidgets.HBox([controls, shown])])
 
@@ -167,16 +171,6 @@ def _png(figure):
     return buffer.getvalue()
 
 
-def _title(prediction):
-    return " and ".join(filter(None, (prediction.sample.formula, prediction.sample.name)))
-
-
-def _elements(sample):
-    from pymatgen.core import Element
-
-    return [Element.from_Z(int(z)).symbol for z in sample.element_ids]
-
-
-def _needs_both(prediction):
-    if len(prediction.sample.modalities) < 2:
+def _needs_both(answer):
+    if len(answer.sample.modalities) < 2:
         raise ValueError("this view relates a composition to a pattern: give both")

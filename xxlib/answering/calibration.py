@@ -33,8 +33,8 @@ class Intervals:
         The difficulty, where it makes intervals better (Winkler's score in cross-validation), is a linear function of
         the vector, fitted to the size of the residuals.
         """
-        known = np.isfinite(true)
-        residuals, vectors = np.abs(predicted - true)[known], vectors[known]
+        labelled = np.isfinite(true)
+        residuals, vectors = np.abs(predicted - true)[labelled], vectors[labelled]
         folds = np.arange(len(residuals)) % FOLDS
         difficulty = np.empty(len(residuals))  # of each crystal by a fit that has not seen it
         for fold in range(FOLDS):
@@ -80,8 +80,8 @@ class Classes:
     def fit(cls, logits, true):
         """From logits (n, K) and class indices (n,), NaN = no label: the temperature of least log loss (Guo et al.
         2017), then the threshold."""
-        known = np.isfinite(true)
-        logits, true = logits[known], true[known].astype(int)
+        labelled = np.isfinite(true)
+        logits, true = logits[labelled], true[labelled].astype(int)
         rows = np.arange(len(true))
 
         def log_loss(log_temperature):
@@ -112,8 +112,8 @@ def reliability(probabilities, true, n_bins=10):
 
     probabilities: (n, K).  true: (n,) class indices, NaN = no label.  Columns: confidence (mean), accuracy, crystals.
     """
-    known = np.isfinite(true)
-    confidence, right = probabilities[known].max(-1), probabilities[known].argmax(-1) == true[known]
+    labelled = np.isfinite(true)
+    confidence, right = probabilities[labelled].max(-1), probabilities[labelled].argmax(-1) == true[labelled]
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
     rows = [(confidence[bins == b].mean(), right[bins == b].mean(), (bins == b).sum()) for b in np.unique(bins)]
     return pd.DataFrame(rows, columns=["confidence", "accuracy", "crystals"])
@@ -129,7 +129,7 @@ def refusal(doubt, errors):
 
     doubt: (n,), larger = less sure.  errors: (n,), NaN = no label.
     """
-    known = np.isfinite(errors)
-    order = np.argsort(doubt[known], kind="stable")
+    labelled = np.isfinite(errors)
+    order = np.argsort(doubt[labelled], kind="stable")
     n = np.arange(1, len(order) + 1)
-    return n / len(order), np.cumsum(errors[known][order]) / n
+    return n / len(order), np.cumsum(errors[labelled][order]) / n

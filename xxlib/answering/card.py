@@ -1,6 +1,7 @@
 """The model card of a released checkpoint: a README.md made of what was measured, never by hand."""
 
 from xxlib.datasets.targets import TARGETS
+from xxlib.training.records import JOINED
 
 CARD = """\
 # {name}
@@ -52,32 +53,33 @@ OTHER_LABELS = ("see `metrics.json`", "Labels are those of the dataset's source.
 
 def model_card(name, metrics):
     """Text of README.md from metrics.json's dict."""
-    first, counts = metrics["runs"][0], metrics["dataset"]["counts"]
-    labels, functional, licence = LABELS.get(first["dataset"], OTHER_LABELS)
-    effects, targets = first["augmentation"], {name for run in metrics["runs"] for name in run["targets"]}
-    answered = [", ".join(run["targets"]) for run in metrics["runs"]]  # by each member
-    members = "one model" if len(answered) == 1 else f"{len(answered)} models: {'; '.join(answered)}"
-    shown = metrics["contradiction"]
-    contradiction = shown and (
-        f"Swapped patterns are told from right ones with an AUROC of {shown['AUROC']:.3f};\nthe warning comes for "
-        f"{shown['noticed (%)']:.0f} % of them, and for {shown['false alarms (%)']:.1f} % of right pairs."
+    runs, counts = metrics["runs"], metrics["dataset"]["counts"]
+    config, answered = runs[0]["config"], [run["config"]["objectives"]["targets"] for run in runs]  # by each member
+    data, effects = config["data"], config["data"]["effects"]
+    targets = {name for names in answered for name in names}
+    labels, functional, licence = LABELS.get(data["dataset"], OTHER_LABELS)
+    members = "one model" if len(runs) == 1 else f"{len(runs)} models: {'; '.join(map(', '.join, answered))}"
+    swapped = metrics["contradiction"]
+    contradiction = swapped and (
+        f"Swapped patterns are told from right ones with an AUROC of {swapped['AUROC']:.3f};\nthe warning comes for "
+        f"{swapped['noticed (%)']:.0f} % of them, and for {swapped['false alarms (%)']:.1f} % of right pairs."
     )
     return CARD.format(
         name=name,
-        architecture="XxaCT-NN " + " + ".join(first["modalities"]),
-        parameters=sum(run["parameters"] for run in metrics["runs"]),
+        architecture="XxaCT-NN " + JOINED.join(config["model"]["encoders"]),
+        parameters=sum(run["parameters"] for run in runs),
         members=members,
         targets=", ".join(f"{t} ({TARGETS[t].unit})" if TARGETS[t].unit else t for t in TARGETS if t in targets),
-        n_train=first["n_train"] or counts["train"],
-        dataset=first["dataset"],
+        n_train=data["n_train"] or counts["train"],
+        dataset=data["dataset"],
         labels=labels,
-        split=f"by {first['split']}",
+        split=f"by {data['split']}",
         n_val=counts["val"],
         n_test=counts["test"],
-        samples=sum(run["samples"] for run in metrics["runs"]),
-        seeds=", ".join(str(run["seed"]) for run in metrics["runs"]),
-        commits=", ".join(dict.fromkeys(run["commit"] for run in metrics["runs"])),
-        hardware=first["hardware"],
+        samples=sum(run["samples"] for run in runs),
+        seeds=", ".join(str(run["config"]["seed"]) for run in runs),
+        commits=", ".join(dict.fromkeys(run["commit"] for run in runs)),
+        hardware=runs[0]["hardware"],
         licence=licence,
         results=_table(metrics["test"]),
         level=metrics["level (%)"],

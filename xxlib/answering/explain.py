@@ -1,7 +1,5 @@
 """What a model looks at: reconstruction of hidden tokens, cross-attention, attribution.  Models in, arrays out."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
@@ -12,18 +10,20 @@ STEPS = 32  # of the path of integrated gradients
 
 @torch.no_grad()
 def reconstruct(model, batch, hidden):
-    """The pattern (4250,) of a Batch of one sample as a model with a masked XRD head reconstructs it.
+    """The pattern (4250,) of a Batch of one sample as a model of masked XRD modelling guesses it.
 
     hidden: (17,) bool, True = the model does not see this token.  What it makes of the others nothing has trained.
-    Raises ValueError where the model was not pretrained to reconstruct.
+    Raises ValueError where the model was not pretrained to guess patterns.
     """
-    if getattr(model, "masked_xrd", None) is None:
+    if "xrd" not in getattr(model, "guess", {}):
         raise ValueError(
-            "there is no model here that was trained to reconstruct hidden tokens: pretrain one (objectives=('mxm',)) "
+            "there is no model here that was trained to reconstruct hidden tokens: pretrain one (masked=('xrd',)) "
             "and release it with --reconstructing"
         )
-    batch = replace(batch, masked=torch.as_tensor(np.asarray(hidden))[None])
-    return unpatchify(model(*batch.inputs).reconstructed[0].numpy())
+    hidden = torch.as_tensor(np.asarray(hidden))[None]  # (1, L)
+    inputs = batch.inputs | {"xrd": batch.inputs["xrd"]._replace(hidden=hidden)}
+    tokens = model.guess["xrd"](model(inputs, batch.given, tokens=True).fused.x[:, 1:])  # (1, L, P)
+    return unpatchify(tokens[0].numpy())
 
 
 @torch.no_grad()
@@ -31,11 +31,13 @@ def cross_attention(model, batch):
     """How much each token of a Batch of one sample attends to each element: (1 + 17, 1 + E), rows sum to 1.
 
     First row: the CLS of the pattern, which the heads read; first column: the CLS of the composition.  Mean over layers
-    and heads of the fusion.  Raises ValueError where the model has no fusion.
+    and heads of the fusion.  Raises ValueError where the model has no such fusion.
     """
-    if getattr(model, "fusion", None) is None:
-        raise ValueError("this model reads one modality: there is no cross-attention to look at")
-    collected = []
+    fusion = getattr(model, "fusion", None)
+    layers = [layer for layer in getattr(fusion, "layers", ()) if hasattr(layer, "cross_attention")]
+    if not layers:
+        raise ValueError("this model has no fusion by cross-attention: there is none to look at")
+    weights = []
 
     def collect(attention, inputs):
         x, memory, pad = inputs
@@ -44,24 +46,15 @@ def cross_attention(model, batch):
         q = torch.nn.functional.linear(x, weight[:D], bias[:D]).unflatten(-1, (heads, -1))  # (1, T, H, D / H)
         k = torch.nn.functional.linear(memory, weight[D : 2 * D], bias[D : 2 * D]).unflatten(-1, (heads, -1))
         scores = torch.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5  # (1, H, T, 1 + E)
-        collected.append(scores.masked_fill(pad[:, None, None], -torch.inf).softmax(-1).mean(1)[0])
+        weights.append(scores.masked_fill(pad[:, None, None], -torch.inf).softmax(-1).mean(1)[0])
 
-    hooks = [layer.cross_attention.register_forward_pre_hook(collect) for layer in model.fusion.layers]
+    hooks = [layer.cross_attention.register_forward_pre_hook(collect) for layer in layers]
     try:
-        composition, pad = model.composition_encoder(batch.element_ids, batch.fractions)
-        x = model.xrd_encoder(seen_tokens(model, batch))
-        model.fusion(x, composition, pad)  # all rows, of the last layer, too
+        model(batch.inputs, batch.given, tokens=True)  # all rows, of the last layer, too
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.stack(collected).mean(0).numpy()
-
-
-def seen_tokens(model, batch):
-    """Tokens (B, L, P) with [MASK] where nothing was measured, if the model has one."""
-    if model.mask is None or batch.masked is None:
-        return batch.tokens
-    return torch.where(batch.masked[..., None], model.mask, batch.tokens)
+    return torch.stack(weights).mean(0).numpy()
 
 
 def attribution(model, batch, target, index=None):
@@ -74,23 +67,25 @@ def attribution(model, batch, target, index=None):
     """
     from captum.attr import IntegratedGradients
 
-    masked = None if model.mask is None else batch.masked
+    composition, pattern = batch.inputs["composition"], batch.inputs["xrd"]
+    embedding = model.encoders["composition"].element_vectors
 
     def output(vectors, tokens):
         n = len(tokens)
-        element_ids, fractions = batch.element_ids.expand(n, -1), batch.fractions.expand(n, -1)
+        elements = composition._replace(
+            element_ids=composition.element_ids.expand(n, -1), fractions=composition.fractions.expand(n, -1)
+        )
+        inputs = {"composition": elements, "xrd": pattern._replace(tokens=tokens)}
         hook = embedding.register_forward_hook(lambda *_: vectors)
         try:
-            unseen = None if masked is None else masked.expand(n, -1)
-            said = model(element_ids, fractions, tokens, unseen).predictions[target]
+            prediction = model(inputs, batch.given).predictions[target]
         finally:
             hook.remove()
-        return said if index is None else said[:, index]
+        return prediction if index is None else prediction[:, index]
 
-    embedding = model.composition_encoder.element_vectors
-    inputs = (embedding(batch.element_ids).detach(), batch.tokens)
-    baselines = tuple(torch.zeros_like(values) for values in inputs)
+    start = (embedding(composition.element_ids).detach(), pattern.tokens)
+    baselines = tuple(torch.zeros_like(values) for values in start)
     (elements, points), rest = IntegratedGradients(output).attribute(
-        inputs, baselines, n_steps=STEPS, return_convergence_delta=True
+        start, baselines, n_steps=STEPS, return_convergence_delta=True
     )
     return unpatchify(points.detach()[0].numpy()), elements.detach()[0].sum(-1).numpy(), float(rest)

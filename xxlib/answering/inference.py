@@ -1,6 +1,6 @@
-"""What trained models say of samples: an ensemble of checkpoints, asked with both inputs or with one of them."""
+"""What trained models say of samples: an ensemble of checkpoints, asked with all inputs or with some of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,20 +10,19 @@ from scipy.special import logsumexp
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xxlib.datasets.batches import Batch, make_batch
+from xxlib.datasets.batches import make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.diffraction.effects import EFFECTS, draw
-from xxlib.diffraction.patterns import patchify
-from xxlib.models.config import MODALITIES
-from xxlib.models.xxact import build
+from xxlib.models.inputs import INPUTS
 from xxlib.training import runs
-from xxlib.training.config import RunConfig, from_dict
+from xxlib.training.config import ConfigError, RunConfig, from_dict
+from xxlib.training.state import build_model
 
 BATCH = 256
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Answers:
+class EnsembleOutput:
     """What an ensemble says of n samples."""
 
     values: dict[str, np.ndarray]  # regression -> (n,) in the unit of the target, mean over the members
@@ -31,8 +30,8 @@ class Answers:
     vectors: np.ndarray  # (n, D) the CLS that the heads of the first member read
 
     def taken(self, rows):
-        """The Answers for some of the samples, in the order of rows (k,)."""
-        return Answers(
+        """The outputs for some of the samples, in the order of rows (k,)."""
+        return EnsembleOutput(
             values={name: values[rows] for name, values in self.values.items()},
             logits={name: logits[rows] for name, logits in self.logits.items()},
             vectors=self.vectors[rows],
@@ -40,7 +39,7 @@ class Answers:
 
     @classmethod
     def joined(cls, pieces):
-        """The samples of several Answers, one after the other."""
+        """The samples of several outputs, one after the other."""
         return cls(
             values={name: np.concatenate([piece.values[name] for piece in pieces]) for name in pieces[0].values},
             logits={name: np.concatenate([piece.logits[name] for piece in pieces]) for name in pieces[0].logits},
@@ -48,7 +47,7 @@ class Answers:
         )
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """What a model file holds."""
 
     model: nn.Module  # in eval mode
@@ -56,21 +55,25 @@ class Trained(NamedTuple):
     normalisers: dict[str, Normaliser]  # of its regressions
 
 
-def trained(path):
-    """The Trained of a model file; raises CheckpointError where it is missing or damaged."""
+def load_trained(path):
+    """The TrainedModel of a model file; raises CheckpointError where it is missing, damaged or of an old design."""
     path = Path(path)
-    tensors, about = runs.load_model(path.parent, path.name)
-    config = from_dict(about["config"])
-    model = build(config.model, config.widths, config.objectives, config.partial)
+    tensors, metadata = runs.load_model(path.parent, path.name)
+    try:
+        config = from_dict(metadata["config"])
+    except ConfigError as error:
+        raise runs.CheckpointError(f"{path}: {error}") from error
+    model = build_model(config)
     runs.load_weights(model, tensors, path)
-    return Trained(model.eval(), config, {name: Normaliser(**values) for name, values in about["normalisers"].items()})
+    normalisers = {name: Normaliser(**values) for name, values in metadata["normalisers"].items()}
+    return TrainedModel(model.eval(), config, normalisers)
 
 
 class Ensemble:
     """Models that read the same inputs; a target is answered by the mean of those that were trained on it."""
 
     def __init__(self, members):
-        """members: Trained ones, of which the first says where a sample lies among the known ones."""
+        """members: TrainedModels, of which the first says where a sample lies among the training crystals."""
         self.members, self.config = members, members[0].config
 
     @classmethod
@@ -80,7 +83,7 @@ class Ensemble:
         Raises CheckpointError where there is none, or one is damaged or not of the same kind as the first.
         """
         paths = list(paths)
-        members = [trained(path) for path in paths]
+        members = [load_trained(path) for path in paths]
         if not members:
             raise runs.CheckpointError("there is no model file: give the folder of a released checkpoint")
         for path, member in zip(paths, members):
@@ -95,26 +98,24 @@ class Ensemble:
 
     def answering(self, target):
         """The members that were trained on a target."""
-        return [member for member in self.members if target in member.config.targets]
+        return [member for member in self.members if target in member.config.objectives.targets]
 
     @property
     def inputs(self):
         """The combinations of modalities that the models were trained to answer from, the fullest first."""
-        whole = self.config.model.modalities
-        return (whole, *((modality,) for modality in whole)) if self.config.modality_dropout else (whole,)
+        whole = tuple(name for name in INPUTS if name in self.config.model.modalities)  # in the order of a Sample
+        return (whole, *((modality,) for modality in whole)) if self.config.data.absent_rate else (whole,)
 
     @property
     def effects(self):
         """The Effects that the members were trained under; None: ideal patterns."""
-        return EFFECTS.get(self.config.augmentation)
+        return EFFECTS.get(self.config.data.effects)
 
     @torch.no_grad()
     def __call__(self, batch):
-        """Answers for a Batch.  Models that know no patterns in part take what was not measured for zero."""
-        if not self.config.partial:
-            batch = replace(batch, masked=None)
+        """EnsembleOutput of a Batch."""
         with sdpa_kernel(SDPBackend.MATH):
-            outputs = [member.model(*batch.inputs) for member in self.members]
+            outputs = [member.model(batch.inputs, batch.given) for member in self.members]
         values, logits = {}, {}
         for name in self.targets:
             pairs = [(m, out.predictions[name].double().numpy()) for m, out in zip(self.members, outputs)
@@ -125,10 +126,10 @@ class Ensemble:
             else:
                 logs = [z - logsumexp(z, axis=-1, keepdims=True) for _, z in pairs]
                 logits[name] = logsumexp(logs, axis=0) - np.log(len(logs))
-        return Answers(values=values, logits=logits, vectors=outputs[0].cls.double().numpy())
+        return EnsembleOutput(values=values, logits=logits, vectors=outputs[0].fused.x[:, 0].double().numpy())
 
     def of_rows(self, dataset, rows, modalities, effects=None, pattern_rows=None):
-        """Answers for some rows of a Dataset from some of its modalities alone.
+        """EnsembleOutput for some rows of a Dataset from some of its modalities alone.
 
         effects: Effects that patterns are measured under, drawn as in evaluation; None: ideal ones.
         pattern_rows: of each row the one whose pattern it is given, where that is not its own.
@@ -137,10 +138,12 @@ class Ensemble:
         pieces = []
         for start in range(0, len(rows), BATCH):
             part = slice(start, start + BATCH)
-            shown = None if pattern_rows is None else pattern_rows[part]
-            batch = make_batch(dataset, rows[part], drawn=None if drawn is None else drawn[part], pattern_rows=shown)
-            pieces.append(self(only(batch, modalities) if modalities != self.inputs[0] else batch))
-        return Answers.joined(pieces)
+            batch = make_batch(
+                dataset, rows[part], self.config.model.modalities, drawn=None if drawn is None else drawn[part],
+                rows_of={} if pattern_rows is None else {"xrd": pattern_rows[part]},
+            )  # fmt: skip
+            pieces.append(self(batch.only(modalities)))
+        return EnsembleOutput.joined(pieces)
 
 
 def model_files(folder):
@@ -150,25 +153,5 @@ def model_files(folder):
 
 def _question(config):
     """What the members of an ensemble have in common: training crystals, inputs, effects."""
-    dataset = config.dataset, config.split, config.left_out
-    return dataset, config.model.modalities, config.augmentation, config.modality_dropout > 0
-
-
-def batch_of(sample):
-    """A Batch of one Sample."""
-    n = max(1, len(sample.element_ids))  # a composition that is not known is padding
-    element_ids, fractions = np.zeros(n, np.int64), np.zeros(n, np.float32)
-    element_ids[: len(sample.element_ids)], fractions[: len(sample.element_ids)] = sample.element_ids, sample.fractions
-    return Batch(
-        element_ids=torch.from_numpy(element_ids)[None],
-        fractions=torch.from_numpy(fractions)[None],
-        tokens=torch.from_numpy(patchify(sample.pattern))[None],
-        targets={},
-        masked=torch.from_numpy(sample.masked)[None],
-    )
-
-
-def only(batch, modalities):
-    """The same Batch from some modalities alone."""
-    absent = torch.tensor([[modality not in modalities for modality in MODALITIES]])
-    return batch.without(absent.expand(len(batch.tokens), -1))
+    data = config.data
+    return data.dataset, data.split, data.left_out, config.model.modalities, data.effects, data.absent_rate > 0

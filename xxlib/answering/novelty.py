@@ -9,13 +9,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-K = 5  # neighbours whose mean distance says how far a sample is from all that is known
+K = 5  # neighbours whose mean distance says how far a sample is from the training crystals
 ALARM = 0.99  # share of ordinary samples that give no warning
 
 
-def nearest(vectors, known, k=K):
-    """Distances (n, k) of vectors (n, D) to their k nearest of the known ones (m, D), and which these are (n, k)."""
-    return NearestNeighbors(n_neighbors=min(k, len(known))).fit(known).kneighbors(vectors)
+def nearest(vectors, others, k=K):
+    """Distances (n, k) of vectors (n, D) to their k nearest of others (m, D), and which these are (n, k)."""
+    return NearestNeighbors(n_neighbors=min(k, len(others))).fit(others).kneighbors(vectors)
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Contradiction:
 def signs_of_disagreement(composition, xrd, both, distance):
     """Signs (n, F), larger = stronger, that a composition and a pattern do not belong together.
 
-    composition, xrd, both: Answers for the same samples from one modality, the other, the two.  distance: (n,) of the
-    vectors of `both` to known ones.  A sign is this distance, and for each target how far each two of the three answers
-    are apart: the absolute difference of regressions, the divergence of probabilities.
+    composition, xrd, both: EnsembleOutputs for the same samples from one modality, the other, the two.  distance: (n,)
+    of the vectors of `both` to those of training crystals.  A sign is this distance, and for each target how far each
+    two of the three outputs are apart: the absolute difference of regressions, the divergence of probabilities.
     """
     pairs = ((composition, xrd), (composition, both), (xrd, both))
     columns = [np.log(distance + 1e-9)]

@@ -1,7 +1,7 @@
 """How far an ensemble's answers can be trusted: fitted on `val`, measured on `test`, stored beside the weights.
 
-calibration.json      everything below but the vectors
-known.safetensors     vectors of known training crystals, for each combination of inputs
+calibration.json        everything below but the vectors
+neighbours.safetensors  vectors of training crystals, for each combination of inputs
 """
 
 import dataclasses
@@ -15,8 +15,10 @@ from safetensors.numpy import load, save
 from xxlib.answering.calibration import Classes, Intervals, calibration_error, refusal, reliability
 from xxlib.answering.novelty import ALARM, Contradiction, nearest
 from xxlib.crystals.compositions import MAX_Z
+from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError, read_checked, write_checked
 
+NEIGHBOURS = "neighbours.safetensors"
 ANSWERED = (0.5, 0.8)  # shares of the samples at which the error of the surest is reported
 
 
@@ -26,50 +28,50 @@ class Trust:
 
     intervals: dict[str, Intervals]  # of the regressions
     classes: dict[str, Classes]  # of the classifications
-    farthest: float  # ALARM of ordinary samples are nearer to the known crystals
-    known: np.ndarray  # (m, D) float16, vectors of training crystals
+    farthest: float  # ALARM of ordinary samples are nearer to the training crystals
+    training_vectors: np.ndarray  # (m, D) float16, of training crystals
 
     @classmethod
-    def fit(cls, answers, labels, known):
-        """From the Answers for `val` and its labels, name -> (n,)."""
-        vectors, distance = _features(answers, known)
+    def fit(cls, output, labels, training_vectors):
+        """From the EnsembleOutput for `val` and its labels, name -> (n,)."""
+        vectors, distance = _features(output, training_vectors)
         return cls(
-            intervals={name: Intervals.fit(said, labels[name], vectors) for name, said in answers.values.items()},
-            classes={name: Classes.fit(logits, labels[name]) for name, logits in answers.logits.items()},
+            intervals={name: Intervals.fit(values, labels[name], vectors) for name, values in output.values.items()},
+            classes={name: Classes.fit(logits, labels[name]) for name, logits in output.logits.items()},
             farthest=float(np.quantile(distance, ALARM)),
-            known=known,
+            training_vectors=training_vectors,
         )
 
-    def half_widths(self, answers):
+    def half_widths(self, output):
         """Of the interval around each regression: name -> (n,) in its unit."""
-        vectors, _ = _features(answers, self.known)
+        vectors, _ = _features(output, self.training_vectors)
         return {name: intervals.half_widths(vectors) for name, intervals in self.intervals.items()}
 
-    def distance(self, answers):
-        """How far samples are from the known crystals: (n,)."""
-        return _features(answers, self.known)[1]
+    def distance(self, output):
+        """How far samples are from the training crystals: (n,)."""
+        return _features(output, self.training_vectors)[1]
 
-    def measure(self, answers, labels):
-        """Errors, and whether what is said of them holds, on crystals that nothing was fitted to: a flat dict."""
-        unlike = self.distance(answers) > self.farthest
+    def measure(self, output, labels):
+        """Errors, and whether their intervals and sets hold, on crystals that nothing was fitted to: a flat dict."""
+        unlike = self.distance(output) > self.farthest
         out = {"crystals": len(unlike), "unlike the training (%)": 100 * float(unlike.mean())}
-        who = doubts(self, answers, labels)
+        doubt_and_error = doubts(self, output, labels)
         for name in self.intervals:
-            half, residuals = who[name]
-            known = np.isfinite(residuals)
-            if not known.any():
+            half, residuals = doubt_and_error[name]
+            labelled = np.isfinite(residuals)
+            if not labelled.any():
                 continue
-            out[f"{name} mae"] = float(residuals[known].mean())
-            out[f"{name} coverage (%)"] = 100 * float((residuals <= half)[known].mean())
-            out[f"{name} mean width"] = 2 * float(half[known].mean())
+            out[f"{name} mae"] = float(residuals[labelled].mean())
+            out[f"{name} coverage (%)"] = 100 * float((residuals <= half)[labelled].mean())
+            out[f"{name} mean width"] = 2 * float(half[labelled].mean())
             shares, errors = refusal(half, residuals)
             out |= {f"{name} mae, surest {share:.0%}": float(errors[_at(shares, share)]) for share in ANSWERED}
         for name, classes in self.classes.items():
-            doubt, wrong = who[name]
-            known = np.isfinite(wrong)
-            probabilities = classes.probabilities(answers.logits[name])
-            sets, true = classes.sets(probabilities)[known], labels[name][known].astype(int)
-            out[f"{name} accuracy (%)"] = 100 - 100 * float(wrong[known].mean())
+            doubt, wrong = doubt_and_error[name]
+            labelled = np.isfinite(wrong)
+            probabilities = classes.probabilities(output.logits[name])
+            sets, true = classes.sets(probabilities)[labelled], labels[name][labelled].astype(int)
+            out[f"{name} accuracy (%)"] = 100 - 100 * float(wrong[labelled].mean())
             error = calibration_error(reliability(probabilities, labels[name]))
             out[f"{name} calibration error (%)"] = 100 * error
             out[f"{name} set coverage (%)"] = 100 * float(sets[np.arange(len(sets)), true].mean())
@@ -80,34 +82,29 @@ class Trust:
         return out
 
 
-def doubts(trust, answers, labels):
+def doubts(trust, output, labels):
     """Who is how sure, and how wrong: target -> (doubt (n,), error (n,), NaN = no label), larger doubt = less sure.
 
     The error of a regression is in its unit, that of a class 0 or 1.
     """
-    found = {}
-    for name, half in trust.half_widths(answers).items():
-        found[name] = half, np.abs(answers.values[name] - labels[name])
+    pairs = {}
+    for name, half in trust.half_widths(output).items():
+        pairs[name] = half, np.abs(output.values[name] - labels[name])
     for name, classes in trust.classes.items():
-        probabilities = classes.probabilities(answers.logits[name])
+        probabilities = classes.probabilities(output.logits[name])
         wrong = np.where(np.isfinite(labels[name]), probabilities.argmax(-1) != labels[name], np.nan)
-        found[name] = -probabilities.max(-1), wrong
-    return found
+        pairs[name] = -probabilities.max(-1), wrong
+    return pairs
 
 
-def _features(answers, known):
-    """(vectors with their log distance (n, D + 1), distance (n,) to the known crystals)."""
-    distance = nearest(answers.vectors, known.astype(np.float64))[0].mean(1)
-    return np.column_stack([answers.vectors, np.log(distance + 1e-9)]), distance
+def _features(output, training_vectors):
+    """(vectors with their log distance (n, D + 1), distance (n,) to the training crystals)."""
+    distance = nearest(output.vectors, training_vectors.astype(np.float64))[0].mean(1)
+    return np.column_stack([output.vectors, np.log(distance + 1e-9)]), distance
 
 
 def _at(shares, share):
     return min(int(np.searchsorted(shares, share)), len(shares) - 1)
-
-
-def name_of(modalities):
-    """Of a combination of inputs, as tables and files have it: "composition + xrd"."""
-    return " + ".join(modalities)
 
 
 def write_trust(folder, trust, contradiction, elements):
@@ -118,7 +115,7 @@ def write_trust(folder, trust, contradiction, elements):
     """
     values = {
         "inputs": {
-            name_of(modalities): {
+            JOINED.join(modalities): {
                 "modalities": modalities,
                 "farthest": part.farthest,
                 "intervals": {name: dataclasses.asdict(fitted) for name, fitted in part.intervals.items()},
@@ -130,21 +127,21 @@ def write_trust(folder, trust, contradiction, elements):
         "elements": [int(count) for count in elements],
     }
     write_checked(Path(folder) / "calibration.json", (json.dumps(values) + "\n").encode())
-    known = {name_of(modalities): part.known for modalities, part in trust.items()}
-    write_checked(Path(folder) / "known.safetensors", save(known))
+    vectors = {JOINED.join(modalities): part.training_vectors for modalities, part in trust.items()}
+    write_checked(Path(folder) / NEIGHBOURS, save(vectors))
 
 
 def read_trust(folder):
     """(trust, contradiction, elements) as write_trust takes them; raises CheckpointError where a file is damaged."""
     path = Path(folder) / "calibration.json"
-    values, known = json.loads(read_checked(path)), load(read_checked(Path(folder) / "known.safetensors"))
+    values, vectors = json.loads(read_checked(path)), load(read_checked(Path(folder) / NEIGHBOURS))
     try:
         trust = {
             tuple(part["modalities"]): Trust(
                 intervals={target: Intervals(**_tuples(fitted)) for target, fitted in part["intervals"].items()},
                 classes={target: Classes(**fitted) for target, fitted in part["classes"].items()},
                 farthest=part["farthest"],
-                known=known[name],
+                training_vectors=vectors[name],
             )
             for name, part in values["inputs"].items()
         }

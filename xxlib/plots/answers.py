@@ -14,30 +14,30 @@ def parity(panels, quantity, unit, title=""):
 
     panels: name -> (true (n,), predicted (n,)) in `unit`; crystals without a label (NaN) are left out.
     """
-    known = {}
+    labelled = {}
     for name, (true, predicted) in panels.items():
         true, predicted = np.asarray(true, float), np.asarray(predicted, float)
-        known[name] = true[np.isfinite(true)], predicted[np.isfinite(true)]
-        if len(known[name][0]) == 0:
+        labelled[name] = true[np.isfinite(true)], predicted[np.isfinite(true)]
+        if len(labelled[name][0]) == 0:
             raise ValueError(f"{name} has no crystal with a label: nothing to draw")
-    if not known:
+    if not labelled:
         raise ValueError("no model: nothing to draw")
-    every = np.concatenate([values for pair in known.values() for values in pair])
+    every = np.concatenate([values for pair in labelled.values() for values in pair])
     low, high = every.min(), every.max()
     low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
 
-    figure, axes = subplots(1, len(known), size=(3.4 * len(known) + 0.8, 4.3), sharex=True, sharey=True)
+    figure, axes = subplots(1, len(labelled), size=(3.4 * len(labelled) + 0.8, 4.3), sharex=True, sharey=True)
     cells = [
         ax.hexbin(*pair, gridsize=55, extent=(low, high, low, high), mincnt=1, cmap="viridis", linewidths=0.1)
-        for ax, pair in zip(axes[0], known.values())
+        for ax, pair in zip(axes[0], labelled.values())
     ]
     norm = LogNorm(1, max(2, *(cell.get_array().max() for cell in cells)))  # one colour scale for all panels
-    for ax, drawn, (name, pair) in zip(axes[0], cells, known.items()):
+    for ax, drawn, (name, pair) in zip(axes[0], cells, labelled.items()):
         drawn.set_norm(norm)
         metrics = regression_metrics(*pair)
         ax.plot([low, high], [low, high], color="black", linewidth=0.8, linestyle="--")
-        words = f"MAE {metrics['mae']:.3f} {unit}\n$R^2$ {metrics['r2']:.3f}\nn {len(pair[0]):,}"
-        ax.text(0.04, 0.96, words, transform=ax.transAxes, va="top", fontsize=9)
+        legend = f"MAE {metrics['mae']:.3f} {unit}\n$R^2$ {metrics['r2']:.3f}\nn {len(pair[0]):,}"
+        ax.text(0.04, 0.96, legend, transform=ax.transAxes, va="top", fontsize=9)
         ax.set(xlabel=f"true {quantity} ({unit})", xlim=(low, high), ylim=(low, high), box_aspect=1, title=name)
     axes[0, 0].set_ylabel(f"predicted {quantity} ({unit})")
     beside = axes[0, -1].inset_axes((1.05, 0, 0.05, 1))  # as tall as the panels, whose width the layout then knows
@@ -59,19 +59,19 @@ def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
     figure, axes = subplots(1, len(panels), size=(4.6 * len(panels) + 1.8, 5.4), sharey=True)
     for ax, (name, (true, probabilities)) in zip(axes[0], panels.items()):
         true, probabilities = np.asarray(true, float), np.asarray(probabilities)
-        known = np.isfinite(true)
-        if not known.any():
+        labelled = np.isfinite(true)
+        if not labelled.any():
             raise ValueError(f"{name} has no crystal with a label: nothing to draw")
-        pairs = K * true[known].astype(int) + probabilities[known].argmax(1)
+        pairs = K * true[labelled].astype(int) + probabilities[labelled].argmax(1)
         counts = np.bincount(pairs, minlength=K * K).reshape(K, K)  # (true, predicted)
         shares = 100 * counts / counts.sum(1, keepdims=True).clip(1)
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         for i, j in np.ndindex(K, K):
             if counts[i, j]:
-                words, ink = f"{shares[i, j]:.0f} %\n{counts[i, j]:,}", "white" if shares[i, j] > 55 else "black"
-                ax.text(j, i, words, ha="center", va="center", color=ink, fontsize=8)
+                label, ink = f"{shares[i, j]:.0f} %\n{counts[i, j]:,}", "white" if shares[i, j] > 55 else "black"
+                ax.text(j, i, label, ha="center", va="center", color=ink, fontsize=8)
         accuracy = 100 * classification_metrics(true, probabilities)["accuracy"]
-        ax.set(xlabel="predicted", xticks=range(K), title=f"{name}: {accuracy:.1f} % right of {known.sum():,}")
+        ax.set(xlabel="predicted", xticks=range(K), title=f"{name}: {accuracy:.1f} % right of {labelled.sum():,}")
         ax.set_xticklabels(classes, rotation=40, ha="right", rotation_mode="anchor")
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)

@@ -7,7 +7,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.patches import Circle
 
 from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA, patchify
-from xxlib.plots.style import ANGLE, INTENSITY, LINES, subplots
+from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, subplots
 
 ATOM_RADIUS = 0.4  # of the atomic radius: drawn small enough to see what lies behind
 
@@ -79,14 +79,13 @@ def diffraction(sticks, pattern, title="", n_labels=6):
 
 def tokens(pattern, title=""):
     """A pattern (4250,) cut into its 17 tokens: above in place, below one token a row, as the encoder reads them."""
-    edges = TWO_THETA[0] + STEP * POINTS_PER_TOKEN * np.arange(N_TOKENS + 1)
     figure, (top, bottom) = subplots(2, 1, size=(8, 6), height_ratios=(1, 1.4))
     ax = top[0]
-    for k, (left, right) in enumerate(pairwise(edges)):
+    for k, (left, right) in enumerate(pairwise(EDGES)):
         ax.axvspan(left, right, color=("0.93", "white")[k % 2], zorder=0)
         ax.text((left + right) / 2, 104, str(k + 1), ha="center", fontsize=9)
     ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=1)
-    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=edges[[0, -1]], ylim=(0, 115), title=title, xticks=range(10, 91, 10))
+    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), title=title, xticks=range(10, 91, 10))
 
     ax = bottom[0]
     width = STEP * POINTS_PER_TOKEN  # degree

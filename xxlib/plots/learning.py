@@ -62,20 +62,21 @@ def _line(ax, k, samples, values, label):
 
 def _evaluated(curves):
     """name -> samples (n,) and values (seeds, n), without the moments that have no evaluation."""
-    known = {}
+    evaluated = {}
     for name, (samples, values) in curves.items():
         values = np.atleast_2d(np.array(values, float))
         there = np.isfinite(values).all(0)
-        known[name] = np.array(samples, float)[there], values[:, there]
-    if not any(len(samples) for samples, _ in known.values()):
+        evaluated[name] = np.array(samples, float)[there], values[:, there]
+    if not any(len(samples) for samples, _ in evaluated.values()):
         raise ValueError("no evaluation in any run: nothing to draw")
-    return known
+    return evaluated
 
 
 def progress(metrics, n_samples, title=""):
     """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
 
-    metrics: table of the lines of metrics.jsonl, in which only `samples` is needed.  n_samples: of the whole run.
+    metrics: table of a moment a row: samples, learning_rate, samples_per_s, "train/...", "val/error"; only `samples` is
+    needed.  n_samples: of the whole run.
     """
     if len(metrics) == 0:
         raise ValueError("no line of metrics: nothing to draw")
@@ -84,9 +85,9 @@ def progress(metrics, n_samples, title=""):
     figure, axes = subplots(1, 3, size=(11, 3), width_ratios=(2, 1, 1))
     for ax, (names, quantity) in zip(axes[0], panels):
         for k, name in enumerate(names):
-            known = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
+            drawn = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
             style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
-            ax.plot(known["samples"] / 1000, known.get(name, []), marker=".", markersize=3, label=name, **style)
+            ax.plot(drawn["samples"] / 1000, drawn.get(name, []), marker=".", markersize=3, label=name, **style)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
         ax.grid(color="0.92")
     figure.suptitle(title)

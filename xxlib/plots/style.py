@@ -1,9 +1,11 @@
 """What figures have in common: colours, names of axes, panels; and how they are saved."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from xxlib import PROJECT
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
+from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
 
 # Paul Tol's "bright" scheme has exactly seven colours; the crystal systems have these in every figure.
 PALETTE = dict(
@@ -14,6 +16,7 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 DASHES = ("-", "--", ":", "-.")
 
 ANGLE, INTENSITY = "2θ (degree)", "intensity (0-100)"
+EDGES = TWO_THETA[0] + STEP * POINTS_PER_TOKEN * np.arange(N_TOKENS + 1)  # degree, of the tokens of a pattern
 
 
 def save_figure(figure, name):

@@ -5,26 +5,25 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.patches import Patch
 
-from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
-from xxlib.plots.style import ANGLE, INTENSITY, LINES, PALETTE, subplots
+from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, TWO_THETA
+from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, PALETTE, subplots
 
-EDGES = TWO_THETA[0] + STEP * POINTS_PER_TOKEN * np.arange(N_TOKENS + 1)  # degree, of the tokens
 HIDDEN, UNMEASURED = "#FBE3D6", "0.88"
 
 
-def reconstruction(pattern, reconstructed, hidden, masked, title=""):
+def reconstruction(pattern, reconstructed, hidden, unmeasured, title=""):
     """A pattern (4250,) with its 17 tokens, and what a model makes of the hidden ones.
 
-    reconstructed: (4250,).  hidden, masked: (17,) bool, True = the model does not see it; nothing was measured there.
+    reconstructed: (4250,).  hidden, unmeasured: (17,) bool, True = the model does not see it; it was not measured.
     """
     figure, axes = subplots(size=(10, 3.8))
     ax = axes[0, 0]
-    _tokens(ax, hidden, masked)
+    _tokens(ax, hidden, unmeasured)
     ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=0.9, label="pattern")
     shown = np.where(np.repeat(hidden, POINTS_PER_TOKEN), reconstructed, np.nan)
     if np.any(hidden):
         ax.plot(TWO_THETA, shown, color=LINES[1], linewidth=1.2, label="reconstructed from what is seen")
-    _legend(ax, hidden, masked)
+    _legend(ax, hidden, unmeasured)
     ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), title=title)
     return figure
 
@@ -64,11 +63,11 @@ def attribution(pattern, points, elements, shares, quantity, title=""):
     return figure
 
 
-def prediction(values, probabilities, sets, level, labels=None, title=""):
+def answer(values, probabilities, sets, level, labels=None, title=""):
     """An answer: a bar a class, the regressions with their intervals.
 
     values: name with unit -> (value, low, high).  probabilities: class -> probability, or empty.  sets: the classes
-    that hold the truth at `level`.  labels: the truth by the same names, and "class", where it is known.
+    that hold the truth at `level`.  labels: the truth by the same names, and "class", where there is a label.
     """
     labels = labels or {}
     panels = len(values) + bool(probabilities)
@@ -97,10 +96,10 @@ def prediction(values, probabilities, sets, level, labels=None, title=""):
     return figure
 
 
-def neighbours(pattern, known, names, title=""):
-    """The pattern of a sample (4250,), or None, above those of known materials (n, 4250) that are nearest to it."""
+def neighbours(pattern, others, names, title=""):
+    """The pattern of a sample (4250,), or None, above those of the materials (n, 4250) that are nearest to it."""
     rows = ([] if pattern is None else [("this sample", pattern, LINES[1])]) + [
-        (name, values, LINES[0]) for name, values in zip(names, known)
+        (name, values, LINES[0]) for name, values in zip(names, others)
     ]
     figure, axes = subplots(size=(10, 0.8 * len(rows) + 0.9))
     ax = axes[0, 0]
@@ -114,15 +113,15 @@ def neighbours(pattern, known, names, title=""):
     return figure
 
 
-def _tokens(ax, hidden, masked):
+def _tokens(ax, hidden, unmeasured):
     for k, (left, right) in enumerate(pairwise(EDGES)):
-        colour = UNMEASURED if masked[k] else HIDDEN if hidden[k] else ("0.96", "white")[k % 2]
+        colour = UNMEASURED if unmeasured[k] else HIDDEN if hidden[k] else ("0.96", "white")[k % 2]
         ax.axvspan(left, right, color=colour, zorder=0)
         ax.text((left + right) / 2, 104, str(k + 1), ha="center", fontsize=9)
 
 
-def _legend(ax, hidden, masked):
+def _legend(ax, hidden, unmeasured):
     handles, _ = ax.get_legend_handles_labels()
     handles += [Patch(color=HIDDEN, label="hidden")] if np.any(hidden) else []
-    handles += [Patch(color=UNMEASURED, label="not measured")] if np.any(masked) else []
+    handles += [Patch(color=UNMEASURED, label="not measured")] if np.any(unmeasured) else []
     ax.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 0.9), frameon=False, fontsize=9)

@@ -36,10 +36,10 @@ def read_columns(text):
     numbers, rows, head, others = [], [], [], []
     for i, line in enumerate(lines, 1):
         line = line.strip()
-        words = _words(line, separator)
-        if len(words) >= 2 and all(LIKE_A_NUMBER.fullmatch(word) for word in words):
+        fields = _fields(line, separator)
+        if len(fields) >= 2 and all(LIKE_A_NUMBER.fullmatch(field) for field in fields):
             numbers.append(i)
-            rows.append(words)
+            rows.append(fields)
         elif line and not rows:
             head.append(line)
         elif line and not line.startswith(COMMENTS):
@@ -58,7 +58,7 @@ def read_columns(text):
         # Words stand above a further scan, which begins at lower angles, and below the last one.
         if (k < len(angle) and angle[k] > angle[k - 1]) or (k == len(angle) and line[0].isdigit()):
             raise ScanError(f"line {i} ({line[:40]!r}) cannot be read as numbers. Repair or remove it")
-    fields, warnings = _about(head, names[at[0]] if names else (head[-1] if head else ""), width, at)
+    fields, warnings = _of_header(head, names[at[0]] if names else (head[-1] if head else ""), width, at)
     if fields.pop("radian", False):
         angle = np.degrees(angle)
     return [
@@ -78,7 +78,7 @@ def _separator(lines):
         return ";"
     if share["\t"] > 0.5:
         cut = [[word.strip() for word in line.split("\t") if word.strip()] for line in like]
-        if all(len(words) > 1 and all(LIKE_A_NUMBER.fullmatch(word) for word in words) for words in cut):
+        if all(len(row) > 1 and all(LIKE_A_NUMBER.fullmatch(field) for field in row) for row in cut):
             return "\t"
     if sum(bool(re.search(r",\s", line)) for line in like) > len(like) / 2:
         return ","
@@ -87,7 +87,7 @@ def _separator(lines):
     return "," if sum("," in line for line in like) > len(like) / 2 else None
 
 
-def _words(line, separator):
+def _fields(line, separator):
     return [word.strip() for word in line.split(separator) if word.strip()]
 
 
@@ -147,11 +147,11 @@ def _decimal_mark(columns, separator):
     return "."
 
 
-def _to_numbers(words, decimal, numbers):
+def _to_numbers(column, decimal, numbers):
     group = "," if decimal == "." else "."
     grouped = re.compile(GROUPED.format("[" + group + "'\u00a0\u202f ]") + rf"(\{decimal}\d*)?")
-    values = np.empty(len(words))
-    for i, word in enumerate(words):
+    values = np.empty(len(column))
+    for i, word in enumerate(column):
         plain = re.sub("[" + group + "'\u00a0\u202f ]", "", word) if grouped.fullmatch(word) else word
         if decimal == ",":
             plain = plain.replace(".", "x").replace(",", ".")  # a point that groups nothing is no number
@@ -162,7 +162,7 @@ def _to_numbers(words, decimal, numbers):
     return values
 
 
-def _about(head, axis, width, at):
+def _of_header(head, axis, width, at):
     """Fields of a Scan and warnings from the lines above the numbers; raises ScanError where the axis is not 2θ."""
     text = "\n".join(head)
     if not ANGLE.search(axis):
@@ -178,7 +178,7 @@ def _about(head, axis, width, at):
     if re.search(r"\bcps\b|counts?\s*(/|per|_per_)\s*s", head[-1] if head else "", re.IGNORECASE):
         fields["unit"] = "counts per second"
     number = r"[^\d\n]{0,20}?(\d+[.,]\d+)"
-    found = {
+    wavelengths = {
         name: float(match[1].replace(",", "."))
         for name, pattern in (
             ("ka1", r"k-?alpha-?1(?! *[/])"), ("ka2", r"k-?alpha-?2(?! */)"), ("ratio", r"k-?alpha-?2 */ *k-?alpha-?1"),
@@ -187,9 +187,9 @@ def _about(head, axis, width, at):
         if (match := re.search(pattern + number, text, re.IGNORECASE))
     }  # fmt: skip
     anode = re.search(rf"\b(?:anode|target|tube)\b[^\n]{{0,20}}?\b({'|'.join(ANODES)})\b", text, re.IGNORECASE)
-    tube = source(anode and anode[1], found.get("ka1"), found.get("ka2"), found.get("ratio"))
-    if "any" in found and "ka1" not in found and 0.1 < found["any"] < 3:
-        tube = {"wavelength": found["any"]}
+    tube = source(anode and anode[1], wavelengths.get("ka1"), wavelengths.get("ka2"), wavelengths.get("ratio"))
+    if "any" in wavelengths and "ka1" not in wavelengths and 0.1 < wavelengths["any"] < 3:
+        tube = {"wavelength": wavelengths["any"]}
     axis_named = re.search(r"^\W*scan ?axis[\s,:;=]+([^\n,;]+)", text, re.IGNORECASE | re.MULTILINE)
     if axis_named:
         fields["scan_axis"] = axis_named[1].strip()

@@ -9,12 +9,12 @@ from xxlib.scans.scan import DAMAGED, Scan, ScanError, check_count, even_steps, 
 
 def read_uxd(text):
     """Scans of a Bruker UXD file: `_KEY=value` lines, then the numbers of a scan below `_COUNTS` or its like."""
-    scans, keys, about = [], {}, None
+    scans, keys, kind = [], {}, None
     numbers = []
 
     def finish():
-        if about is not None:
-            scans.append(_uxd_scan(about, dict(keys), numbers.copy()))
+        if kind is not None:
+            scans.append(_uxd_scan(kind, dict(keys), numbers.copy()))
             numbers.clear()
 
     for line in text.splitlines():
@@ -24,24 +24,24 @@ def read_uxd(text):
         if line.startswith("_"):
             name, _, value = line[1:].partition("=")
             finish()
-            about = None
+            kind = None
             if not value and re.fullmatch(r"(2THETA)?(COUNTS|CPS)(TIME)?", name.strip()):
-                about = name.strip()
+                kind = name.strip()
             keys[name.strip()] = value.strip().strip("'")
-        elif about is not None:
+        elif kind is not None:
             numbers.extend(line.split())
     finish()
     return scans
 
 
-def _uxd_scan(about, keys, numbers):
+def _uxd_scan(kind, keys, numbers):
     values = _floats(numbers)
-    width = 1 + about.startswith("2THETA") + about.endswith("TIME")
+    width = 1 + kind.startswith("2THETA") + kind.endswith("TIME")
     if len(values) % width:
-        raise ScanError(f"the numbers below _{about} do not fill their {width} columns. {DAMAGED}")
+        raise ScanError(f"the numbers below _{kind} do not fill their {width} columns. {DAMAGED}")
     columns = values.reshape(-1, width).T
     start, step = _key(keys, "START") or _key(keys, "2THETA"), _key(keys, "STEPSIZE")
-    if about.startswith("2THETA"):
+    if kind.startswith("2THETA"):
         angle, intensity = columns[:2]
     elif start is None or step is None:
         raise ScanError(f"the header has no _START and _STEPSIZE. {DAMAGED}")
@@ -51,9 +51,9 @@ def _uxd_scan(about, keys, numbers):
     if promised:
         check_count(len(intensity), int(promised))
     return Scan(
-        two_theta=angle, intensity=intensity, unit="counts per second" if "CPS" in about else "counts",
+        two_theta=angle, intensity=intensity, unit="counts per second" if "CPS" in kind else "counts",
         format="Bruker UXD", scan_axis=keys.get("DRIVE"), sample=keys.get("SAMPLE", ""),
-        time_per_step=columns[-1] if about.endswith("TIME") else _key(keys, "STEPTIME"),
+        time_per_step=columns[-1] if kind.endswith("TIME") else _key(keys, "STEPTIME"),
         **source(keys.get("ANODE"), _key(keys, "WL1"), _key(keys, "WL2"), _key(keys, "WLRATIO", zero=True)),
     )  # fmt: skip
 
@@ -155,12 +155,12 @@ def read_gsas(text):
     scans = []
     pieces = re.split(r"^(BANK .*)$", text, flags=re.MULTILINE)
     head = pieces[0]
-    found = re.search(r"wavelength\s*=\s*([\d.]+)", head, re.IGNORECASE)
-    tube = {"wavelength": float(found[1])} if found else {}
+    stated = re.search(r"wavelength\s*=\s*([\d.]+)", head, re.IGNORECASE)
+    tube = {"wavelength": float(stated[1])} if stated else {}
     named = re.search(r"sample name\s*=\s*(.*)", head)
     for bank, body in zip(pieces[1::2], pieces[2::2]):
-        words = bank.split()
-        n, binning, kind = int(words[2]), words[4], words[-1]
+        fields = bank.split()
+        n, binning, kind = int(fields[2]), fields[4], fields[-1]
         if not binning.startswith("CONS"):
             raise ScanError(f"the scan is binned as {binning}: a time-of-flight measurement, not one of X-rays")
         lines = [line.rstrip("\r") for line in body.splitlines() if line.strip() and not line.startswith("#")]
@@ -171,11 +171,11 @@ def read_gsas(text):
             angle, intensity = table[:, 0] / 100, table[:, 1]
         elif kind in ("STD", "ESD"):
             # Eight characters a number: with STD the first two are the number of detectors, with ESD errors alternate.
-            fields = [line[at : at + 8] for line in lines for at in range(0, 80, 8) if line[at : at + 8].strip()]
-            numbers = _floats([field[2:] if kind == "STD" else field for field in fields])
+            cells = [line[at : at + 8] for line in lines for at in range(0, 80, 8) if line[at : at + 8].strip()]
+            numbers = _floats([cell[2:] if kind == "STD" else cell for cell in cells])
             numbers = numbers[::2] if kind == "ESD" else numbers
             check_count(len(numbers), n)
-            angle, intensity = even_steps(float(words[5]) / 100, float(words[6]) / 100, n), numbers[:n]
+            angle, intensity = even_steps(float(fields[5]) / 100, float(fields[6]) / 100, n), numbers[:n]
         else:
             raise ScanError(f"GSAS data of type {kind} are not supported. Export the scan as .xy or .fxye")
         scans.append(
@@ -212,10 +212,10 @@ def _pdcif_scan(block):
         ("meas", ("_pd_meas_counts_total", "_pd_meas_intensity_total")),
         ("proc", ("_pd_proc_intensity_total", "_pd_proc_intensity_net")),
     ):
-        found = next((block[name] for name in intensities if isinstance(block.get(name), list)), None)
-        if found is None:
+        intensity = next((block[name] for name in intensities if isinstance(block.get(name), list)), None)
+        if intensity is None:
             continue
-        n = len(found)
+        n = len(intensity)
         every = block.get("_pd_meas_2theta_scan" if stage == "meas" else "_pd_proc_2theta_corrected")
         first, last, step = (block.get(f"_pd_{stage}_2theta_range_{end}") for end in ("min", "max", "inc"))
         if isinstance(every, list):
@@ -230,7 +230,7 @@ def _pdcif_scan(block):
         wavelength = wavelength[0] if isinstance(wavelength, list) else wavelength
         probe = str(block.get("_diffrn_radiation_probe", "x-ray")).lower()
         return Scan(
-            two_theta=angle, intensity=_floats(found), format="pdCIF",
+            two_theta=angle, intensity=_floats(intensity), format="pdCIF",
             wavelength=float(_floats([wavelength])[0]) if wavelength not in ("?", ".") else None,
             radiation="neutron" if "neutron" in probe else "x-ray",
         )  # fmt: skip
@@ -246,9 +246,9 @@ def _key(keys, name, zero=False):
     return value if value > 0 or (zero and value == 0) else None
 
 
-def _floats(words):
+def _floats(column):
     """Numbers (n,); of 119(17) the 119."""
     try:
-        return np.array([float(word.partition("(")[0]) for word in words])
+        return np.array([float(word.partition("(")[0]) for word in column])
     except ValueError as error:
         raise ScanError(f"where a number should be there is something else ({error}). {DAMAGED}") from None

@@ -94,8 +94,8 @@ def _rasx_scan(archive, profile):
     if table.ndim != 2 or table.shape[1] < 2:
         raise ScanError(f"{profile} is no table of angles and intensities. {DAMAGED}")
     conditions = re.sub(r"Profile(\d+)\.txt$", r"MesurementConditions\1.xml", profile)  # sic
-    about = _xml(_member(archive, conditions)) if conditions in archive.namelist() else None
-    scan = _first(about, "ScanInformation")
+    settings = _xml(_member(archive, conditions)) if conditions in archive.namelist() else None
+    scan = _first(settings, "ScanInformation")
     intensity, warnings = table[:, 1], ()
     if table.shape[1] > 2 and np.ptp(table[:, 2]) > 0:
         intensity = intensity * table[:, 2]
@@ -109,10 +109,11 @@ def _rasx_scan(archive, profile):
     per_second = (_value(scan, "IntensityUnit") or "counts").lower() in ("cps", "counts/s")
     return Scan(
         two_theta=table[:, 0], intensity=intensity, unit="counts per second" if per_second else "counts",
-        format="Rigaku RASX", scan_axis=_value(scan, "AxisName"), sample=_value(about, "SampleName") or "",
+        format="Rigaku RASX", scan_axis=_value(scan, "AxisName"), sample=_value(settings, "SampleName") or "",
         time_per_step=time, warnings=warnings,
         **source(
-            _value(about, "TargetName"), _number(about, "WavelengthKalpha1"), _number(about, "WavelengthKalpha2")
+            _value(settings, "TargetName"),
+            *(_number(settings, name) for name in ("WavelengthKalpha1", "WavelengthKalpha2")),
         ),
     )  # fmt: skip
 
@@ -194,8 +195,8 @@ def _first(element, name):
 
 
 def _value(element, name):
-    found = _first(element, name)
-    text = None if found is None else (found.get("Value") or found.text)
+    child = _first(element, name)
+    text = None if child is None else (child.get("Value") or child.text)
     return text.strip() or None if text else None
 
 

@@ -7,29 +7,36 @@ import numpy as np
 
 from xxlib.crystals.compositions import composition_of_formula
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
-from xxlib.scans import read_scan
 from xxlib.scans.conditioning import FEATURELESS, Conditioned, condition
+from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import Scan, ScanError, checked
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sample:
-    """One sample as the models take it; what is not known of it is empty."""
+    """One sample as the models take it; what was not given of it is empty."""
 
-    formula: str  # as given, "" = not known
-    element_ids: np.ndarray  # (E,) atomic numbers, E = 0 where the formula is not known
+    formula: str  # as given, "" = not given
+    element_ids: np.ndarray  # (E,) atomic numbers, E = 0 where no formula was given
     fractions: np.ndarray  # (E,)
     name: str  # of the file or what the pattern was given as, "" = none
     pattern: np.ndarray  # (4250,) float32, maximum 100; zero where nothing was measured
-    masked: np.ndarray  # (17,) bool, True = nothing of this token was measured
+    hidden: np.ndarray  # (17,) bool, True = nothing of this token was measured
     conditioned: Conditioned | None = None  # the steps from a scan to the pattern
     warnings: tuple[str, ...] = ()  # plain sentences
 
     @property
     def modalities(self):
-        """What is known: ("composition", "xrd") or one of them."""
-        known = {"composition": len(self.element_ids) > 0, "xrd": not self.masked.all()}
-        return tuple(name for name in known if known[name])
+        """What was given: ("composition", "xrd") or one of them."""
+        given = {"composition": len(self.element_ids) > 0, "xrd": not self.hidden.all()}
+        return tuple(name for name in given if given[name])
+
+    @property
+    def elements(self):
+        """Symbols (E,) of the elements."""
+        from pymatgen.core import Element
+
+        return [Element.from_Z(int(z)).symbol for z in self.element_ids]
 
 
 def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
@@ -47,7 +54,7 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     if formula is not None:
         element_ids, fractions = composition_of_formula(formula)
     name, conditioned, warnings = "", None, ()
-    values, masked = np.zeros(N_POINTS, np.float32), np.ones(N_TOKENS, bool)
+    values, hidden = np.zeros(N_POINTS, np.float32), np.ones(N_TOKENS, bool)
     if isinstance(pattern, str | Path):
         name, pattern = Path(pattern).name, read_scan(pattern, scan)
     elif isinstance(pattern, Scan):
@@ -60,13 +67,13 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     if isinstance(pattern, Conditioned):
         if FEATURELESS in pattern.warnings:
             raise ScanError(f"{name or 'scan'}: {FEATURELESS} Give the formula alone, or measure longer.")
-        conditioned, values, masked = pattern, pattern.pattern, pattern.tokens_outside
+        conditioned, values, hidden = pattern, pattern.pattern, pattern.tokens_outside
         name, warnings = name or "scan", tuple(dict.fromkeys(pattern.warnings))
     elif pattern is not None:
-        name, values, masked = "array", _on_the_grid(pattern), np.zeros(N_TOKENS, bool)
+        name, values, hidden = "array", _on_the_grid(pattern), np.zeros(N_TOKENS, bool)
     return Sample(
         formula="" if formula is None else str(formula), element_ids=element_ids, fractions=fractions, name=name,
-        pattern=values, masked=masked, conditioned=conditioned, warnings=warnings,
+        pattern=values, hidden=hidden, conditioned=conditioned, warnings=warnings,
     )  # fmt: skip
 
 

@@ -54,9 +54,8 @@ class Scan:
 def source(anode=None, ka1=None, ka2=None, ratio=None):
     """Fields of a Scan for a tube: what the file says (None or 0 = does not), completed from the anode."""
     anode = (anode or "").strip().capitalize()[:2] or None
-    known = ANODES.get(anode, (None, None, None))
     if not ka1:
-        ka1, ka2, _ = known
+        ka1, ka2, _ = ANODES.get(anode, (None, None, None))
     if not ka1:
         return {"anode": anode}
     if not ka2:
@@ -75,10 +74,10 @@ def even_steps(start, step, n):
     return start + step * np.arange(n)
 
 
-def check_count(found, promised):
+def check_count(n, promised):
     """Raise ScanError where a file holds fewer intensities than its header promises."""
-    if found < promised:
-        raise ScanError(f"the header promises {promised} points, the file holds {found}. {DAMAGED}")
+    if n < promised:
+        raise ScanError(f"the header promises {promised} points, the file holds {n}. {DAMAGED}")
 
 
 def axis_warnings(axis):

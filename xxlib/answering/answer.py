@@ -1,0 +1,71 @@
+"""What is said of one sample, and how sure it is: as a row of a table, as JSON, as lines to read."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xxlib.answering.calibration import LEVEL
+from xxlib.datasets.targets import TARGETS
+from xxlib.scans.samples import Sample
+from xxlib.training.records import JOINED
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SampleAnswer:
+    """The answer for one sample, or why there is none."""
+
+    sample: Sample
+    values: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # value, low, high in the unit
+    probabilities: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> probability, highest first
+    sets: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of classes, with the truth at LEVEL
+    nearest: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # rows of the predictor's training crystals
+    warnings: tuple[str, ...] = ()  # plain sentences
+    refused: str = ""  # why there is no answer
+
+    @property
+    def title(self):
+        """The sample by its formula and its pattern."""
+        return " and ".join(filter(None, (self.sample.formula, self.sample.name)))
+
+    def row(self):
+        """A row of the table: units and LEVEL in the names of the columns."""
+        row = {
+            "formula": self.sample.formula,
+            "pattern": self.sample.name,
+            "answered from": JOINED.join(self.sample.modalities),
+        }
+        for name, (value, low, high) in self.values.items():
+            unit = TARGETS[name].unit
+            row |= {f"{name} ({unit})": value, f"{name} {LEVEL:.0%} from ({unit})": low}
+            row |= {f"{name} {LEVEL:.0%} to ({unit})": high}
+        for name, probabilities in self.probabilities.items():
+            first, probability = next(iter(probabilities.items()))
+            row |= {name: first, f"{name} probability": probability}
+            row |= {f"{name} {LEVEL:.0%} set": " or ".join(self.sets[name])}
+            row |= {f"P({label})": probabilities[label] for label in TARGETS[name].classes}
+        return row | {"warnings": list(self.warnings), "refused": self.refused}
+
+    def json(self):
+        """Numbers, intervals, probabilities, units and warnings as one flat dict that JSON can hold."""
+        out = {"formula": self.sample.formula or None, "pattern": self.sample.name or None}
+        out |= {"answered_from": list(self.sample.modalities), "level": LEVEL}
+        for name, (value, low, high) in self.values.items():
+            out |= {name: value, f"{name}_interval": [low, high]}
+        for name, probabilities in self.probabilities.items():
+            out |= {name: next(iter(probabilities)), f"{name}_probabilities": probabilities}
+            out |= {f"{name}_set": list(self.sets[name])}
+        units = {name: TARGETS[name].unit for name in self.values}
+        return out | {"units": units, "warnings": list(self.warnings)}
+
+    def __str__(self):
+        """A few readable lines."""
+        lines = [f"{self.title}, answered from {JOINED.join(self.sample.modalities)}"]
+        for name, (value, low, high) in self.values.items():
+            target = TARGETS[name]
+            interval = f"({LEVEL:.0%}: {low:.3f} to {high:.3f} {target.unit})"
+            lines.append(f"  {target.words:17} {value:7.3f} {target.unit} {interval}")
+        for name, probabilities in self.probabilities.items():
+            first, probability = next(iter(probabilities.items()))
+            others = " or ".join(self.sets[name])
+            lines.append(f"  {TARGETS[name].words:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
+        return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])

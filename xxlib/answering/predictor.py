@@ -1,0 +1,214 @@
+"""A released checkpoint that answers for samples, refuses what it cannot answer, and warns where it may be wrong."""
+
+from hashlib import sha1
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from xxlib import PROJECT
+from xxlib.answering.answer import SampleAnswer
+from xxlib.answering.inference import Ensemble, load_trained, model_files
+from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
+from xxlib.answering.trust import read_trust
+from xxlib.crystals.compositions import reduced_formula
+from xxlib.datasets.archives import unpack
+from xxlib.datasets.batches import sample_batch
+from xxlib.datasets.downloads import cache, fetch
+from xxlib.datasets.store import Dataset
+from xxlib.datasets.targets import TARGETS
+from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
+from xxlib.diffraction.scattering import Sticks
+from xxlib.scans.conditioning import better_anode
+from xxlib.scans.samples import Sample, read_sample
+from xxlib.training.records import JOINED
+from xxlib.training.runs import CheckpointError
+
+CHECKPOINTS = PROJECT / "data" / "checkpoints"
+DEFAULT = "mp36k-small"
+RARE = 10  # training crystals: an element in fewer is warned of
+N_NEAREST = 5
+GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
+
+
+class Predictor:
+    """A released checkpoint that answers for samples."""
+
+    def __init__(self, folder):
+        """folder: of a checkpoint, as xxlib.release writes it.  Raises CheckpointError where it is damaged."""
+        folder = Path(folder)
+        if not (folder / "calibration.json").is_file():
+            raise CheckpointError(
+                f"{folder} is no released checkpoint (no calibration.json). Of a finished run, "
+                f"`python -m xxlib.release {folder} data/checkpoints/<name>` makes one"
+            )
+        self.name = folder.name
+        self.ensemble = Ensemble.load(model_files(folder))
+        guessing = folder / "reconstructing.safetensors"
+        self.reconstructing = load_trained(guessing).model if guessing.is_file() else None
+        self.trust, self.contradiction, self.elements = read_trust(folder)
+        self.training, self.unseen = Dataset(folder / "training"), Dataset(folder / "unseen")  # crystals it carries
+
+    @classmethod
+    def load(cls, source=DEFAULT, sha256=None):
+        """A checkpoint by its name in data/checkpoints, by its folder, or by the URL of an archive of it.
+
+        sha256: of the archive at a URL, which must be given.  Raises CheckpointError, DatasetError or DownloadError.
+        """
+        if str(source).startswith(("http://", "https://")):
+            return cls(_downloaded(source, sha256))
+        folder = next((path for path in (CHECKPOINTS / source, Path(source)) if path.is_dir()), None)
+        if folder is None:
+            there = ", ".join(sorted(path.name for path in CHECKPOINTS.glob("*/"))) or "none"
+            raise CheckpointError(f"there is no checkpoint {source}: here are {there}; or give a folder or a URL")
+        return cls(folder)
+
+    def __call__(self, formula=None, pattern=None, *, anode=None):
+        """Answers as a table, one row a sample.
+
+        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, an
+        array (4250,) on the grid, or None.  Both may be lists of one length, one entry a sample.
+        anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.
+
+        What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
+        with an empty row whose column `refused` says it.
+        """
+        if not any(isinstance(given, list | tuple | pd.Series) for given in (formula, pattern)):
+            return pd.DataFrame([self.answer([read_sample(formula, pattern, anode=anode)])[0].row()])
+        formulas, scans = _aligned(formula, pattern)
+        return pd.DataFrame([answer.row() for answer in self._answered_or_refused(formulas, scans, anode)])
+
+    def _answered_or_refused(self, formulas, scans, anode):
+        for formula, pattern in zip(formulas, scans):
+            try:
+                yield self.answer([read_sample(formula, pattern, anode=anode)])[0]
+            except ValueError as error:
+                yield SampleAnswer(sample=_unread(formula, pattern), refused=str(error))
+
+    def answer(self, samples):
+        """The SampleAnswers for Samples; raises ValueError for one that the model cannot say anything of."""
+        return [self._answer(sample) for sample in samples]
+
+    def _answer(self, sample):
+        self._check(sample)
+        output = self.ensemble(batch_of(sample))
+        trust = self.trust[sample.modalities]
+        half = trust.half_widths(output)
+        values = {}
+        for name, (value,) in output.values.items():
+            low = max(value - half[name][0], TARGETS[name].least)
+            values[name] = (float(value), float(low), float(value + half[name][0]))
+        probabilities, sets = {}, {}
+        for name, classes in trust.classes.items():
+            shares = classes.probabilities(output.logits[name])
+            order = np.argsort(-shares[0], kind="stable")
+            labels = TARGETS[name].classes
+            probabilities[name] = {labels[i]: float(shares[0, i]) for i in order}
+            sets[name] = tuple(labels[i] for i in order if classes.sets(shares)[0, i])
+        _, places = nearest(output.vectors, trust.training_vectors.astype(np.float64), N_NEAREST)
+        return SampleAnswer(
+            sample=sample, values=values, probabilities=probabilities, sets=sets, nearest=places[0],
+            warnings=(*sample.warnings, *self._warnings(sample, output)),
+        )  # fmt: skip
+
+    def _check(self, sample):
+        if sample.modalities not in self.trust:
+            names = " or from ".join(map(JOINED.join, self.trust))
+            raise ValueError(
+                f"{self.name} answers from {names}, not from {JOINED.join(sample.modalities)} alone: give what is "
+                "missing, or load another checkpoint"
+            )
+        strange = [symbol for z, symbol in zip(sample.element_ids, sample.elements) if not self.elements[z]]
+        if strange:
+            raise ValueError(
+                f"no crystal that {self.name} was trained on contains {' or '.join(strange)}, so that it knows nothing "
+                "of it: give the pattern alone (without the formula), or train with such crystals"
+            )
+
+    def _warnings(self, sample, output):
+        for z, symbol in zip(sample.element_ids, sample.elements):
+            if self.elements[z] < RARE:
+                yield f"Only {self.elements[z]} of the training crystals contain {symbol}."
+        n_unmeasured = int(sample.hidden.sum())
+        if "xrd" in sample.modalities and n_unmeasured and not self.ensemble.config.partial:
+            yield f"{5 * n_unmeasured} of the 85 degree were not measured, and this model knows whole patterns only."
+        trust = self.trust[sample.modalities]
+        distance = trust.distance(output)
+        if distance[0] > trust.farthest:
+            yield (
+                f"This sample is unlike the training crystals (farther from them than {ALARM:.0%} of ordinary ones): "
+                "the interval and the probabilities may not hold."
+            )
+        if self.contradiction and len(sample.modalities) == 2:
+            batch = batch_of(sample)
+            alone = [self.ensemble(batch.only((modality,))) for modality in sample.modalities]
+            (score,) = self.contradiction.score(signs_of_disagreement(*alone, output, distance))
+            if score > self.contradiction.threshold:
+                yield (
+                    f"Composition and pattern seem to contradict each other (only {1 - ALARM:.0%} of right pairs look "
+                    "like this): check the formula, the wavelength, and whether the sample is one phase."
+                )
+        if sample.conditioned is not None and len(sample.element_ids):
+            yield from self._wavelength_warning(sample)
+
+    def _wavelength_warning(self, sample):
+        """Where a training crystal has the formula: do its lines fit another wavelength better?"""
+        formula = reduced_formula(sample.element_ids, sample.fractions)
+        anodes = set()  # that one phase of this formula fits well, and the wavelength taken does not fit
+        for row in np.flatnonzero(self.training.column("formula") == formula):
+            two_theta, _ = self.training.take("two_theta", [row])
+            intensity, _ = self.training.take("intensity", [row])
+            lines = Sticks(two_theta.astype(float), intensity.astype(float), np.zeros((len(two_theta), 3), int))
+            anode, fits = better_anode(sample.conditioned, lines)
+            if fits["taken"] > GOOD_FIT:
+                return
+            if anode and fits[anode] > GOOD_FIT:
+                anodes.add(anode)
+        for anode in sorted(anodes):
+            yield (
+                f"The known lines of {formula} fit the wavelength of {anode} better than the "
+                f"{sample.conditioned.wavelength:.4f} angstrom that was taken: check the anode."
+            )
+
+    def neighbours(self, answer):
+        """The training crystals nearest to a sample in the model's eyes: a table, the nearest first."""
+        names = ("id", "formula", "crystal_system")
+        columns = {name: self.training.column(name)[answer.nearest] for name in names}
+        for name in ("e_form", "band_gap"):
+            columns[f"{name} ({TARGETS[name].unit})"] = self.training.labels[name][answer.nearest]
+        return pd.DataFrame(columns).dropna(axis="columns", how="all")
+
+
+def batch_of(sample):
+    """A Batch of one Sample."""
+    return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
+
+
+def _aligned(formula, pattern):
+    """Lists of one length of formulas and patterns, None where there is none."""
+    given = [list(value) if isinstance(value, list | tuple | pd.Series) else value for value in (formula, pattern)]
+    lengths = {len(value) for value in given if isinstance(value, list)}
+    if len(lengths) > 1:
+        raise ValueError(f"{len(given[0])} formulas but {len(given[1])} patterns: give one of each for every sample")
+    n = lengths.pop()
+    return [value if isinstance(value, list) else [value] * n for value in given]
+
+
+def _unread(formula, pattern):
+    """What there is to name of a sample that could not be read."""
+    name = Path(pattern).name if isinstance(pattern, str | Path) else "" if pattern is None else "array"
+    return Sample(
+        formula=str(formula or ""), element_ids=np.zeros(0, np.uint8), fractions=np.zeros(0, np.float32), name=name,
+        pattern=np.zeros(N_POINTS, np.float32), hidden=np.ones(N_TOKENS, bool),
+    )  # fmt: skip
+
+
+def _downloaded(url, sha256):
+    """The checkpoint folder in an archive at a URL."""
+    if sha256 is None:
+        raise CheckpointError(f"{url}: a checkpoint from the web is loaded with its checksum only: give sha256=")
+    folder = unpack(fetch(url, sha256=sha256), cache() / "checkpoints" / sha1(url.encode()).hexdigest()[:12])
+    folders = [path.parent for path in sorted(folder.rglob("calibration.json"))]
+    if len(folders) != 1:
+        raise CheckpointError(f"{url} holds {len(folders)} checkpoints (calibration.json), not one")
+    return folders[0]
