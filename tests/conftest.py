@@ -26,9 +26,8 @@ def shared_data():
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory):
     """Trains a small model on the embedded dataset: changes of the preset `smoke` -> run folder."""
-    from xxlib.training.run import train
-
     from xxlib.training.presets import PRESETS
+    from xxlib.training.run import train
 
     def trained(name, **changes):
         folder = tmp_path_factory.mktemp(name)

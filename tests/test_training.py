@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xxlib.datasets import splits
+from xxlib.datasets import splits, writing
 from xxlib.models.build import build
 from xxlib.models.config import ModelConfig
 from xxlib.models.inputs import Composition, Pattern
@@ -381,13 +381,13 @@ def test_a_flipped_bit_and_a_cut_are_noticed(tmp_path):
 def test_a_file_fits_its_sidecar_at_every_moment_of_an_exchange(tmp_path, monkeypatch):
     path = tmp_path / "state.pt"
     runs.write_checked(path, b"old")
-    replace, seen = runs.os.replace, []
+    replace, seen = writing.os.replace, []
 
     def watched(source, target):
         replace(source, target)
         seen.append(runs.read_checked(path))
 
-    monkeypatch.setattr(runs.os, "replace", watched)
+    monkeypatch.setattr(writing.os, "replace", watched)
     runs.write_checked(path, b"new")
     assert seen == [b"old", b"new", b"new"]
     assert len((tmp_path / "state.pt.sha256").read_text().splitlines()) == 1
