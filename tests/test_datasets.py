@@ -5,14 +5,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from xxlib.crystals.crystal import Crystal
 from xxlib.datasets import batches, splits
 from xxlib.datasets.sources import Source, parsed, refused
 from xxlib.datasets.store import Dataset, DatasetError, sha256
-from xxlib.datasets.targets import TARGETS, Normaliser
-from xxlib.diffraction import patterns
+from xxlib.datasets.targets import Normaliser
 from xxlib.diffraction.scattering import sticks
 from xxlib.prepare import prepare
 
@@ -132,7 +130,7 @@ def test_a_number_that_is_none_is_named_and_not_learned_from(folder, tmp_path, n
     crystal = dataset.column("id")[7]
     with pytest.raises(DatasetError, match=f"{name} of crystal {crystal} is not finite"):
         batches.make_batch(dataset, np.array([2, 7, 5]))
-    assert batches.make_batch(dataset, np.array([2, 5])).tokens.isfinite().all()
+    assert batches.make_batch(dataset, np.array([2, 5])).inputs["xrd"].tokens.isfinite().all()
 
 
 def test_an_unfinished_or_missing_folder_is_refused(tmp_path):
@@ -170,7 +168,7 @@ def test_random_split_keeps_sizes_and_never_touches_experimental():
     assert not np.array_equal(dealt, names) and np.array_equal(dealt, splits.by_random(names, seed=3))
 
 
-# ---------------------------------------------------------------- targets and batches
+# ---------------------------------------------------------------- targets
 
 
 def test_normaliser_is_mean_and_standard_deviation_of_the_labelled():
@@ -179,63 +177,3 @@ def test_normaliser_is_mean_and_standard_deviation_of_the_labelled():
     assert normaliser.restore(normaliser.normalise(5.0)) == 5.0
     with pytest.raises(ValueError, match="no spread"):
         Normaliser.fit([2.0, 2.0])
-
-
-def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
-    dataset, rows = Dataset(folder), np.array([4, 3, 11])
-    targets = [TARGETS["e_form"], TARGETS["crystal_system"]]
-    batch = batches.make_batch(dataset, rows, targets, {"e_form": Normaliser(-5.0, 2.0)})
-    crystals = rock_salts()
-    assert batch.tokens.shape == (3, 17, 250) and batch.element_ids.shape == (3, 2)
-    for b, row in enumerate(rows):
-        exact = patterns.render_one(sticks(crystals[row]))
-        assert np.abs(patterns.unpatchify(batch.tokens[b]).numpy() - exact).max() < 0.06  # stored as f4 and f2
-        assert batch.element_ids[b].tolist() == sorted(set(crystals[row].atomic_numbers.tolist()))
-    assert torch.allclose(batch.fractions.sum(1), torch.ones(3))
-    assert batch.targets["e_form"][0] == (-4 + 5) / 2 and torch.isnan(batch.targets["e_form"][1])
-    assert batch.targets["crystal_system"].tolist() == [6, 6, 6]
-
-
-def test_a_gpu_renders_the_same_batch_from_sticks(folder, monkeypatch):
-    """All but the transfer, which is left out here; its compositions are padded so that 1 + E is a multiple of 8."""
-    monkeypatch.setattr(batches, "send", lambda tensor, device: tensor)
-    rows, targets = np.array([4, 3, 11]), [TARGETS["crystal_system"]]
-    here = batches.make_batch(Dataset(folder), rows, targets)
-    there = batches.make_batch(Dataset(folder), rows, targets, device=torch.device("cuda"))
-    assert (there.tokens - here.tokens).abs().max() < 1e-3 and there.tokens.dtype == torch.float32
-    assert there.element_ids.shape == there.fractions.shape == (3, 7)
-    assert torch.equal(there.element_ids[:, :2], here.element_ids) and not there.element_ids[:, 2:].any()
-    assert torch.equal(there.targets["crystal_system"], here.targets["crystal_system"])
-
-
-def test_compositions_are_padded_with_nothing(tmp_path):
-    mixed = rock_salt(5.0, 11, 17, "mixed")
-    mixed = Crystal("mixed", mixed.lattice, np.array([11, 11, 19, 19, 17, 17, 17, 35]), mixed.frac_coords, np.ones(8))
-    source = listed(parsed(rock_salts()[0], "", split="train"), parsed(mixed, "", split="train"))
-    prepare(source, tmp_path / "d", progress=False)
-    element_ids, fractions = batches.padded_compositions(Dataset(tmp_path / "d"), np.array([0, 1]))
-    assert element_ids.tolist() == [[3, 9, 0, 0], [11, 17, 19, 35]]
-    assert np.allclose(fractions, [[0.5, 0.5, 0, 0], [0.25, 0.375, 0.25, 0.125]])
-
-
-def test_every_epoch_sees_every_crystal_once_and_depends_on_nothing_else():
-    rows = np.arange(100, 137)
-    seen = np.concatenate([batches.training_rows(rows, step, 10, seed=5) for step in range(37)])
-    for epoch in range(10):
-        assert sorted(seen[37 * epoch : 37 * (epoch + 1)]) == list(rows)
-    assert not np.array_equal(seen[:37], seen[37:74])
-    assert np.array_equal(batches.training_rows(rows, 9, 10, seed=5), seen[90:100])
-    assert not np.array_equal(batches.training_rows(rows, 9, 10, seed=6), seen[90:100])
-
-
-@pytest.mark.parametrize("n", [2, 3, 10])
-def test_exchanged_rows_are_all_of_other_crystals(n):
-    rows = 5 * np.arange(n)
-    exchanged = batches.exchanged_rows(rows)
-    assert sorted(exchanged) == list(rows) and (exchanged != rows).all()
-
-
-def test_drawn_targets_are_uniform_and_repeatable():
-    drawn = torch.cat([batches.drawn_targets(2, step, 100, seed=0) for step in range(50)])
-    assert abs(drawn.float().mean().item() - 0.5) < 0.03
-    assert torch.equal(batches.drawn_targets(2, 7, 100, seed=0), drawn[700:800])

@@ -33,6 +33,7 @@ from xxlib.answering.trust import Trust, count_elements, doubts, write_trust
 from xxlib.datasets.batches import exchanged_rows
 from xxlib.datasets.store import COLUMNS, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
+from xxlib.datasets.writing import write_atomically
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.examples import examples_of
@@ -99,7 +100,7 @@ def release(folders, folder, *, reconstructing=None, n_training=N_TRAINING):
     }
     runs.write_json(folder / "metrics.json", metrics)
     draw(folder, trust, outputs, labels["test"])
-    runs.write_atomically(folder / "README.md", model_card(folder.name, metrics).encode())
+    write_atomically(folder / "README.md", model_card(folder.name, metrics).encode())
     return metrics
 
 
@@ -172,7 +173,7 @@ def write_crystals(dataset, rows, folder, least=0.0):
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_file(buffer, table.schema, options=options) as writer:
         writer.write_batch(table.combine_chunks().to_batches()[0])
-    runs.write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue())
     meta = dataset.meta | {
         "counts": dict(Counter(table["split"].to_pylist())),
         "least_intensity": least,

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from xxlib.datasets.writing import write_atomically
 from xxlib.launching import processes
 
 POLL = 0.2  # seconds
@@ -56,9 +57,7 @@ def main():
                 with open(output, errors="replace") as file:
                     file.seek(begin)
                     words = _cause(ended, Path(errors), file.read())
-                temporary = folder / "failure.txt.tmp"
-                temporary.write_text(f"{folder.name} failed {words}\n")
-                os.replace(temporary, folder / "failure.txt")
+                write_atomically(folder / "failure.txt", f"{folder.name} failed {words}\n".encode())
     except processes.AlreadyRunning as error:
         print(error, file=sys.stderr)
         sys.exit(REFUSED)

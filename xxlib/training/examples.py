@@ -11,6 +11,7 @@ from xxlib.datasets import splits
 from xxlib.datasets.batches import collate_pattern
 from xxlib.datasets.store import Dataset, DatasetError, joined
 from xxlib.datasets.targets import TARGETS, Normaliser, Target
+from xxlib.training import parallel
 
 SCALE_CRYSTALS = 4096  # whose patterns give the mean square of a token
 
@@ -29,7 +30,7 @@ class Examples:
 
 def examples_of(config):
     """The Examples of a RunConfig; raises DatasetError where the dataset does not hold them."""
-    dataset = Dataset(PROJECT / config.data.dataset)
+    dataset = Dataset(PROJECT / config.data.dataset, check=parallel.rank() == 0)
     assigned = dataset.column("split")
     if config.data.split == "random":
         assigned = splits.by_random(assigned, config.seed)
@@ -71,7 +72,7 @@ def _with_unlabelled(dataset, assigned, train, config):
     Of the second dataset, crystals whose composition is judged in the first (val, test, experimental) stay out, and
     with them the family that is left out.
     """
-    other = Dataset(PROJECT / config.data.unlabelled)
+    other = Dataset(PROJECT / config.data.unlabelled, check=parallel.rank() == 0)
     judged = np.isin(assigned, ("val", "test", "experimental"))
     held = {composition for composition, counts in zip(_compositions(dataset), judged) if counts}
     names = set(dataset.column("formula")[judged])

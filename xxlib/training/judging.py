@@ -119,7 +119,7 @@ def evaluate_formulas(examples, split, predicted, given):
     predicted: as evaluate gives it from the modalities `given`.  Empty where there are not both kinds.
     """
     rows, formulas = examples.rows[split], examples.dataset.column("formula")
-    in_train = np.isin(formulas[rows], formulas[examples.rows["train"]])
+    in_train = np.isin(formulas[rows], np.unique(formulas[examples.rows["train"]]))
     if in_train.all() or not in_train.any():
         return []
     records = []

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
+from xxlib.datasets.writing import write_atomically
 from xxlib.training import parallel, runs
 from xxlib.training.judging import (
     evaluate_formulas,
@@ -169,7 +170,7 @@ def _finish(run):
         if tables:
             buffer = pa.BufferOutputStream()
             pq.write_table(pa.concat_tables(tables), buffer, compression="zstd")
-            runs.write_atomically(folder / "predictions.parquet", buffer.getvalue())
+            write_atomically(folder / "predictions.parquet", buffer.getvalue())
         runs.write_json(folder / "results.json", result)
         (folder / "state.pt").unlink()
         (folder / "state.pt.sha256").unlink()

@@ -14,7 +14,6 @@ results.json        final records, parameters, seconds, hardware, commit; it exi
 import hashlib
 import io
 import json
-import os
 import pickle
 from pathlib import Path
 
@@ -23,33 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from xxlib import PROJECT
+from xxlib.datasets.writing import write_atomically
 
 RUNS = PROJECT / "data" / "runs"
 
 
 class CheckpointError(ValueError):
     """A checkpoint that is damaged or of another run; the message says which file and the way out."""
-
-
-def write_atomically(path, data):
-    """Write bytes so that `path` holds either the old or the new content, whatever happens in between.
-
-    Raises OSError that names the file and the way out where there is no room.
-    """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"cannot write {path} ({os.strerror(error.errno)}); what was written before is intact: make room, then "
-            "start the run again, and it goes on from there"
-        ) from error
 
 
 def write_json(path, values):

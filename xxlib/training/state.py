@@ -9,6 +9,7 @@ import torch
 
 from xxlib.crystals.compositions import mat2vec
 from xxlib.datasets.store import DatasetError
+from xxlib.datasets.writing import write_atomically
 from xxlib.models.build import build
 from xxlib.models.layers import compile_layers, recompute_layers
 from xxlib.models.xxact import count_parameters
@@ -113,7 +114,7 @@ def resume(run):
     if parallel.rank() == 0:
         lines = [one for one in runs.metrics(run.folder) if one["step"] <= run.step]
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        runs.write_atomically(run.folder / "metrics.jsonl", text.encode())
+        write_atomically(run.folder / "metrics.jsonl", text.encode())
 
 
 def step(run):
