@@ -7,25 +7,28 @@ import sys
 import time
 from pathlib import Path
 
+from xxlib.training.records import record
+
 FOLDER = Path(sys.argv[1]).parent
 RANK = int(os.environ.get("RANK", 0))
 
 
 def line(step):
-    """One more line of metrics, by the first rank."""
-    values = {"step": step, "samples": 8 * step, "epoch": step / 10, "seconds": step / 10, "learning_rate": 1e-3,
-              "train/loss": 1 / step, "samples_per_s": 80.0}  # fmt: skip
-    values |= {"val/error": 2 / step} if step % 5 == 0 else {}
+    """What is measured of one more step, by the first rank."""
+    values = {"samples": 8 * step, "epoch": step / 10, "seconds": step / 10, "learning_rate": 1e-3,
+              "loss": 1 / step, "samples_per_s": 80.0}  # fmt: skip
+    records = [record("train", name, value, step=step) for name, value in values.items()]
+    records += [record("val", "error", 2 / step, step=step)] if step % 5 == 0 else []
     if RANK == 0:
         with open(FOLDER / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(values) + "\n")
+            file.write("".join(json.dumps(one) + "\n" for one in records))
 
 
 def finish():
     for step in range(1, 21):
         line(step)
         time.sleep(0.05)
-    (FOLDER / "results.json").write_text(json.dumps({"name": FOLDER.name}))
+    (FOLDER / "results.json").write_text(json.dumps({"name": FOLDER.name, "metrics": []}))
 
 
 def hang():

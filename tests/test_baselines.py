@@ -1,48 +1,48 @@
-"""Baselines: published parameter counts and formulas, invariances, learning; and the floor below all networks."""
+"""Baselines: published parameter counts and formulas, invariances, learning."""
 
 import dataclasses
-import json
 import math
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
-from study.floor import composition_statistics, element_properties, floor
-from study.tables import CRYSTAL_SYSTEM, results_table, summary_table
 from test_datasets import rock_salt
-from test_models import WIDTHS, inputs
+from test_models import WIDTHS, changed, inputs
 
-from xxlib import PROJECT
 from xxlib.crystals.compositions import mat2vec
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset
 from xxlib.models import baselines
 from xxlib.models.baselines import FCNMLP
-from xxlib.models.config import ARCHITECTURES, ELEMENT_VECTORS, ModelConfig
-from xxlib.models.encoders import ELEMENT_FEATURES, MAX_Z
-from xxlib.models.xxact import build, count_parameters
+from xxlib.models.build import ARCHITECTURES, build
+from xxlib.models.config import ELEMENT_VECTORS, EncoderConfig, ModelConfig
+from xxlib.models.encoders.composition import ELEMENT_FEATURES, MAX_Z
+from xxlib.models.inputs import INPUTS, Composition, Pattern
+from xxlib.models.xxact import count_parameters
 from xxlib.prepare import prepare
-from xxlib.train import train
-from xxlib.training.config import RunConfig
+from xxlib.training.config import Budget, ConfigError, Data, Machine, RunConfig
 from xxlib.training.losses import robust_l1, target_losses
+from xxlib.training.records import value
+from xxlib.training.run import train
 from xxlib.training.runs import load_model
 
 BASELINES = [name for name in ARCHITECTURES if name != "xxact"]
+BUDGET = Budget(batch_size=16, n_steps=100, learning_rate=2e-3)
 
 
-def config(architecture, **changes):
-    sizes = {"d_model": 32, "n_layers": 1, "n_heads": 2, "composition_d_ff": 32, "dropout": 0.0}
-    return ModelConfig(architecture=architecture, modalities=ARCHITECTURES[architecture], **(sizes | changes))
+SMALL = EncoderConfig(d_model=32, n_layers=1, n_heads=2, d_ff=32)
+
+
+def config(architecture, encoder=SMALL, **changes):
+    encoders = dict.fromkeys(ARCHITECTURES[architecture].reads, encoder)
+    return ModelConfig(architecture=architecture, encoders=encoders, fusion=None, **({"dropout": 0.0} | changes))
 
 
 def published(architecture, **changes):
     """The size of the publication, without memory for its weights."""
     with torch.device("meta"):
-        return build(
-            ModelConfig(architecture=architecture, modalities=ARCHITECTURES[architecture], **changes), {"y": 1}
-        )
+        return build(config(architecture, EncoderConfig(d_ff=2048), **changes), {"y": 1})
 
 
 # ---------------------------------------------------------------- sizes
@@ -50,7 +50,7 @@ def published(architecture, **changes):
 
 def test_fcn_mlp_has_the_papers_parameters():
     with torch.device("meta"):
-        original = FCNMLP(ModelConfig(architecture="fcn_mlp"), {"y": 1}, n_points=8192)
+        original = FCNMLP(config("fcn_mlp"), {"y": 1}, n_points=8192)
     assert count_parameters(original) == 1_879_937  # as its authors' notebook prints
     assert count_parameters(published("fcn_mlp")) == 1_879_937 - 65_536 == 1_814_401  # as arXiv 2507.01054 says
 
@@ -90,37 +90,34 @@ def test_convolutions_are_those_published():
 
 @pytest.mark.parametrize("architecture", BASELINES)
 def test_a_baseline_answers_like_every_model(architecture):
-    model = build(config(architecture), WIDTHS).eval()
-    element_ids, fractions, tokens = inputs()
-    output = model(element_ids, fractions, tokens)
+    model, batch = build(config(architecture), WIDTHS).eval(), inputs()
+    output = model(batch)
     assert output.predictions["e_form"].shape == (3,) and output.predictions["crystal_system"].shape == (3, 7)
-    assert output.cls.ndim == 2 and len(output.cls) == 3
-    reads = ARCHITECTURES[architecture]
-    assert (output.composition_cls is not None, output.xrd_cls is not None) == ("composition" in reads, "xrd" in reads)
-    other_tokens = model(element_ids, fractions, tokens.flip(0)).predictions["e_form"]
-    other_elements = model(element_ids.flip(0), fractions.flip(0), tokens).predictions["e_form"]
-    assert torch.equal(other_tokens, output.predictions["e_form"]) == ("xrd" not in reads)
-    assert torch.equal(other_elements, output.predictions["e_form"]) == ("composition" not in reads)
+    assert output.fused.x.ndim == 3 and output.fused.x.shape[:2] == (3, 1)
+    reads = ARCHITECTURES[architecture].reads
+    assert set(output.encoded) == set(reads)
+    for modality in INPUTS:
+        after = model(changed(batch, modality, lambda x: x.flip(0))).predictions["e_form"]
+        assert torch.equal(after, output.predictions["e_form"]) == (modality not in reads)
 
 
 @pytest.mark.parametrize("architecture", ["fcn_mlp", "crabnet"])
 def test_order_of_elements_and_padding_do_not_matter(architecture):
-    model = build(config(architecture), WIDTHS).eval()
-    element_ids, fractions, tokens = inputs()
+    model, batch = build(config(architecture), WIDTHS).eval(), inputs()
     order = torch.tensor([2, 0, 3, 1])
-    padded = [torch.nn.functional.pad(x[:, order], (1, 4)) for x in (element_ids, fractions)]
-    expected, shuffled = model(element_ids, fractions, tokens), model(*padded, tokens)
+    padded = changed(batch, "composition", lambda x: torch.nn.functional.pad(x[:, order], (1, 4)))
+    expected, shuffled = model(batch), model(padded)
     for name in WIDTHS:
         assert torch.allclose(shuffled.predictions[name], expected.predictions[name], atol=1e-5)
-    assert torch.allclose(shuffled.cls, expected.cls, atol=1e-5)
+    assert torch.allclose(shuffled.fused.x, expected.fused.x, atol=1e-5)
 
 
 def test_crabnet_is_the_mean_over_elements_of_its_residual_network():
     """By hand for one crystal of two elements: the last formula of the published forward()."""
     model = build(config("crabnet"), WIDTHS).eval()
-    element_ids, fractions, tokens = inputs()
-    output = model(element_ids, fractions, tokens)
-    element_vectors, pad = model.composition_encoder(element_ids, fractions)
+    batch = inputs()
+    output = model(batch)
+    element_vectors, pad = model.encoders["composition"](batch["composition"])
     assert pad[0].tolist() == [False, False, True, True]  # no CLS
     says = []
     for x in element_vectors[0, :2]:
@@ -145,9 +142,9 @@ def test_fractions_are_jittered_in_training_alone():
     assert ratio.std().item() == pytest.approx(0.02 * math.sqrt(2), rel=0.03)
     model = build(config("crabnet"), WIDTHS)
     batch = inputs()
-    assert not torch.equal(model(*batch).cls, model(*batch).cls)
+    assert not torch.equal(model(batch).fused.x, model(batch).fused.x)
     model.eval()
-    assert torch.equal(model(*batch).cls, model(*batch).cls)
+    assert torch.equal(model(batch).fused.x, model(batch).fused.x)
 
 
 # ---------------------------------------------------------------- losses
@@ -175,27 +172,16 @@ def test_an_uncertainty_makes_the_loss_robust_and_missing_labels_still_count_for
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("model", "words"),
     [
-        ({"architecture": "resnet"}, "choose from xxact, fcn, fcn_mlp, crabnet"),
-        ({"architecture": "fcn"}, r"'fcn' reads \('xrd',\)"),
-        ({"architecture": "fcn_mlp", "modalities": ("xrd",)}, "'fcn_mlp' reads"),
-        ({"element_vectors": "word2vec"}, "choose from learned, mat2vec"),
-        ({"element_vectors": "mat2vec", "modalities": ("xrd",)}, "no composition encoder"),
+        (ModelConfig(architecture="resnet"), "choose from xxact, fcn, fcn_mlp, crabnet"),
+        (ModelConfig(architecture="fcn"), "'fcn' reads xrd: give encoders of that"),
+        (dataclasses.replace(ModelConfig().only("xrd"), architecture="fcn_mlp"), "'fcn_mlp' reads composition and xrd"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes, words):
-    with pytest.raises(ValueError, match=words):
-        ModelConfig(**changes)
-
-
-def test_runs_committed_before_there_were_baselines_still_load():
-    paths = sorted((PROJECT / "data" / "results" / "runs").glob("*/run.json"))
-    before = [path for path in paths if "architecture" not in json.loads(path.read_text())["model"]]
-    assert before
-    assert {(run.model.architecture, run.model.element_vectors) for run in map(RunConfig.load, before)} == {
-        ("xxact", "learned")
-    }
+def test_what_does_not_fit_is_refused(model, words):
+    with pytest.raises(ConfigError, match=words):
+        RunConfig(name="x", preset="tiny", data=Data(dataset="x"), budget=BUDGET, model=model)
 
 
 def test_mat2vec_is_200_numbers_for_each_of_118_elements():
@@ -219,13 +205,13 @@ def test_fixed_element_vectors_do_not_train_and_are_never_forgotten():
     assert ELEMENT_VECTORS == ("learned", "mat2vec")
     model = build(config("crabnet", element_vectors="mat2vec"), WIDTHS).eval()
     batch = inputs()
-    assert model(*batch).predictions["e_form"].isnan().all(), "vectors that were not set must not pass for vectors"
+    assert model(batch).predictions["e_form"].isnan().all(), "vectors that were not set must not pass for vectors"
     vectors = torch.rand(MAX_Z + 1, ELEMENT_FEATURES)
-    model.composition_encoder.set_element_vectors(vectors)
-    model(*batch).predictions["e_form"].sum().backward()
-    weight = model.composition_encoder.element_vectors.weight
+    model.encoders["composition"].set_element_vectors(vectors)
+    model(batch).predictions["e_form"].sum().backward()
+    weight = model.encoders["composition"].element_vectors.weight
     assert weight.grad is None and torch.equal(weight, vectors)
-    assert model.composition_encoder.embed.weight.grad.abs().sum() > 0
+    assert model.encoders["composition"].embed.weight.grad.abs().sum() > 0
 
 
 # ---------------------------------------------------------------- learning
@@ -249,13 +235,13 @@ def rock_salts(tmp_path_factory):
 def test_crabnet_trains_as_a_run_with_mat2vec_in_its_checkpoint(rock_salts, tmp_path):
     pytest.importorskip("elementembeddings", reason="pip install -e '.[mat2vec]'")
     run = RunConfig(
-        name="crabnet", preset="tiny", dataset=str(rock_salts.folder), batch_size=16, n_steps=100, learning_rate=2e-3,
-        n_threads=1, model=config("crabnet", element_vectors="mat2vec"),
+        name="crabnet", preset="tiny", data=Data(dataset=str(rock_salts.folder)), budget=BUDGET,
+        machine=Machine(n_threads=1), model=config("crabnet", element_vectors="mat2vec"),
     )  # fmt: skip
     result = train(run, tmp_path)
-    assert result["test/e_form_mae"] < 0.3, "less than a third of the spread"
+    assert value(result["metrics"], "mae", "e_form") < 0.3, "less than a third of the spread"
     tensors, _ = load_model(tmp_path)
-    assert np.array_equal(tensors["composition_encoder.element_vectors.weight"], mat2vec())
+    assert np.array_equal(tensors["encoders.composition.element_vectors.weight"], mat2vec())
 
 
 @pytest.mark.parametrize("architecture", BASELINES)
@@ -271,7 +257,7 @@ def test_a_baseline_learns_sixteen_crystals(architecture):
     model = build(config(architecture), WIDTHS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4 if architecture == "fcn" else 1e-3)
     for _ in range(200):
-        output = model(element_ids, fractions, tokens.view(16, 17, 250))
+        output = model({"composition": Composition(element_ids, fractions), "xrd": Pattern(tokens.view(16, 17, 250))})
         error = (output.predictions["e_form"] - targets["e_form"]).abs().mean()
         right = output.predictions["crystal_system"].argmax(1) == targets["crystal_system"]
         if error < 0.1 and right.all():
@@ -280,38 +266,3 @@ def test_a_baseline_learns_sixteen_crystals(architecture):
         optimizer.step()
         optimizer.zero_grad()
     assert error < 0.1 and right.all()
-
-
-# ---------------------------------------------------------------- the floor
-
-
-def test_element_properties_are_those_of_the_elements():
-    table = element_properties()
-    assert table.shape == (119, 18) and np.isnan(table[0]).all() and np.isnan(table[104:]).all()
-    z, group, period, _, electronegativity, mass = table[26, :6]
-    assert (z, group, period) == (26, 8, 4) and electronegativity == 1.83 and mass == pytest.approx(55.845)
-    assert table[26, -7:].tolist() == [2, 3, 2, 0, 6, 0, 8]  # common oxidation states; 4s2 3d6
-    assert table[82, -5:].tolist() == [2, 2, 10, 14, 28]  # lead: 6s2 6p2 5d10 4f14
-    assert np.isnan(table[10, 4]), "neon has no electronegativity, which is not one of 0"
-
-
-def test_composition_statistics_are_weighted_by_fractions(tmp_path):
-    crystals = [parsed(rock_salt(5.6, 11, 17, "NaCl"), "here", split="train")]
-    prepare(Source({"name": "one"}, lambda: iter(crystals)), tmp_path / "one", progress=False)
-    (row,) = composition_statistics(Dataset(tmp_path / "one"))
-    assert row[:5].tolist() == [14, 3, 11, 17, 6]  # of Z: mean, standard deviation, least, greatest, range
-    assert row[-2:].tolist() == [2, 0.5]
-
-
-def test_the_floor_is_a_run_that_tables_read(rock_salts, tmp_path):
-    result = floor(rock_salts, "e_form", tmp_path / "floor-e_form")
-    floor(rock_salts, "crystal_system", tmp_path / "floor-crystal_system")
-    assert result["test/e_form_mae"] < 0.05 and "CPU" in result["hardware"] and result["commit"]
-    predictions = pq.read_table(tmp_path / "floor-e_form" / "predictions.parquet").to_pandas()
-    assert list(predictions.columns) == ["id", "formula", "split", "e_form", "e_form_predicted"]
-    mae = (predictions["e_form"] - predictions["e_form_predicted"])[predictions["split"] == "test"].abs().mean()
-    assert mae == pytest.approx(result["test/e_form_mae"], abs=1e-6)
-    table = summary_table(results_table(tmp_path)).set_index("targets")
-    assert table.loc["e_form", "test e_form mae (meV/atom)"] == pytest.approx(1000 * result["test/e_form_mae"])
-    assert table.loc["crystal_system", CRYSTAL_SYSTEM] == 100
-    assert set(table["model"]) == {"gradient boosting on element statistics, floor"}

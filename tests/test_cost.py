@@ -9,13 +9,18 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.training.config import PRESETS
 from xxlib.training.cost import step_cost
+from xxlib.training.presets import PRESETS
 
 L, P, FEATURES = 17, 250, 200
 # Different numbers of layers, so that none is counted in another's place.
-SHORT = dataclasses.replace(
-    PRESETS["small"], model=dataclasses.replace(PRESETS["small"].model, n_layers=1, fusion_layers=2)
+SMALL = PRESETS["small"].model
+SHORT = PRESETS["small"].but(
+    model=dataclasses.replace(
+        SMALL,
+        encoders={name: dataclasses.replace(sizes, n_layers=1) for name, sizes in SMALL.encoders.items()},
+        fusion=dataclasses.replace(SMALL.fusion, n_layers=2),
+    )
 )
 
 
@@ -27,23 +32,25 @@ def attention(queries, keys, width, own_keys):
 
 def forward(model, E):
     """Pairs of multiplication and addition in a forward pass of the bimodal model with one regression."""
-    D, F = model.d_model, model.d_fused
+    F, fusion_config = model.d_fused, model.fusion
+    of_composition, of_xrd = (model.encoders[name] for name in ("composition", "xrd"))
+    D = of_xrd.d_model
     elements, tokens = 1 + E, 1 + L
     composition = E * FEATURES * D + elements * D * F
-    layer = attention(elements, elements, D, elements) + 2 * elements * D * model.composition_d_ff
-    composition += model.n_layers * layer
-    layer = attention(tokens, tokens, D, tokens) + 2 * tokens * D * model.xrd_d_ff
-    xrd = model.n_layers * layer + tokens * D * F
+    layer = attention(elements, elements, D, elements) + 2 * elements * D * of_composition.d_ff
+    composition += of_composition.n_layers * layer
+    layer = attention(tokens, tokens, D, tokens) + 2 * tokens * D * of_xrd.d_ff
+    xrd = of_xrd.n_layers * layer + tokens * D * F
     fusion = 0
-    for rows in [tokens] * (model.fusion_layers - 1) + [1]:  # the last layer computes the CLS alone
+    for rows in [tokens] * (fusion_config.n_layers - 1) + [1]:  # the last layer computes the CLS alone
         fusion += attention(rows, tokens, F, tokens) + attention(rows, elements, F, elements)
-        fusion += 2 * rows * F * model.fusion_d_ff
+        fusion += 2 * rows * F * fusion_config.d_ff
     return composition + L * P * D + xrd + fusion + F
 
 
 def forward_and_backward(model, E):
     """FLOP: the backward pass is twice the forward one, but for the pattern, of which nobody asks the gradient."""
-    return 2 * (3 * forward(model, E) - L * P * model.d_model)
+    return 2 * (3 * forward(model, E) - L * P * model.encoders["xrd"].d_model)
 
 
 def test_operations_are_those_counted_by_hand():
@@ -62,8 +69,8 @@ def test_the_committed_counts_are_those_of_the_presets():
 
 def test_bytes_fall_with_precision_and_with_the_share_of_the_weights():
     _, bytes_ = step_cost(SHORT)
-    _, half = step_cost(dataclasses.replace(SHORT, precision="bf16"))
-    _, alone = step_cost(dataclasses.replace(SHORT, batch_size=1))
+    _, half = step_cost(SHORT.but(precision="bf16"))
+    _, alone = step_cost(SHORT.but(batch_size=1))
     assert L * P * 4 < half < bytes_ < alone
 
 

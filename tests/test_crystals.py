@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pymatgen.core import Lattice, Species, Structure
+from pymatgen.core import Element, Lattice, Species, Structure
 
 from xxlib.crystals import crystal as crystals
+from xxlib.crystals import elements
 from xxlib.crystals.crystal import (
     CRYSTAL_SYSTEMS,
     Crystal,
@@ -217,3 +218,17 @@ def test_every_reference_crystal_passes(shared_data):
         cell = lattice_from_cell(*(row[name] for name in ("a", "b", "c", "alpha", "beta", "gamma")))
         numbers, frac = np.array(row["atomic_numbers"]), np.array(row["frac_coords"]).reshape(-1, 3)
         check(Crystal(row["mp_id"], cell, numbers, frac, np.ones(len(numbers))))
+
+
+def test_symbols_are_those_of_pymatgen_both_ways():
+    for z in range(1, elements.MAX_Z + 1):
+        assert elements.symbol(z) == Element.from_Z(z).symbol and elements.atomic_number(elements.symbol(z)) == z
+    for z in (0, -1, 119):
+        with pytest.raises(ValueError, match=f"no element has the atomic number {z}"):
+            elements.symbol(z)
+
+
+@pytest.mark.parametrize(("name", "words"), [("D", "isotope D: write H"), ("T", "isotope T"), ("na", "'na' is no el")])
+def test_what_is_no_symbol_is_refused(name, words):
+    with pytest.raises(RejectedCrystal, match=words):
+        elements.atomic_number(name)

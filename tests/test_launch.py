@@ -16,9 +16,8 @@ from jupyter_client.manager import start_new_kernel
 
 from xxlib import PROJECT, launch
 from xxlib.launching import processes, supervisor
-from xxlib.models.config import ModelConfig
 from xxlib.training import runs
-from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training.config import Budget, ConfigError, Data, Machine, RunConfig
 
 GONE = 10  # seconds within which nothing of a run may be left
 START = 300  # seconds in which everything has started, on a busy machine
@@ -26,8 +25,11 @@ ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(Path(__file__).p
 
 
 def config(name="run", **changes):
-    values = {"preset": "tiny", "dataset": "data/demo", "batch_size": 8, "n_steps": 20, "learning_rate": 1e-3}
-    return RunConfig(**(values | {"name": name, "n_threads": 1, "model": ModelConfig(d_model=32)} | changes))
+    budget = Budget(batch_size=8, n_steps=20, learning_rate=1e-3)
+    run = RunConfig(
+        name=name, preset="tiny", data=Data(dataset="data/demo"), budget=budget, machine=Machine(n_threads=1)
+    )
+    return run.but(**changes)
 
 
 @pytest.fixture
@@ -64,15 +66,13 @@ def wait_for(what, seconds=START):
 
 def code(folder, call, stand_in):
     """A script, or the cell of a notebook, in which a user makes a call."""
-    fields = "preset='tiny', dataset='data/demo', batch_size=8, n_steps=20, learning_rate=1e-3, n_threads=1"
     return f"""
 import os, pathlib
 from xxlib import launch
-from xxlib.models.config import ModelConfig
 from xxlib.training import runs
-from xxlib.training.config import RunConfig
+from test_launch import config as run_config
 os.environ["STAND_IN"], launch.MODULE, runs.RUNS = {stand_in!r}, "stand_in", pathlib.Path({str(folder)!r})
-config = RunConfig(name="run", {fields}, model=ModelConfig(d_model=32))
+config = run_config()
 {call}
 """
 
@@ -128,7 +128,7 @@ def test_the_message_of_a_refusal_is_all_that_is_raised(folder, monkeypatch):
         launch.train(config())
     assert str(caught.value) == "run failed (exit status 1):\ntrain: there is no such dataset"
     monkeypatch.setenv("STAND_IN", "finish")
-    assert launch.train(config()) == {"name": "run"}, "a failure of the past is forgotten"
+    assert launch.train(config()) == {"name": "run", "metrics": []}, "a failure of the past is forgotten"
     assert {path.name for path in (folder / "run").iterdir()} == {
         "run.json",
         "metrics.jsonl",

@@ -7,17 +7,22 @@ import torch
 from torch import nn
 
 from xxlib.diffraction import patterns
-from xxlib.models import encoders
-from xxlib.models.config import ModelConfig
-from xxlib.models.encoders import CompositionEncoder, XRDEncoder, fraction_encodings
-from xxlib.models.fusion import CrossAttentionFusion
+from xxlib.models.build import build, guessable
+from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig, ModelError
+from xxlib.models.encoders import xrd
+from xxlib.models.encoders.composition import CompositionEncoder, fraction_encodings
+from xxlib.models.fusion import FUSIONS, side_by_side
+from xxlib.models.inputs import INPUTS, Composition, Pattern, Tokens
 from xxlib.models.layers import DecoderLayer, Dropout, EncoderLayer, plain_attention
-from xxlib.models.xxact import build, count_parameters
+from xxlib.models.xxact import count_parameters
 
+TINY_ENCODER = EncoderConfig(d_model=16, n_layers=2, n_heads=2, d_ff=24)
 TINY = ModelConfig(
-    d_model=16, n_layers=2, n_heads=2, composition_d_ff=24, xrd_d_ff=24, d_fused=12, fusion_layers=2, fusion_heads=3,
-    fusion_d_ff=24, dropout=0.0,
+    encoders={"composition": TINY_ENCODER, "xrd": TINY_ENCODER},
+    fusion=FusionConfig(n_layers=2, n_heads=3, d_ff=24), d_fused=12, dropout=0.0,
 )  # fmt: skip
+CONCAT = dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind="concat"))
+MODELS = {"composition": TINY.only("composition"), "xrd": TINY.only("xrd"), "cross_attention": TINY, "concat": CONCAT}
 WIDTHS = {"e_form": 1, "crystal_system": 7}
 
 
@@ -26,7 +31,13 @@ def inputs(B=3, seed=0):
     element_ids = torch.randint(1, 90, (B, 4), generator=generator)
     fractions = torch.rand(B, 4, generator=generator)
     element_ids[0, 2:], fractions[0, 2:] = 0, 0
-    return element_ids, fractions / fractions.sum(1, keepdim=True), torch.rand(B, 17, 250, generator=generator) * 100
+    composition = Composition(element_ids, fractions / fractions.sum(1, keepdim=True))
+    return {"composition": composition, "xrd": Pattern(torch.rand(B, 17, 250, generator=generator) * 100)}
+
+
+def changed(batch, name, change):
+    """The inputs with each tensor of one modality changed."""
+    return batch | {name: type(batch[name])(*(None if x is None else change(x) for x in batch[name]))}
 
 
 # ---------------------------------------------------------------- the paper's sizes
@@ -39,7 +50,7 @@ def paper():
 
 
 def test_xrd_encoder_has_the_papers_parameters(paper):
-    assert count_parameters(paper.xrd_encoder) == 6_840_576
+    assert count_parameters(paper.encoders["xrd"]) == 6_840_576
 
 
 def test_fusion_has_the_papers_parameters(paper):
@@ -48,12 +59,12 @@ def test_fusion_has_the_papers_parameters(paper):
 
 def test_composition_encoder_is_crabnet_plus_element_vectors_and_cls(paper):
     core_with_projection, element_vectors, cls = 9_954_051, 119 * 200, 512
-    assert count_parameters(paper.composition_encoder) == core_with_projection + element_vectors + cls
-    assert count_parameters(paper.composition_encoder.project) == 9_954_051 - 9_560_067
+    assert count_parameters(paper.encoders["composition"]) == core_with_projection + element_vectors + cls == 9_978_363
+    assert count_parameters(paper.encoders["composition"].project) == 9_954_051 - 9_560_067
 
 
 def test_models_and_patterns_agree_on_the_tokens():
-    assert (encoders.N_TOKENS, encoders.POINTS_PER_TOKEN) == (patterns.N_TOKENS, patterns.POINTS_PER_TOKEN)
+    assert (xrd.N_TOKENS, xrd.POINTS_PER_TOKEN) == (patterns.N_TOKENS, patterns.POINTS_PER_TOKEN)
 
 
 # ---------------------------------------------------------------- reference: nn.Transformer, CrabNet
@@ -114,9 +125,9 @@ def test_composition_encoder_is_crabnets_formula():
         encoder.element_scaler.fill_(0.7), encoder.fraction_scaler.fill_(0.2), encoder.log_fraction_scaler.fill_(1.5)
     seen = []
     encoder.layers[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-    element_ids, fractions, _ = inputs()
-    encoder(element_ids, fractions)
-    table = fraction_encodings(TINY.d_model // 2)
+    element_ids, fractions, _ = composition = inputs()["composition"]
+    encoder(composition)
+    table = fraction_encodings(TINY_ENCODER.d_model // 2)
     for b, e in [(0, 0), (0, 1), (1, 3), (2, 2)]:
         f = fractions[b, e].item()
         vector = encoder.embed(encoder.element_vectors.weight[element_ids[b, e]]) * 2**0.7
@@ -130,45 +141,98 @@ def test_composition_encoder_is_crabnets_formula():
 # ---------------------------------------------------------------- invariances
 
 
-def test_order_of_elements_and_padding_do_not_matter():
-    model = build(TINY, WIDTHS).eval()
-    element_ids, fractions, tokens = inputs()
-    expected = model(element_ids, fractions, tokens).predictions["e_form"]
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_order_of_elements_and_padding_do_not_matter(kind):
+    model, batch = build(MODELS[kind], WIDTHS).eval(), inputs()
+    expected = model(batch).predictions["e_form"]
     order = torch.tensor([2, 0, 3, 1])
-    reordered = model(element_ids[:, order], fractions[:, order], tokens).predictions["e_form"]
-    padded = model(*(nn.functional.pad(x, (0, 5)) for x in (element_ids, fractions)), tokens).predictions["e_form"]
-    assert torch.allclose(reordered, expected, atol=1e-5) and torch.allclose(padded, expected, atol=1e-5)
+    reordered = changed(batch, "composition", lambda x: x[:, order])
+    padded = changed(batch, "composition", lambda x: nn.functional.pad(x, (0, 5)))
+    for other in (reordered, padded):
+        assert torch.allclose(model(other).predictions["e_form"], expected, atol=1e-5)
 
 
-def test_a_crystal_does_not_see_its_batch():
-    model = build(TINY, WIDTHS).eval()
-    element_ids, fractions, tokens = inputs()
-    together = model(element_ids, fractions, tokens).predictions["crystal_system"]
-    alone = model(element_ids[1:2], fractions[1:2], tokens[1:2]).predictions["crystal_system"]
-    assert torch.allclose(together[1:2], alone, atol=1e-5)
+@pytest.mark.parametrize("query", INPUTS)
+def test_a_crystal_does_not_see_its_batch(query):
+    """Whatever asks: the elements of one crystal are padded to as many as another one has."""
+    (memory,) = set(INPUTS) - {query}
+    fusion = dataclasses.replace(TINY.fusion, query=query, memory=(memory,))
+    model, batch = build(dataclasses.replace(TINY, fusion=fusion), WIDTHS).eval(), inputs()
+    together = model(batch).predictions["crystal_system"]
+    alone = changed(changed(batch, "xrd", lambda x: x[:1]), "composition", lambda x: x[:1, :2])
+    assert torch.allclose(together[:1], model(alone).predictions["crystal_system"], atol=1e-5)
 
 
-@pytest.mark.parametrize("modalities", [("composition",), ("xrd",), ("composition", "xrd")])
-def test_only_the_modalities_asked_for_are_read(modalities):
-    model = build(dataclasses.replace(TINY, modalities=modalities), WIDTHS).eval()
-    element_ids, fractions, tokens = inputs()
-    before = model(element_ids, fractions, tokens).predictions
-    assert before["e_form"].shape == (3,) and before["crystal_system"].shape == (3, 7)
-    other_tokens = model(element_ids, fractions, tokens.flip(0)).predictions["e_form"]
-    other_elements = model(element_ids.flip(0), fractions.flip(0), tokens).predictions["e_form"]
-    assert torch.equal(other_tokens, before["e_form"]) == ("xrd" not in modalities)
-    assert torch.equal(other_elements, before["e_form"]) == ("composition" not in modalities)
+def test_a_decoder_layer_ignores_the_padding_of_its_queries():
+    layer = DecoderLayer(16, 4, 32, 0.0)
+    x, memory, pad = torch.randn(1, 5, 16), torch.randn(1, 3, 16), torch.tensor([[False] * 3 + [True] * 2])
+    alone, beside = layer(x[:, :3], memory), layer(x, memory, None, pad)
+    assert torch.allclose(alone, beside[:, :3], atol=1e-6)
+    assert not torch.allclose(alone, layer(x, memory)[:, :3], atol=1e-3), "without it the padding leaks"
 
 
-def test_cls_alone_equals_the_first_of_all_rows():
-    element_ids, fractions, tokens = inputs()
-    xrd, composition, fusion = XRDEncoder(TINY), CompositionEncoder(TINY), CrossAttentionFusion(TINY)
-    patterns_, (elements, pad) = xrd(tokens), composition(element_ids, fractions)
-    assert torch.allclose(xrd(tokens, cls_only=True), patterns_[:, :1], atol=1e-6)
-    assert torch.allclose(composition(element_ids, fractions, cls_only=True)[0], elements[:, :1], atol=1e-6)
-    assert torch.allclose(
-        fusion(patterns_, elements, pad, cls_only=True), fusion(patterns_, elements, pad)[:, :1], atol=1e-6
-    )
+@pytest.mark.parametrize("name", MODELS)
+def test_only_the_modalities_asked_for_are_read(name):
+    model, batch = build(MODELS[name], WIDTHS).eval(), inputs()
+    before = model(batch)
+    assert before.predictions["e_form"].shape == (3,) and before.predictions["crystal_system"].shape == (3, 7)
+    assert set(before.encoded) == set(MODELS[name].modalities)
+    for modality in INPUTS:
+        after = model(changed(batch, modality, lambda x: x.flip(0))).predictions["e_form"]
+        assert torch.equal(after, before.predictions["e_form"]) == (modality not in MODELS[name].modalities)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_cls_alone_equals_the_first_of_all_rows(name):
+    model, batch = build(MODELS[name], WIDTHS).eval(), inputs()
+    with torch.no_grad():
+        short, long = model(batch), model(batch, tokens=True)
+    assert torch.allclose(short.fused.x[:, 0], long.fused.x[:, 0], atol=1e-6)
+    rows = {"composition": 5, "xrd": 18, "cross_attention": 18, "concat": 1}[name]
+    assert short.fused.x.shape[1] == 1 and long.fused.x.shape[1] == rows
+    for modality, vector in zip(INPUTS, build(TINY, {}).eval().summaries(batch, tuple(INPUTS))):
+        assert vector.shape == (3, 12), modality
+
+
+def test_the_tokens_of_several_modalities_are_one_memory():
+    short, long = Tokens(torch.randn(2, 3, 4)), Tokens(torch.randn(2, 2, 4), torch.tensor([[False, True]] * 2))
+    x, pad = side_by_side([short, long])
+    assert x.shape == (2, 5, 4) and pad.tolist() == [[False, False, False, False, True]] * 2
+    assert side_by_side([short]) is short
+
+
+def test_concat_leaves_out_what_a_sample_does_not_have():
+    model, batch = build(CONCAT, WIDTHS).eval(), inputs()
+    given = {"composition": torch.ones(3, dtype=torch.bool), "xrd": torch.tensor([True, False, True])}
+    expected, flipped = (model(b, given).predictions["e_form"] for b in (batch, changed(batch, "xrd", lambda x: x + 1)))
+    assert expected[1] == flipped[1] and expected[0] != flipped[0]
+
+
+# ---------------------------------------------------------------- hidden tokens
+
+
+def test_hidden_elements_are_not_seen_and_their_mask_is_learned():
+    model = build(TINY.only("composition"), {}, masked=("composition",)).eval()
+    batch, hidden = inputs(), torch.zeros(3, 4, dtype=torch.bool)
+    hidden[:, 1] = True
+    guess = model.guess["composition"](model(batch_hidden(batch, hidden), tokens=True).fused.x[:, 1:])
+    other = changed(batch, "composition", torch.clone)
+    other["composition"].element_ids[:, 1] = 8
+    again = model.guess["composition"](model(batch_hidden(other, hidden), tokens=True).fused.x[:, 1:])
+    assert guess.shape == (3, 4, 119) and torch.equal(guess, again)
+    guess.sum().backward()
+    assert model.encoders["composition"].mask.grad.abs().sum() > 0
+
+
+def batch_hidden(batch, hidden):
+    return batch | {"composition": batch["composition"].hide(hidden)}
+
+
+def test_what_comes_out_of_a_model_can_be_guessed():
+    both = dataclasses.replace(TINY.fusion, query="composition", memory=("xrd",))
+    assert guessable(TINY) == ("xrd",) and guessable(dataclasses.replace(TINY, fusion=both)) == ("composition",)
+    assert guessable(TINY.only("composition")) == ("composition",) and guessable(CONCAT) == ()
+    assert guessable(dataclasses.replace(TINY, architecture="fcn_mlp", fusion=None)) == ()
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
@@ -182,8 +246,20 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
     assert torch.equal(dropout(x), y)
 
 
-def test_a_size_that_cannot_be_built_is_refused():
-    with pytest.raises(ValueError, match="modalities"):
-        ModelConfig(modalities=("smell",))
-    with pytest.raises(ValueError, match="multiple"):
-        ModelConfig(d_fused=100, fusion_heads=12)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"encoders": {"smell": TINY_ENCODER}}, "encoders of smell: choose from composition, xrd"),
+        ({"encoders": {}}, "encoders of nothing"),
+        ({"d_fused": 100}, "multiple of the fusion's n_heads"),
+        ({"encoders": {"composition": EncoderConfig(d_model=30), "xrd": TINY_ENCODER}}, "encoder of composition"),
+        ({"encoders": {"xrd": TINY_ENCODER}}, "a fusion of xrd and composition, but the model reads xrd"),
+        ({"fusion": FusionConfig(kind="hope")}, "choose from cross_attention, concat"),
+        ({"element_vectors": "word2vec"}, "choose from learned, mat2vec"),
+        ({"element_vectors": "mat2vec", "encoders": {"xrd": TINY_ENCODER}, "fusion": None}, "reads no composition"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused_in_one_line(changes, words):
+    with pytest.raises(ModelError, match=words) as error:
+        dataclasses.replace(TINY, **changes)
+    assert "\n" not in str(error.value)

@@ -11,20 +11,24 @@ import torch
 from test_train import config, rock_salt_dataset
 
 from xxlib.models.layers import recompute_layers
-from xxlib.models.xxact import build
 from xxlib.training import parallel, steps
 from xxlib.training.examples import examples_of
 from xxlib.training.losses import contrastive_loss
+from xxlib.training.objectives import step_gradients
+from xxlib.training.state import build_model
 
 CPU = torch.device("cpu")
-BOTH = {"objectives": ("contrastive", "mxm"), "targets": ()}
+CONTRASTIVE = {"contrastive": (("composition", "xrd"),), "targets": ()}
+BOTH = CONTRASTIVE | {"masked": ("xrd",)}
+ELEMENTS = {"masked": ("composition",), "modalities": ("composition",), "targets": ()}
 TARGETS = {"targets": ("e_form", "crystal_system")}
 # what is trained, size of the batch, micro-batch of the divided run
-MEASURED = {"augmentation": "laboratory", "modality_dropout": 0.2, "one_target": False, "likelihood": True}
+MEASURED = {"effects": "laboratory", "absent_rate": 0.2, "one_target": False, "likelihood": True}
 CASES = {
     "pretraining": (BOTH, 64, 16),
     "pretraining, one micro-batch a process": (BOTH, 64, None),
     "pretraining, uneven": (BOTH, 7, 2),
+    "hidden elements": (ELEMENTS, 13, 3),
     "missing labels": ({"targets": ("e_form",)}, 13, None),
     "missing labels, uneven micro-batches": ({"targets": ("e_form",)}, 13, 3),
     "drawn targets": (TARGETS, 32, 5),
@@ -44,8 +48,8 @@ def gradients(dataset, name, dtype, divided):
     run = config(dataset, batch_size=batch_size, micro_batch=micro_batch if divided else None, dropout=0.0, **what)
     examples = examples_of(run)
     torch.manual_seed(0)
-    model = build(run.model, run.widths, run.objectives, run.partial).to(dtype).train()
-    losses = steps.step_gradients(model, examples, run, 3, CPU)
+    model = build_model(run).to(dtype).train()
+    losses = step_gradients(model, examples, run, 3, CPU)
     return losses, {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
 
 
@@ -54,8 +58,9 @@ def in_double(make_batch):
 
     def made(*arguments, **options):
         batch = make_batch(*arguments, **options)
-        object.__setattr__(batch, "tokens", batch.tokens.double())
-        object.__setattr__(batch, "fractions", batch.fractions.double())
+        for name, inputs in batch.inputs.items():
+            values = (x.double() if x is not None and x.is_floating_point() else x for x in inputs)
+            batch.inputs[name] = type(inputs)(*values)
         return batch
 
     return made
@@ -118,17 +123,17 @@ def test_processes_share_unevenly_and_agree_on_flags(two_processes):
 
 def test_the_second_pass_repeats_the_dropout_of_the_first(dataset):
     """Micro-batches against cached embeddings give the gradient of one graph over all of them."""
-    run = config(dataset, batch_size=12, micro_batch=5, targets=(), objectives=("contrastive",), dropout=0.3)
+    run = config(dataset, batch_size=12, micro_batch=5, dropout=0.3, **CONTRASTIVE)
     examples = examples_of(run)
-    models = [build(run.model, {}, run.objectives).train() for _ in range(2)]
+    models = [build_model(run).train() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
-    steps.step_gradients(models[0], examples, run, 3, CPU)
+    step_gradients(models[0], examples, run, 3, CPU)
     embedded, rows = [], steps.rows_of_step(examples, run, 3)
     for k, start in enumerate(range(0, 12, 5)):
         batch = steps.make_batch(examples.dataset, rows[start : start + 5])
-        steps._seed(run, 3, k)
-        embedded.append(models[1].summaries(batch.element_ids, batch.fractions, batch.tokens))
-    contrastive_loss(*map(torch.cat, zip(*embedded)), models[1].logit_scale).backward()
+        steps.seed_model(run, 3, k)
+        embedded.append(models[1].summaries(batch.inputs, ("composition", "xrd")))
+    contrastive_loss(*map(torch.cat, zip(*embedded)), *models[1].logit_scales.values()).backward()
     for (name, one), (_, two) in zip(models[0].named_parameters(), models[1].named_parameters()):
         if two.grad is not None:
             assert torch.allclose(one.grad, two.grad, rtol=1e-4, atol=1e-6), name
@@ -141,9 +146,9 @@ def peaks(dataset, found):
     for batch_size, micro_batch in ((32, 32), (2048, 32), (2048, None)):
         run = config(dataset, batch_size=batch_size, micro_batch=micro_batch, checkpointing=True, targets=("e_form",))
         examples = examples_of(run)
-        model = build(run.model, {"e_form": 1}).train()
+        model = build_model(run).train()
         recompute_layers(model)
-        steps.step_gradients(model, examples, run, 0, CPU)
+        step_gradients(model, examples, run, 0, CPU)
         # Not ru_maxrss, which a process inherits from the one that starts it.
         sizes.append(int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e3)
     found.put(sizes)
@@ -167,12 +172,13 @@ def test_dropout_differs_between_processes_and_steps(monkeypatch, dataset):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
         for step in range(2):
             for k in range(2):
-                steps._seed(config(dataset), step, k)
+                steps.seed_model(config(dataset), step, k)
     assert len(set(seeds)) == 8
 
 
 def test_masks_depend_on_the_position_in_the_whole_batch(dataset):
     run = config(dataset, batch_size=64, **BOTH)
-    assert torch.equal(steps.masks_of_step(run, 5), steps.masks_of_step(run, 5))
-    assert not torch.equal(steps.masks_of_step(run, 5), steps.masks_of_step(run, 6))
-    assert np.array_equal(steps.masks_of_step(run, 5).shape, (64, 17))
+    examples = examples_of(run)
+    hidden, again, next_step = (steps.hidden_of_step(examples, run, step, "xrd") for step in (5, 5, 6))
+    assert torch.equal(hidden, again) and not torch.equal(hidden, next_step)
+    assert np.array_equal(hidden.shape, (64, 17))

@@ -6,9 +6,11 @@ import os
 import pytest
 from test_launch import config
 
+from xxlib.launch import compare
 from xxlib.launching import overview, processes
-from xxlib.launching.comparison import compare, write_events
+from xxlib.launching.comparison import write_events
 from xxlib.training import runs
+from xxlib.training.records import record
 
 
 @pytest.fixture
@@ -20,9 +22,12 @@ def folder(tmp_path, monkeypatch):
         config(name).save(tmp_path / name / "run.json")
         with open(tmp_path / name / "metrics.jsonl", "w") as file:
             for step in range(1, lines + 1):
-                line = {"step": step, "samples": 8 * step, "seconds": 360.0 * step, "train/loss": 1 / step}
-                line |= {"val/error": abs(step - 5) + 1, "val/e_form_mae": step / 10} if step % 5 == 0 else {}
-                file.write(json.dumps(line) + "\n")
+                values = {"samples": 8 * step, "seconds": 360.0 * step, "loss": 1 / step}
+                records = [record("train", metric, value, step=step) for metric, value in values.items()]
+                if step % 5 == 0:
+                    records.append(record("val", "error", abs(step - 5) + 1, step=step))
+                    records.append(record("val", "mae", step / 10, step=step, target="e_form", given=("xrd",)))
+                file.write("".join(json.dumps(one) + "\n" for one in records))
         os.utime(tmp_path / name / "metrics.jsonl", (1e9 + lines, 1e9 + lines))
     (tmp_path / "done" / "results.json").write_text(json.dumps({"name": "done", "hardware": "an abacus"}))
     (tmp_path / "failed" / "failure.txt").write_text("failed failed (signal 9)\n")
@@ -40,7 +45,8 @@ def test_the_list_says_what_there_is(folder):
     assert list(table.index[-3:]) == ["failed", "half", "done"], "the last to be trained comes last"
     assert dict(table["progress"].dropna()) == {"done": 100, "half": 50, "failed": 10, "new": 0}
     done = table.loc["done"]
-    assert (done["val/error"], done["val/e_form_mae"], done["hours"], done["hardware"]) == (1, 0.5, 2, "an abacus")
+    assert (done["val error"], done["val e_form mae (meV/atom)"]) == (1, 500)
+    assert (done["hours"], done["hardware"]) == (2, "an abacus")
     assert (done["preset"], done["targets"], done["dataset"]) == ("tiny", "e_form", "data/demo")
     assert overview.list_runs().set_index("name").loc["half", "state"] == "stopped"
 
@@ -51,15 +57,16 @@ def test_no_run_is_an_empty_table(tmp_path, monkeypatch):
 
 
 def test_runs_are_compared_where_they_were_evaluated(folder):
-    ax = compare(["done", "half", "failed"], "val/e_form_mae").axes[0]
+    ax = compare(["done", "half", "failed"], "mae", "e_form").axes[0]
     drawn = ax.get_lines()
     assert [len(line.get_xdata()) for line in drawn] == [4, 2]  # no line of `failed` was evaluated
     assert [line.get_label() for line in drawn] == ["done: 2,000", "half: 1,000"]
     assert list(drawn[1].get_ydata()) == [500, 1000] and ax.get_ylabel() == "e_form mae (meV/atom) on val"
-    assert compare(["done"]).axes[0].get_ylabel() == "relative error on val"
-    assert compare(["done"], "train/loss").axes[0].get_ylabel() == "loss on train"
-    with pytest.raises(ValueError, match=r"none of done has val/mae; there are: train/loss, val/e_form_mae, val/error"):
-        compare(["done"], "val/mae")
+    assert compare(["done"]).axes[0].get_ylabel() == "error on val"
+    assert compare(["done"], "loss", split="train").axes[0].get_ylabel() == "loss on train"
+    there = "train loss, train samples, train seconds, val e_form mae, val error"
+    with pytest.raises(ValueError, match=f"none of done has val mae; there are: {there}"):
+        compare(["done"], "mae")
 
 
 def test_event_files_hold_the_metrics(folder, tmp_path):

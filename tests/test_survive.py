@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_train import config, rock_salt_dataset, run_folder
+from test_train import config, rock_salt_dataset, run_folder, series
 
 from xxlib import launch, train
 from xxlib.datasets.batches import make_batch
 from xxlib.launching import overview
 from xxlib.launching.processes import AlreadyRunning, owner
-from xxlib.training import divergence, runs, steps
+from xxlib.training import divergence, runs, state, steps
+from xxlib.training import run as loop
 from xxlib.training.divergence import first_bad_step
 from xxlib.training.examples import examples_of
 from xxlib.training.steps import rows_of_step
@@ -62,7 +63,7 @@ def trained(folder, k, environment, file_size, each_step):
     if file_size:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     if each_step:
-        train.CHECKPOINT_SECONDS = 0
+        loop.CHECKPOINT_SECONDS = 0
     train.main([str(folder / "run.json")])
 
 
@@ -81,6 +82,10 @@ def end(processes, folder):
     return [process.exitcode for process in processes], [(log.splitlines() or [""])[-1] for log in logs]
 
 
+def last_step(folder):
+    return max((one["step"] for one in runs.metrics(folder)), default=0)
+
+
 def wait_for(condition, processes):
     while not condition():
         assert all(process.is_alive() for process in processes)
@@ -90,7 +95,7 @@ def wait_for(condition, processes):
 def outcome(folder):
     """What must not depend on interruptions: weights, metrics, predictions."""
     clocks = ("seconds", "samples_per_s")
-    lines = [{name: v for name, v in line.items() if name not in clocks} for line in runs.metrics(folder)]
+    lines = [one for one in runs.metrics(folder) if one["metric"] not in clocks]
     return load_file(folder / "model.safetensors"), lines, pq.read_table(folder / "predictions.parquet")
 
 
@@ -118,10 +123,10 @@ def killed_and_resumed(dataset, whole, folder, n_processes, kills, seed):
     chance = random.Random(seed)
     folder = run_folder(folder, config(dataset, **TRAINED_AS))
     for _ in range(kills):
-        done = len(runs.metrics(folder))
+        done = last_step(folder)
         processes = begin(folder, n_processes)
         target = min(done + chance.randint(0, 10), N_STEPS - 4)
-        wait_for(lambda target=target: len(runs.metrics(folder)) >= target, processes)
+        wait_for(lambda target=target: last_step(folder) >= target, processes)
         time.sleep(chance.random() * 0.02)
         for process in chance.choice((processes, processes[-1:])):
             os.kill(process.pid, signal.SIGKILL)
@@ -147,7 +152,7 @@ def test_thirty_kills(dataset, whole, tmp_path, n_processes, seed):
 def test_sigterm_to_one_process_stops_all_after_the_same_step(dataset, whole, tmp_path):
     folder = run_folder(tmp_path, config(dataset, **TRAINED_AS))
     processes = begin(folder, 2)
-    wait_for(lambda: len(runs.metrics(folder)) >= 6, processes)
+    wait_for(lambda: last_step(folder) >= 6, processes)
     os.kill(processes[1].pid, signal.SIGTERM)
     codes, said = end(processes, folder)
     step = runs.load_state(folder)["step"]
@@ -167,8 +172,8 @@ def test_torchrun_starts_it_and_two_processes_learn_what_one_does(dataset, tmp_p
         starter += ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"] if n == 2 else []
         done = subprocess.run([*starter, "xxlib.train", str(folder / "run.json")], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("test/e_form_mae") == 1
-        values.append([line["train/loss"] for line in runs.metrics(folder)])
+        assert done.stdout.count("test, from composition + xrd: e_form mae") == 1
+        values.append(series(runs.metrics(folder), "loss", split="train"))
         assert len(pq.read_table(folder / "predictions.parquet")) == 16
     assert values[0] == pytest.approx(values[1], rel=1e-3)
 
@@ -189,8 +194,8 @@ def test_checkpoints_come_between_evaluations_too(dataset, tmp_path):
     wait_for(lambda: (folder / "state.pt").exists(), processes)
     processes[0].kill()
     end(processes, folder)
-    state = runs.load_state(folder)
-    assert 0 < state["step"] < 250 and state["best"] is None
+    saved = runs.load_state(folder)
+    assert 0 < saved["step"] < 250 and saved["best"] is None
 
 
 def test_a_run_started_without_launch_is_known_and_can_be_stopped(dataset, tmp_path, monkeypatch):
@@ -198,7 +203,7 @@ def test_a_run_started_without_launch_is_known_and_can_be_stopped(dataset, tmp_p
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     folder = run_folder(tmp_path, config(dataset, n_steps=5000))
     processes = begin(folder)
-    wait_for(lambda: len(runs.metrics(folder)) >= 1, processes)
+    wait_for(lambda: last_step(folder) >= 1, processes)
     assert overview.list_runs()["state"].tolist() == ["running"] and owner(folder).pid == processes[0].pid
     with pytest.raises(AlreadyRunning, match="tiny runs already"):
         launch.train(config(dataset, n_steps=5000))
@@ -214,7 +219,7 @@ def test_a_run_started_without_launch_is_known_and_can_be_stopped(dataset, tmp_p
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(dataset, whole, tmp_path, n_processes):
     folder = run_folder(tmp_path, config(dataset, **TRAINED_AS))
     processes = begin(folder, n_processes)
-    wait_for(lambda: len(runs.metrics(folder)) >= 6, processes)
+    wait_for(lambda: last_step(folder) >= 6, processes)
     os.kill(processes[0].pid, signal.SIGTERM)
     end(processes, folder)
     before = (folder / "state.pt").read_bytes()
@@ -323,27 +328,27 @@ def test_divergence_names_the_step_and_keeps_the_last_checkpoint(dataset, tmp_pa
     run = config(dataset, learning_rate=1e25, n_steps=40)
     folder = run_folder(tmp_path, run)
     with pytest.raises(FloatingPointError, match=r"tiny diverged at step \d+: .*half the learning rate") as error:
-        train.train(run, folder)
+        loop.train(run, folder)
     about = json.loads((folder / "diverged.json").read_text())
     assert f"step {about['step']}:" in str(error.value) and "\n" not in str(error.value)
     assert len(about["samples"]) == 8 and about["damaged"] == []
-    assert all(math.isfinite(line["train/loss"]) for line in runs.metrics(folder))
-    state = runs.load_state(folder)
-    assert state is None or state["step"] <= about["step"]
-    assert state is None or all(tensor.isfinite().all() for tensor in state["model"].values())
+    assert all(math.isfinite(one["value"]) for one in runs.metrics(folder) if one["metric"] == "loss")
+    saved = runs.load_state(folder)
+    assert saved is None or saved["step"] <= about["step"]
+    assert saved is None or all(tensor.isfinite().all() for tensor in saved["model"].values())
     with pytest.raises(SystemExit, match="train: tiny diverged"):
         train.main([str(folder / "run.json")])
 
 
 def test_a_cpu_stops_before_the_weights_are_lost(dataset, tmp_path):
-    run = train._prepare(config(dataset, learning_rate=1e25, n_steps=1000), tmp_path, torch.device("cpu"))
+    run = state.prepare(config(dataset, learning_rate=1e25, n_steps=1000), tmp_path, torch.device("cpu"))
     with pytest.raises(FloatingPointError, match=r"diverged at step \d+"):
         for _ in range(300):
-            train._step(run)
+            state.step(run)
     assert run.first_bad == run.step and all(p.isfinite().all() for p in run.model.parameters())
 
 
-@pytest.mark.parametrize("changes", [{}, {"augmentation": "laboratory", "modality_dropout": 0.1}])
+@pytest.mark.parametrize("changes", [{}, {"effects": "laboratory", "absent_rate": 0.1}])
 def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch, changes):
     """Looked for in what the model saw: the patterns under the effects of that step."""
     run = config(dataset, **changes)
@@ -352,8 +357,8 @@ def test_a_damaged_sample_is_named(dataset, tmp_path, monkeypatch, changes):
 
     def damaged(*arguments, **more):
         batch = make_batch(*arguments, **more)
-        assert (batch.masked is not None) == bool(changes)
-        batch.tokens[3, 4, 100] = math.nan
+        assert (batch.inputs["xrd"].hidden is not None) == bool(changes)
+        batch.inputs["xrd"].tokens[3, 4, 100] = math.nan
         return batch
 
     monkeypatch.setattr(steps, "make_batch", damaged)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,20 +19,27 @@ from xxlib import PROJECT, launch, train
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset, DatasetError
-from xxlib.models.config import ModelConfig
-from xxlib.models.xxact import build
+from xxlib.models.build import build
+from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig
+from xxlib.models.inputs import INPUTS
 from xxlib.prepare import prepare
-from xxlib.training import runs
-from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training import run as loop
+from xxlib.training import runs, state
+from xxlib.training.config import Budget, ConfigError, Data, Machine, RunConfig
 from xxlib.training.examples import examples_of
 from xxlib.training.judging import evaluate_formulas
+from xxlib.training.metrics import KNOWN, NEW
+from xxlib.training.objectives import step_gradients
+from xxlib.training.records import KEYS, curve, select, value
 from xxlib.training.starts import start_from
-from xxlib.training.steps import step_gradients
 
 CPU = torch.device("cpu")
+TINY_ENCODER = EncoderConfig(d_model=32, n_layers=2, n_heads=2, d_ff=32)
+WIDE = dataclasses.replace(TINY_ENCODER, d_model=64)
+DEEP = FusionConfig(n_layers=3, n_heads=2, d_ff=32)
 TINY = ModelConfig(
-    d_model=32, n_layers=2, n_heads=2, composition_d_ff=32, xrd_d_ff=32, d_fused=32, fusion_layers=2, fusion_heads=2,
-    fusion_d_ff=32,
+    encoders={"composition": TINY_ENCODER, "xrd": TINY_ENCODER},
+    fusion=FusionConfig(n_layers=2, n_heads=2, d_ff=32), d_fused=32,
 )  # fmt: skip
 
 
@@ -54,10 +62,17 @@ def dataset(tmp_path_factory):
 
 
 def config(dataset, name="tiny", modalities=("composition", "xrd"), dropout=0.1, **changes):
-    model = dataclasses.replace(TINY, modalities=modalities, dropout=dropout)
-    values = {"name": name, "preset": "tiny", "dataset": str(dataset), "batch_size": 8, "n_steps": 40,
-              "learning_rate": 1e-3, "n_threads": 1, "model": model}  # fmt: skip
-    return RunConfig(**(values | changes))
+    model = TINY if len(modalities) > 1 else TINY.only(*modalities)
+    run = RunConfig(
+        name=name, preset="tiny", data=Data(dataset=str(dataset)), model=dataclasses.replace(model, dropout=dropout),
+        budget=Budget(batch_size=8, n_steps=40, learning_rate=1e-3), machine=Machine(n_threads=1),
+    )  # fmt: skip
+    return run.but(**changes)
+
+
+def series(records, metric, target=None, split="val", **view):
+    """Values of a metric, one a step."""
+    return curve(records, metric, target, split, **view)[1]
 
 
 def run_folder(tmp_path, run):
@@ -78,8 +93,8 @@ def test_it_learns_sixteen_crystals(dataset, tmp_path):
     """Both modalities are needed: the anion is in the composition, the cell in the pattern."""
     run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3, dropout=0.0)
     folder = run_folder(tmp_path, run)
-    train.train(run, folder)
-    losses = [line["train/loss"] for line in runs.metrics(folder)]
+    loop.train(run, folder)
+    losses = series(runs.metrics(folder), "loss", split="train")
     assert losses[-1] < 0.01 < losses[0]
 
 
@@ -89,42 +104,54 @@ def test_a_finished_run_leaves_what_the_readme_promises(dataset, tmp_path):
     process = start(folder)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    assert "sample/s" in errors and json.loads(out.split(": ", 1)[1])["test/e_form_mae"] > 0
+    assert "sample/s" in errors and re.search(r"test, from composition \+ xrd: e_form mae \d", out)
     names = {path.name for path in folder.iterdir()}
     assert names == {"run.json", "metrics.jsonl", "model.safetensors", "model.safetensors.sha256",
                      "predictions.parquet", "results.json"}  # fmt: skip
-    result = runs.results(folder)
-    lines = runs.metrics(folder)
-    evaluations = [line for line in lines if "val/error" in line]
-    assert len(lines) == 40 and [line["step"] for line in evaluations] == list(range(2, 41, 2))
-    assert lines[-1]["samples"] == 40 * 8 == result["samples"]
-    for line in lines:
-        assert line["train/loss"] == pytest.approx(line["train/e_form"] + line["train/crystal_system"])
-        assert line["samples_per_s"] > 0 and line["seconds"] > 0
-    best = min(evaluations, key=lambda line: line["val/error"])
-    assert result["best_step"] == best["step"] and result["val/e_form_mae"] == pytest.approx(best["val/e_form_mae"])
+    result, records = runs.results(folder), runs.metrics(folder)
+    assert all(tuple(one) == KEYS for one in records + result["metrics"])
+    steps, samples = curve(records, "samples", split="train")
+    assert steps == list(range(1, 41)) and samples == [8 * step for step in steps]
+    assert result["samples"] == 40 * 8
+    steps, errors = curve(records, "error")
+    assert steps == list(range(2, 41, 2))
+    losses = [series(records, "loss", target, "train") for target in (None, *run.objectives.targets)]
+    assert np.allclose(losses[0], np.sum(losses[1:], axis=0))
+    for metric in ("samples_per_s", "seconds"):
+        assert min(series(records, metric, split="train")) > 0
+    best = int(np.argmin(errors))
+    assert result["best_step"] == steps[best]
+    mae = value(result["metrics"], "mae", "e_form", "val")
+    assert mae == pytest.approx(series(records, "mae", "e_form")[best])
     table = pq.read_table(folder / "predictions.parquet").to_pandas()
-    test = table[table.split == "test"]
+    assert list(table) == ["id", "split", "e_form_predicted", "crystal_system_predicted"]
     assert set(table.split) == {"val", "test"}
-    assert np.abs(test.e_form - test.e_form_predicted).mean() == pytest.approx(result["test/e_form_mae"], rel=1e-4)
-    assert {"dataset", "split", "preset", "seed", "commit", "hardware", "samples"} <= set(result)
+    data = Dataset(dataset)
+    labels = dict(zip(data.column("id"), data.labels["e_form"]))
+    test = table[table.split == "test"]
+    mae = np.abs(test.id.map(labels) - test.e_form_predicted).mean()
+    assert mae == pytest.approx(value(result["metrics"], "mae", "e_form"), rel=1e-4)
+    assert set(result) == {"name", "parameters", "samples", "best_step", "seconds", "hardware", "commit", "metrics"}
 
 
 def test_a_search_never_sees_test(dataset, tmp_path):
     run = config(dataset, n_steps=2, evaluate_test=False)
     folder = run_folder(tmp_path, run)
-    result = train.train(run, folder)
-    assert not any(name.startswith("test/") for name in result)
+    result = loop.train(run, folder)
+    assert {one["split"] for one in result["metrics"]} == {"val"}
     assert set(pq.read_table(folder / "predictions.parquet")["split"].to_pylist()) == {"val"}
 
 
 def test_normalisers_know_train_only(dataset, tmp_path):
     run = config(dataset, n_steps=1)
     folder = run_folder(tmp_path, run)
-    train.train(run, folder)
-    _, about = runs.load_model(folder)
+    loop.train(run, folder)
+    _, metadata = runs.load_model(folder)
     values = Dataset(dataset).labels["e_form"][Dataset(dataset).indices("train")]
-    assert about["normalisers"]["e_form"] == {"mean": pytest.approx(values.mean()), "std": pytest.approx(values.std())}
+    assert metadata["normalisers"]["e_form"] == {
+        "mean": pytest.approx(values.mean()),
+        "std": pytest.approx(values.std()),
+    }
 
 
 def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path):
@@ -132,7 +159,7 @@ def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path)
     for name, seed in (("one", 0), ("two", 0), ("other", 1)):
         run = config(dataset, name=name, seed=seed, n_steps=10)
         folder = run_folder(tmp_path, run)
-        train.train(run, folder)
+        loop.train(run, folder)
         weights[name] = load_file(folder / "model.safetensors")
     same = [bool((weights["one"][name] == weights["two"][name]).all()) for name in weights["one"]]
     other = [bool((weights["one"][name] == weights["other"][name]).all()) for name in weights["one"]]
@@ -144,23 +171,23 @@ def test_a_compiled_run_goes_on_to_the_same_bits(dataset, tmp_path):
     """In micro-batches with recomputed layers; what it computes is what the plain form does."""
     run = config(dataset, n_steps=6, micro_batch=4, checkpointing=True, compile=True)
     whole, first, plain = (
-        train._prepare(dataclasses.replace(run, compile=compiled), run_folder(tmp_path / name, run), CPU)
+        state.prepare(run.but(compile=compiled), run_folder(tmp_path / name, run), CPU)
         for name, compiled in (("whole", True), ("half", True), ("plain", False))
     )
     while whole.step < 6:
-        train._step(whole)
+        state.step(whole)
     while first.step < 3:
-        train._step(first)
-    train._checkpoint(first)
-    second = train._prepare(run, first.folder, CPU)
-    train._resume(second)
+        state.step(first)
+    state.checkpoint(first)
+    second = state.prepare(run, first.folder, CPU)
+    state.resume(second)
     while second.step < 6:
-        train._step(second)
+        state.step(second)
     expected, found = whole.model.state_dict(), second.model.state_dict()
     assert list(expected) == list(found) == list(plain.model.state_dict())
     assert all(torch.equal(expected[name], found[name]) for name in expected), "bitwise"
     while plain.step < 6:
-        train._step(plain)
+        state.step(plain)
     assert float(plain.sums["e_form"]) == pytest.approx(float(whole.sums["e_form"]), rel=1e-3)
 
 
@@ -213,7 +240,9 @@ def test_launch_trains_once_and_tells_why_it_failed(dataset, tmp_path, monkeypat
 # ---------------------------------------------------------------- pretraining and what follows it
 
 
-PRETRAINING = {"targets": (), "objectives": ("contrastive", "mxm")}
+CONTRASTIVE, MASKED = {"contrastive": (("composition", "xrd"),)}, {"masked": ("xrd",)}
+PRETRAINING = {"targets": (), **CONTRASTIVE, **MASKED}
+LOSSES = ("contrastive composition + xrd", "masked xrd")
 
 
 @pytest.fixture(scope="module")
@@ -221,51 +250,62 @@ def pretrained(dataset, tmp_path_factory):
     """Folder of a run that pretrained with both objectives."""
     run = config(dataset, name="pretrained", n_steps=20, **PRETRAINING)
     folder = run_folder(tmp_path_factory.mktemp("pretrained"), run)
-    train.train(run, folder)
+    loop.train(run, folder)
     return folder
 
 
 def test_pretraining_leaves_losses_and_no_predictions(pretrained):
-    result, lines = runs.results(pretrained), runs.metrics(pretrained)
-    assert result["objectives"] == ["contrastive", "mxm"] and result["targets"] == []
+    result, records = runs.results(pretrained), runs.metrics(pretrained)
     assert not (pretrained / "predictions.parquet").exists()
-    assert {"train/contrastive", "train/mxm", "val/contrastive", "val/mxm", "val/retrieval_accuracy"} <= set(lines[-1])
-    assert not any(name.startswith("test/") for name in result)
-    for line in lines:
-        assert line["val/error"] == pytest.approx(line["val/contrastive"] + line["val/mxm"])
+    assert {one["metric"] for one in result["metrics"]} == {"error", *LOSSES, "retrieval composition + xrd"}
+    for split, whole in (("train", "loss"), ("val", "error")):
+        losses = [series(records, name, split=split) for name in (whole, *LOSSES)]
+        assert np.allclose(losses[0], np.sum(losses[1:], axis=0)) and len(losses[0]) == 20
+    assert {one["split"] for one in result["metrics"]} == {"val"}
 
 
 @pytest.mark.parametrize("modalities", [("composition", "xrd"), ("xrd",)])
 def test_masked_modelling_learns_sixteen_crystals(dataset, tmp_path, modalities):
     """The same hidden tokens of the same crystals, before and after."""
     run = config(dataset, n_steps=120, batch_size=16, n_train=16, learning_rate=5e-3, hidden_rate=0.3, dropout=0.0,
-                 modalities=modalities, targets=(), objectives=("mxm",))  # fmt: skip
-    run = train._prepare(run, tmp_path, CPU)
+                 modalities=modalities, targets=(), **MASKED)  # fmt: skip
+    assert_learns_what_is_hidden(run, "masked xrd", tmp_path, 0.9)
+
+
+def test_masked_elements_are_learned_too(dataset, tmp_path):
+    """Which anion it is follows from the cation, the cell being given: from the tokens of the composition alone."""
+    run = config(dataset, n_steps=60, batch_size=16, n_train=16, learning_rate=5e-3, hidden_rate=0.3, dropout=0.0,
+                 modalities=("composition",), targets=(), masked=("composition",))  # fmt: skip
+    assert_learns_what_is_hidden(run, "masked composition", tmp_path, 0.5)
+
+
+def assert_learns_what_is_hidden(config, loss, folder, share):
+    run = state.prepare(config, folder, CPU)
     run.examples.rows["val"] = run.examples.rows["train"]
-    before = train._evaluate_val(run)["val/mxm"]
-    while run.step < run.config.n_steps:
-        train._step(run)
-    assert train._evaluate_val(run)["val/mxm"] < 0.9 * before
+    before = value(loop.evaluate_val(run), loss, split="val")
+    while run.step < config.budget.n_steps:
+        state.step(run)
+    assert value(loop.evaluate_val(run), loss, split="val") < share * before
 
 
 def test_contrastive_learning_tells_sixteen_crystals_apart(dataset, tmp_path):
     run = config(dataset, n_steps=100, batch_size=16, n_train=16, learning_rate=3e-3, dropout=0.0, targets=(),
-                 objectives=("contrastive",))  # fmt: skip
+                 **CONTRASTIVE)  # fmt: skip
     folder = run_folder(tmp_path, run)
-    train.train(run, folder)
-    losses = [line["train/contrastive"] for line in runs.metrics(folder)]
+    loop.train(run, folder)
+    losses = series(runs.metrics(folder), LOSSES[0], split="train")
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_fine_tuning_starts_from_the_encoders_and_a_new_head(dataset, pretrained):
     before, _ = runs.load_model(pretrained)
-    run = train._prepare(config(dataset, initial=str(pretrained)), pretrained, CPU)
+    run = state.prepare(config(dataset, initial=str(pretrained)), pretrained, CPU)
     after = run.model.state_dict()
     shared = [name for name in after if not name.startswith("heads.")]
     assert shared and all((after[name] == before[name]).all() for name in shared)
-    assert set(before) - set(after) == {"logit_scale", "mask", "masked_xrd.reconstruct.weight",
-                                        "masked_xrd.reconstruct.bias"}  # fmt: skip
-    scratch = train._prepare(config(dataset), pretrained, CPU)
+    assert set(before) - set(after) == {"logit_scales.composition+xrd", "encoders.xrd.mask",
+                                        "guess.xrd.project.weight", "guess.xrd.project.bias"}  # fmt: skip
+    scratch = state.prepare(config(dataset), pretrained, CPU)
     assert sum(len(group["params"]) for group in run.optimizer.param_groups) == len(list(run.model.parameters()))
     assert any((after[name] != tensor).any() for name, tensor in scratch.model.state_dict().items())
 
@@ -279,31 +319,32 @@ def test_what_is_remembered_is_told_from_what_is_not(dataset):
     error = np.where(ids[rows["test"]] % 12 < 5, 0.1, 0.3)
     predicted = {"e_form": examples.dataset.labels["e_form"][rows["test"]] + error,
                  "crystal_system": np.eye(7)[np.where(error > 0.2, 0, 6)]}  # fmt: skip
-    found = evaluate_formulas(examples, "test", predicted)
-    assert found["test known formula/e_form_mae"] == pytest.approx(0.1)
-    assert found["test new formula/e_form_mae"] == pytest.approx(0.3)
-    assert found["test known formula/crystal_system_accuracy"] == 1 and found["test new formula/e_form_rmse"] > 0.2
+    both = ("composition", "xrd")
+    records = evaluate_formulas(examples, "test", predicted, both)
+    known, new = (select(records, split=f"test, {part}") for part in (KNOWN, NEW))
+    assert value(known, "mae", "e_form", f"test, {KNOWN}") == pytest.approx(0.1)
+    assert value(new, "mae", "e_form", f"test, {NEW}") == pytest.approx(0.3)
+    assert value(known, "accuracy", "crystal_system", f"test, {KNOWN}") == 1 and len(new) == len(known)
     apart = dataclasses.replace(examples, rows=rows | {"test": np.flatnonzero(ids % 12 > 4)})
-    said = {name: values[error > 0.2] for name, values in predicted.items()}
-    assert evaluate_formulas(apart, "test", said) == {}
+    predicted = {name: values[error > 0.2] for name, values in predicted.items()}
+    assert evaluate_formulas(apart, "test", predicted, both) == []
 
 
 def test_transfer_trains_the_head_alone(dataset, pretrained, tmp_path):
     run = config(dataset, initial=str(pretrained), frozen=True, n_steps=10)
     folder = run_folder(tmp_path, run)
-    result = train.train(run, folder)
+    result = loop.train(run, folder)
     before, (after, _) = runs.load_model(pretrained)[0], runs.load_model(folder)
     assert all((after[name] == before[name]).all() for name in after if not name.startswith("heads."))
-    assert result["frozen"] and result["initial"] == str(pretrained)
-    losses = [line["train/loss"] for line in runs.metrics(folder)]
-    assert losses[-1] != losses[0]
+    losses = series(runs.metrics(folder), "loss", split="train")
+    assert losses[-1] != losses[0] and result["best_step"] > 0
 
 
 @pytest.mark.parametrize("changes", [{}, {"micro_batch": 3}, {"targets": ("e_form", "crystal_system")}])
 def test_frozen_encoders_read_each_crystal_once(dataset, pretrained, changes):
     """The gradient of a head is that of encoders which read the crystals again at each step."""
     run = config(dataset, initial=str(pretrained), frozen=True, **changes)
-    run = train._prepare(run, pretrained, CPU)
+    run = state.prepare(run, pretrained, CPU)
     assert run.examples.cls.shape == (48, 32)
     plain = dataclasses.replace(run.examples, cls=None)
     gradients = []
@@ -315,30 +356,30 @@ def test_frozen_encoders_read_each_crystal_once(dataset, pretrained, changes):
     assert all(torch.allclose(*pair, rtol=1e-4, atol=1e-6) for pair in zip(*gradients))
 
 
-@pytest.mark.parametrize("changes", [{"augmentation": "laboratory"}, {"n_steps": 2}])
+@pytest.mark.parametrize("changes", [{"effects": "laboratory"}, {"n_steps": 2}])
 def test_they_read_them_again_where_that_is_needed_or_cheaper(dataset, pretrained, changes):
     """Patterns that differ from step to step; fewer samples than crystals."""
     run = config(dataset, initial=str(pretrained), frozen=True, **changes)
-    assert train._prepare(run, pretrained, CPU).examples.cls is None
+    assert state.prepare(run, pretrained, CPU).examples.cls is None
 
 
 def test_frozen_encoders_have_no_dropout(dataset, pretrained):
-    run = train._prepare(config(dataset, initial=str(pretrained), frozen=True, dropout=0.5), pretrained, CPU)
-    train._step(run)
+    run = state.prepare(config(dataset, initial=str(pretrained), frozen=True, dropout=0.5), pretrained, CPU)
+    state.step(run)
     assert not run.model.training
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": dataclasses.replace(TINY, d_model=64)}, "is of another model"),
+        ({"model": dataclasses.replace(TINY, encoders=dict.fromkeys(INPUTS, WIDE))}, "is of another model"),
         ({"split": "random"}, "has seen crystals that judge this run"),
         ({"left_out": "chalcogenides"}, "has seen crystals that judge this run"),
-        ({"model": dataclasses.replace(TINY, fusion_layers=3)}, "lacks fusion.layers.2"),
+        ({"model": dataclasses.replace(TINY, fusion=DEEP)}, "lacks fusion.layers.2"),
     ],
 )
 def test_an_initial_run_that_does_not_fit_is_refused(dataset, pretrained, changes, words):
-    run = dataclasses.replace(config(dataset, initial=str(pretrained)), **changes)
+    run = config(dataset, initial=str(pretrained), **changes)
     with pytest.raises((ConfigError, runs.CheckpointError), match=words) as error:
         start_from(build(run.model, {"e_form": 1}), run)
     assert "\n" not in str(error.value)
@@ -356,10 +397,10 @@ def test_unlabelled_crystals_join_without_what_is_judged(dataset, tmp_path):
     added = both.rows["train"][len(alone.rows["train"]) :]
     assert set(both.dataset.column("id")[added]) == {"u-12", "u-20"}
     assert np.array_equal(both.rows["val"], alone.rows["val"])
-    free = examples_of(config(dataset, unlabelled=str(tmp_path / "more"), n_train=0, **PRETRAINING))
+    free = examples_of(config(dataset, unlabelled=str(tmp_path / "more"), unlabelled_alone=True, **PRETRAINING))
     assert np.array_equal(free.rows["train"], added), "unlabelled crystals alone"
     batch = make_batch(both.dataset, added)
-    assert batch.element_ids.tolist() == [[12, 16], [16, 20]]
+    assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20]]
 
 
 def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):
@@ -369,3 +410,31 @@ def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):
     assert not np.array_equal(rows[8], examples_of(config(dataset, n_train=8, seed=1)).rows["train"])
     with pytest.raises(DatasetError, match="n_train asks for 4000"):
         examples_of(config(dataset, n_train=4000))
+
+
+# ---------------------------------------------------------------- other machines, rows that lack something
+
+
+@pytest.mark.parametrize("changes", [{"micro_batch": 3}, {"n_threads": 2, "checkpointing": True}])
+def test_a_run_goes_on_on_another_machine(dataset, tmp_path, changes):
+    """As the same run, to the same result but for rounding."""
+    losses = []
+    for name, there in (("whole", {}), ("moved", changes)):
+        folder = run_folder(tmp_path, config(dataset, name=name, dropout=0.0))
+        for stop, machine in ((3, {}), (6, there)):
+            run = state.prepare(config(dataset, name=name, dropout=0.0, **machine), folder, CPU)
+            state.resume(run)
+            while run.step < stop:
+                state.step(run)
+            state.checkpoint(run)
+        losses.append(float(run.sums["e_form"]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    with pytest.raises(ConfigError, match="holds the state of another run"):
+        state.resume(state.prepare(config(dataset, name="whole", dropout=0.0, seed=1), tmp_path / "whole", CPU))
+
+
+def test_launch_takes_up_a_run_with_other_threads(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    launch._written(config(dataset))
+    launch._written(config(dataset, n_threads=2))
+    assert RunConfig.load(tmp_path / "tiny" / "run.json").machine.n_threads == 2

@@ -10,14 +10,18 @@ import torch
 import torch.nn.functional as F
 
 from xxlib.datasets import splits
+from xxlib.models.build import build
 from xxlib.models.config import ModelConfig
+from xxlib.models.inputs import Composition, Pattern
 from xxlib.models.layers import recompute_layers
-from xxlib.models.xxact import build, count_parameters
+from xxlib.models.xxact import count_parameters
 from xxlib.training import runs
-from xxlib.training.config import PRESETS, ConfigError, RunConfig, from_dict
-from xxlib.training.losses import contrastive_loss, masked_xrd_loss, target_counts, target_losses
-from xxlib.training.masking import hidden_tokens
+from xxlib.training.config import ConfigError, RunConfig, from_dict
+from xxlib.training.losses import contrastive_loss, masked_element_loss, masked_xrd_loss, target_counts, target_losses
+from xxlib.training.masking import hidden_elements, hidden_tokens
 from xxlib.training.metrics import classification_metrics, limit_of_composition, regression_metrics
+from xxlib.training.presets import PRESETS
+from xxlib.training.records import curve, record, select, value
 from xxlib.training.schedule import learning_rate
 
 # ---------------------------------------------------------------- losses
@@ -89,6 +93,28 @@ def test_masked_loss_is_of_hidden_tokens_alone():
     assert torch.equal(reconstructed.grad.abs().sum(-1) > 0, masked)
 
 
+def test_samples_that_lack_a_modality_are_no_pairs():
+    first, second, scale = torch.randn(6, 4), torch.randn(6, 4), torch.tensor(1.0)
+    paired = torch.tensor([True, False, True, True, False, True])
+    expected = contrastive_loss(first[paired], second[paired], scale).item()
+    assert contrastive_loss(first, second, scale, paired=paired).item() == pytest.approx(expected, rel=1e-6)
+    parts = [contrastive_loss(first, second, scale, part, paired).item() for part in (slice(0, 2), slice(2, 6))]
+    assert sum(parts) == pytest.approx(expected, rel=1e-6)
+    assert contrastive_loss(first, second, scale, paired=torch.ones(6, dtype=torch.bool)).item() == pytest.approx(
+        contrastive_loss(first, second, scale).item(), rel=1e-6
+    )
+
+
+def test_the_loss_of_elements_is_of_hidden_ones_alone():
+    logits, ids = torch.randn(2, 3, 119, requires_grad=True), torch.tensor([[3, 9, 0], [11, 17, 8]])
+    hidden = torch.tensor([[False, True, False], [True, False, False]])
+    loss = masked_element_loss(logits, ids, hidden)
+    expected = -(logits[0, 1].log_softmax(-1)[9] + logits[1, 0].log_softmax(-1)[11]) / 2
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    loss.backward()
+    assert torch.equal(logits.grad.abs().sum(-1) > 0, hidden)
+
+
 def test_a_masked_loss_without_hidden_tokens_is_zero():
     tokens = torch.rand(2, 17, 250)
     assert masked_xrd_loss(tokens + 1, tokens, torch.zeros(2, 17, dtype=torch.bool)).item() == 0
@@ -111,6 +137,15 @@ def test_hidden_tokens_depend_on_the_seed_alone():
     assert not np.array_equal(hidden_tokens(50, seed=(1, 2)), hidden_tokens(50, seed=(1, 3)))
 
 
+def test_hidden_elements_are_real_ones_and_never_none():
+    lengths = np.random.default_rng(0).integers(1, 7, 20_000)
+    hidden = hidden_elements(lengths, 0.2, seed=3)
+    assert hidden.shape == (20_000, 6) and hidden.any(1).all()
+    assert not hidden[np.arange(6) >= lengths[:, None]].any()
+    assert hidden[lengths == 6].mean() == pytest.approx(0.2 + 0.8**6 / 6, abs=0.01)
+    assert np.array_equal(hidden, hidden_elements(lengths, 0.2, seed=3))
+
+
 @pytest.mark.parametrize("span", [2, 5, 17])
 def test_spans_are_contiguous(span):
     masked = hidden_tokens(5000, rate=0.02, span=span)
@@ -122,39 +157,48 @@ def test_spans_are_contiguous(span):
 # ---------------------------------------------------------------- the masked model
 
 
+def some_inputs(tokens, hidden=None):
+    n = len(tokens)
+    composition = Composition(torch.tensor([[3, 9]]).expand(n, 2), torch.full((n, 2), 0.5))
+    return {"composition": composition, "xrd": Pattern(tokens, hidden)}
+
+
+def guessed(model, tokens, hidden):
+    return model.guess["xrd"](model(some_inputs(tokens, hidden), tokens=True).fused.x[:, 1:])
+
+
 def test_hidden_tokens_are_not_seen_and_mask_is_learned():
-    model = build(PRESETS["smoke"].model, {}, ("mxm",)).eval()
-    assert model.logit_scale is None
-    ids, fractions = torch.tensor([[3, 9]]), torch.tensor([[0.5, 0.5]])
-    tokens, masked = torch.rand(1, 17, 250) * 100, torch.zeros(1, 17, dtype=torch.bool)
-    masked[0, 3] = True
+    model = build(PRESETS["smoke"].model, {}, masked=("xrd",)).eval()
+    assert len(model.logit_scales) == 0
+    tokens, hidden = torch.rand(1, 17, 250) * 100, torch.zeros(1, 17, dtype=torch.bool)
+    hidden[0, 3] = True
     changed = tokens.clone()
     changed[0, 3] = 0
-    reconstructed = model(ids, fractions, tokens, masked).reconstructed
-    assert torch.equal(reconstructed, model(ids, fractions, changed, masked).reconstructed)
+    reconstructed = guessed(model, tokens, hidden)
+    assert torch.equal(reconstructed, guessed(model, changed, hidden))
     assert reconstructed.shape == tokens.shape and (reconstructed >= 0).all()
-    masked_xrd_loss(reconstructed, tokens, masked).backward()
-    assert model.mask.grad.abs().sum() > 0
+    masked_xrd_loss(reconstructed, tokens, hidden).backward()
+    assert model.encoders["xrd"].mask.grad.abs().sum() > 0
 
 
 def test_every_point_of_a_hidden_token_can_learn_from_the_first_step():
     """A point that is below zero for every pattern has no gradient, and stays there."""
     torch.manual_seed(0)
-    model = build(PRESETS["small"].model, {}, ("mxm",)).eval()
-    ids, fractions = torch.tensor([[3, 9]]).expand(8, 2), torch.full((8, 2), 0.5)
-    tokens, masked = torch.rand(8, 17, 250) * 4, torch.zeros(8, 17, dtype=torch.bool)
-    masked[:, 3] = True
-    assert (model(ids, fractions, tokens, masked).reconstructed > 0).float().mean() > 0.99
+    model = build(PRESETS["small"].model, {}, masked=("xrd",)).eval()
+    tokens, hidden = torch.rand(8, 17, 250) * 4, torch.zeros(8, 17, dtype=torch.bool)
+    hidden[:, 3] = True
+    assert (guessed(model, tokens, hidden) > 0).float().mean() > 0.99
 
 
-def test_temperature_starts_at_007_and_is_learned():
-    model = build(PRESETS["smoke"].model, {}, ("contrastive",))
-    assert model.logit_scale.exp().item() == pytest.approx(1 / 0.07) and model.logit_scale.requires_grad
+def test_temperatures_start_at_007_and_are_learned():
+    (scale,) = build(PRESETS["smoke"].model, {}, contrastive=(("composition", "xrd"),)).logit_scales.values()
+    assert scale.exp().item() == pytest.approx(1 / 0.07) and scale.requires_grad
 
 
-def test_pretraining_adds_nothing_to_encoders_and_fusion():
+def test_pretraining_adds_nothing_to_encoders_and_fusion_but_a_mask():
+    pretraining = {"contrastive": (("composition", "xrd"),), "masked": ("xrd",)}
     with torch.device("meta"):
-        plain, masked = (build(ModelConfig(), {}, objectives) for objectives in ((), ("contrastive", "mxm")))
+        plain, masked = (build(ModelConfig(), {}, **more) for more in ({}, pretraining))
     extra = count_parameters(masked) - count_parameters(plain)
     assert extra == 1 + 250 + 768 * 250 + 250 and count_parameters(masked.fusion) == 94_534_656
 
@@ -164,12 +208,12 @@ def test_recomputed_layers_give_the_same_gradient():
     models = [build(PRESETS["smoke"].model, {"e_form": 1}).train() for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     recompute_layers(models[1])
-    inputs = torch.tensor([[3, 9], [11, 17]]), torch.full((2, 2), 0.5), torch.rand(2, 17, 250) * 100
+    inputs = some_inputs(torch.rand(2, 17, 250) * 100)
     calls = [0, 0]
     for k, model in enumerate(models):
         model.fusion.layers[0].norm1.register_forward_hook(lambda *_, k=k: calls.__setitem__(k, calls[k] + 1))
         torch.manual_seed(0)
-        model(*inputs).predictions["e_form"].square().sum().backward()
+        model(inputs).predictions["e_form"].square().sum().backward()
     assert calls == [1, 2]
     for (name, one), (_, two) in zip(*(model.named_parameters() for model in models)):
         assert torch.equal(one.grad, two.grad), name
@@ -230,39 +274,89 @@ def test_presets_survive_json(tmp_path):
         assert RunConfig.load(tmp_path / "run.json") == preset
 
 
+BOTH = [["composition", "xrd"]]
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("group", "change", "words"),
     [
-        ({"learning_rte": 1}, "unknown key learning_rte"),
-        ({"model": {"depth": 3}}, r"unknown key model\.depth"),
-        ({"targets": ["melting_point"]}, "melting_point"),
-        ({"precision": "fp8"}, "fp8"),
-        ({"split": "by_eye"}, "by_eye"),
-        ({"n_steps": 0}, "n_steps"),
-        ({"n_steps": None}, "missing key n_steps"),
-        ({"model": 3}, "model"),
-        ({"objectives": ["mxm"]}, "either targets or"),
-        ({"targets": []}, "either targets or"),
-        ({"objectives": ["clip"], "targets": []}, "choose from contrastive, mxm"),
-        ({"left_out": "oxides"}, "choose from None, chalcogenides"),
-        ({"frozen": True}, "`initial`"),
-        ({"unlabelled": "data/demo"}, "only join pretraining"),
-        ({"n_train": 0}, "n_train 0 must be positive"),
-        ({"hidden_rate": 0}, "hidden_rate"),
-        ({"hidden_span": 18}, "hidden_span"),
-        ({"micro_batch": 0}, "micro_batch"),
-        ({"initial": "x", "model": {"architecture": "fcn", "modalities": ["xrd"]}}, "leave objectives and initial out"),
+        (None, {"learning_rte": 1}, "unknown key learning_rte"),
+        ("budget", {"learning_rte": 1}, r"unknown key budget\.learning_rte"),
+        ("model", {"depth": 3}, r"unknown key model\.depth"),
+        ("model", {"encoders": {"xrd": {"depth": 3}}}, r"unknown key model\.encoders\.xrd\.depth"),
+        ("objectives", {"targets": ["melting_point"]}, "melting_point"),
+        ("budget", {"precision": "fp8"}, "fp8"),
+        ("data", {"split": "by_eye"}, "by_eye"),
+        ("budget", {"n_steps": 0}, "n_steps"),
+        ("budget", {"n_steps": None}, r"missing key budget\.n_steps"),
+        (None, {"model": 3}, "model must be an object"),
+        (None, {"data": None}, "missing key data"),
+        ("objectives", {"contrastive": BOTH}, "either targets or"),
+        ("objectives", {"targets": []}, "either targets or"),
+        ("objectives", {"contrastive": [["xrd", "xrd"]], "targets": []}, "give two of the modalities composition, xrd"),
+        ("objectives", {"contrastive": [["xrd", "text"]], "targets": []}, "give two of the modalities"),
+        ("objectives", {"masked": ["composition"], "targets": []}, "masked 'composition': out of this model come"),
+        ("objectives", {"masked": ["text"], "targets": []}, "masked 'text'"),
+        ("data", {"left_out": "oxides"}, "choose from None, chalcogenides"),
+        (None, {"frozen": True}, "`initial`"),
+        ("data", {"unlabelled": "data/demo"}, "only join pretraining"),
+        ("data", {"unlabelled_alone": True}, "needs `unlabelled`"),
+        ("data", {"n_train": 0}, "n_train 0 must be positive"),
+        ("objectives", {"hidden_rate": 0}, "hidden_rate"),
+        ("objectives", {"hidden_span": 18}, "hidden_span"),
+        ("machine", {"micro_batch": 0}, "micro_batch"),
+        ("model", {"fusion": None}, "several modalities needs a fusion"),
     ],
 )
-def test_a_wrong_run_is_one_clear_line(tmp_path, change, words):
-    values = dataclasses.asdict(PRESETS["smoke"]) | change
-    values = {name: value for name, value in values.items() if value is not None}
+def test_a_wrong_run_is_one_clear_line(tmp_path, group, change, words):
+    values = json.loads(json.dumps(PRESETS["smoke"].as_dict()))
+    within = values if group is None else values[group]
+    within.update(change)
+    for name in {"n_steps", "data"} & {key for key, changed in change.items() if changed is None}:
+        del within[name]
     with pytest.raises(ConfigError, match=words) as error:
         from_dict(values)
     assert "\n" not in str(error.value)
     (tmp_path / "run.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=r"run\.json"):
         RunConfig.load(tmp_path / "run.json")
+
+
+def test_a_masked_objective_without_tokens_is_refused():
+    concat = dataclasses.replace(PRESETS["smoke"].model.fusion, kind="concat")
+    model = dataclasses.replace(PRESETS["smoke"].model, fusion=concat)
+    with pytest.raises(ConfigError, match="come the tokens of no modality"):
+        PRESETS["smoke"].but(model=model, targets=(), masked=("xrd",))
+
+
+def test_a_baseline_has_no_pretraining():
+    model = dataclasses.replace(PRESETS["smoke"].model.only("xrd"), architecture="fcn")
+    with pytest.raises(ConfigError, match="leave contrastive, masked and initial out"):
+        PRESETS["smoke"].but(model=model, initial="x")
+
+
+def test_a_run_of_the_first_design_is_told_what_became_of_each_key():
+    values = {"name": "old", "dataset": "data/demo", "n_steps": 3, "micro_batch": 4, "augmentation": None}
+    with pytest.raises(
+        ConfigError, match=r"first design: .*dataset is data\.dataset.*n_steps is budget\.n_steps"
+    ) as error:
+        from_dict(values | {"model": {"d_model": 64}})
+    assert "micro_batch is machine.micro_batch, augmentation is data.effects" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_values_are_changed_by_their_own_names():
+    run = PRESETS["smoke"].but(name="x", n_steps=3, targets=("band_gap",), effects="laboratory", n_threads=1, seed=4)
+    assert (run.name, run.budget.n_steps, run.objectives.targets, run.data.effects) == (
+        "x",
+        3,
+        ("band_gap",),
+        "laboratory",
+    )
+    assert (run.machine.n_threads, run.seed, run.budget.batch_size) == (1, 4, 64)
+    with pytest.raises(TypeError, match="colour"):
+        run.but(colour="blue")
+    assert run.is_same_run(run.but(micro_batch=3)) and not run.is_same_run(run.but(n_steps=4))
 
 
 def test_a_run_file_that_is_no_json_is_named(tmp_path):
@@ -302,8 +396,8 @@ def test_a_file_fits_its_sidecar_at_every_moment_of_an_exchange(tmp_path, monkey
 def test_a_model_carries_what_prediction_needs(tmp_path):
     model = torch.nn.Linear(3, 2)
     runs.save_model(tmp_path, model, {"normalisers": {"e_form": {"mean": 1.0, "std": 2.0}}})
-    tensors, about = runs.load_model(tmp_path)
-    assert torch.equal(tensors["weight"], model.weight) and about["normalisers"]["e_form"]["std"] == 2.0
+    tensors, metadata = runs.load_model(tmp_path)
+    assert torch.equal(tensors["weight"], model.weight) and metadata["normalisers"]["e_form"]["std"] == 2.0
 
 
 def test_a_line_of_metrics_cut_off_by_a_kill_is_left_out(tmp_path):
@@ -311,14 +405,18 @@ def test_a_line_of_metrics_cut_off_by_a_kill_is_left_out(tmp_path):
     assert runs.metrics(tmp_path) == [{"step": 1}, {"step": 2}]
 
 
-def test_runs_from_before_pretraining_are_still_read():
-    """The committed runs' run.json lack the fields that came later."""
-    values = dataclasses.asdict(PRESETS["small"])
-    later = ("objectives", "initial", "frozen", "hidden_rate", "hidden_span", "unlabelled", "left_out", "n_train")
-    later += ("micro_batch", "checkpointing", "compile", "augmentation", "modality_dropout", "one_target", "likelihood")
-    for name in later:
-        del values[name]
-    assert from_dict(values) == PRESETS["small"]
+# ---------------------------------------------------------------- records
+
+
+def test_records_are_found_by_what_they_are_of():
+    both, one = ("composition", "xrd"), ("xrd",)
+    records = [record("val", "mae", v, step=s, target="e_form", given=both) for s, v in ((1, 3.0), (2, 2.0))]
+    records += [record("val", "mae", 9.0, step=2, target="e_form", given=one), record("val", "error", 1, step=2)]
+    records += [record("val", "mae", 8.0, step=2, target="e_form", given=both, exchanged="xrd")]
+    assert curve(records, "mae", "e_form") == ([1, 2], [3.0, 2.0]), "from all modalities, the first there is"
+    assert value(records, "mae", "e_form", "val", given="xrd") == 9 and value(records, "mae", "e_form") is None
+    assert value(records, "mae", "e_form", "val", exchanged="xrd") == 8
+    assert [r["metric"] for r in select(records, step=2, given=None)] == ["error"]
 
 
 # ---------------------------------------------------------------- metrics

@@ -172,7 +172,7 @@ def summary(folder, seconds):
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("source", help="file, folder or URL of the crystals, or number of crystals to generate")
+    parser.add_argument("source", help="file, folder or URL of the crystals, or how many to generate")
     parser.add_argument(
         "folder", type=Path, help="where the dataset goes; where it was begun there, it is gone on with"
     )

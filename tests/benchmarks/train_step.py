@@ -7,13 +7,12 @@ the ratios of neighbouring turns.  --no-plain leaves it out, for batches that on
 
     train_step.py --preset paper --batch-size 32768 --micro-batch 2048 --checkpointing --no-plain
 
-mfu is FLOP of the model (analysis/cost.py) over seconds and peak.  The peak of an H100 or H200 is taken as 989 TFLOP/s
+mfu is FLOP of the model (training/cost.py) over seconds and peak.  The peak of an H100 or H200 is taken as 989 TFLOP/s
 (bf16, dense, as NVIDIA states it); elsewhere it is the rate of a large matrix product, measured here.
 pipeline_samples_per_s is that of making batches alone, on the device.  The last line is JSON.
 """
 
 import argparse
-import dataclasses
 import json
 import resource
 import statistics
@@ -29,12 +28,12 @@ from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from xxlib import PROJECT, train
+from xxlib import PROJECT
 from xxlib.datasets.batches import make_batch
-from xxlib.models.encoders import MAX_Z, fraction_encodings
-from xxlib.training import machine
-from xxlib.training.config import PRESETS
+from xxlib.models.encoders.composition import MAX_Z, fraction_encodings
+from xxlib.training import machine, state
 from xxlib.training.cost import step_cost
+from xxlib.training.presets import PRESETS
 from xxlib.training.steps import rows_of_step
 
 PEAK = 989e12  # FLOP/s of NVIDIA's H100 and H200 (SXM), bf16, dense
@@ -51,22 +50,21 @@ class Plain(nn.Module):
 
     def __init__(self, config):
         super().__init__()
-        D, n_heads, dropout = config.d_model, config.n_heads, config.dropout
+        composition, xrd, fusion = config.encoders["composition"], config.encoders["xrd"], config.fusion
+        D, dropout = xrd.d_model, config.dropout
         self.element_vectors, self.embed = nn.Embedding(MAX_Z + 1, 200, padding_idx=0), nn.Linear(200, D)
         self.register_buffer("encodings", fraction_encodings(D // 2))
         self.embed_tokens, self.positions = nn.Linear(250, D), nn.Parameter(torch.randn(18, D))
         self.composition_cls, self.xrd_cls = nn.Parameter(torch.randn(D)), nn.Parameter(torch.randn(D))
 
-        def encoder(d_ff):
-            layer = nn.TransformerEncoderLayer(D, n_heads, d_ff, dropout, batch_first=True)
-            return nn.TransformerEncoder(layer, config.n_layers, enable_nested_tensor=False)
+        def encoder(sizes):
+            layer = nn.TransformerEncoderLayer(D, sizes.n_heads, sizes.d_ff, dropout, batch_first=True)
+            return nn.TransformerEncoder(layer, sizes.n_layers, enable_nested_tensor=False)
 
-        self.composition_encoder, self.xrd_encoder = encoder(config.composition_d_ff), encoder(config.xrd_d_ff)
+        self.composition_encoder, self.xrd_encoder = encoder(composition), encoder(xrd)
         self.project_composition, self.project_xrd = nn.Linear(D, config.d_fused), nn.Linear(D, config.d_fused)
-        layer = nn.TransformerDecoderLayer(
-            config.d_fused, config.fusion_heads, config.fusion_d_ff, dropout, batch_first=True
-        )
-        self.fusion, self.head = nn.TransformerDecoder(layer, config.fusion_layers), nn.Linear(config.d_fused, 1)
+        layer = nn.TransformerDecoderLayer(config.d_fused, fusion.n_heads, fusion.d_ff, dropout, batch_first=True)
+        self.fusion, self.head = nn.TransformerDecoder(layer, fusion.n_layers), nn.Linear(config.d_fused, 1)
 
     def forward(self, element_ids, fractions, patterns):
         """element_ids, fractions: (B, E).  patterns: (B, 4250)."""
@@ -87,8 +85,13 @@ class Crystals(torch.utils.data.Dataset):
 
     def __init__(self, examples, n):
         rows = examples.rows["train"][:n]
-        batches = [make_batch(examples.dataset, [row], examples.targets, examples.normalisers) for row in rows]
-        self.items = [(b.element_ids[0], b.fractions[0], b.tokens.flatten(), b.targets["e_form"][0]) for b in batches]
+        labels = {"targets": examples.targets, "normalisers": examples.normalisers}
+        batches = [make_batch(examples.dataset, np.array([row]), **labels) for row in rows]
+        self.items = [
+            (*(values[0] for values in b.inputs["composition"][:2]), b.inputs["xrd"].tokens.flatten(),
+             b.targets["e_form"][0])
+            for b in batches
+        ]  # fmt: skip
 
     def __len__(self):
         return len(self.items)
@@ -110,15 +113,15 @@ def plain_steps(run):
     config, cuda = run.config, run.device.type == "cuda"
     crystals = Crystals(run.examples, N_PATTERNS[run.device.type])
     loader = torch.utils.data.DataLoader(
-        crystals, min(config.batch_size, len(crystals)), shuffle=True, drop_last=True, collate_fn=collate,
-        num_workers=8 if cuda else config.n_threads, pin_memory=cuda, persistent_workers=True,
+        crystals, min(config.budget.batch_size, len(crystals)), shuffle=True, drop_last=True, collate_fn=collate,
+        num_workers=8 if cuda else config.machine.n_threads, pin_memory=cuda, persistent_workers=True,
     )  # fmt: skip
     model = Plain(config.model).to(run.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=train.BETAS, weight_decay=train.WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=state.BETAS, weight_decay=state.WEIGHT_DECAY)
     while True:
         for batch in loader:
             *inputs, targets = (tensor.to(run.device, non_blocking=True) for tensor in batch)
-            with torch.autocast(run.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=config.budget.precision == "bf16"):
                 loss = nn.functional.mse_loss(model(*inputs).float(), targets)
             optimizer.zero_grad()
             loss.backward()
@@ -159,12 +162,13 @@ def peak_flops(device, precision):
 def pipeline_rate(run, n=4):
     """Samples per second of making the batches of n steps on the device, and bytes of sticks a sample."""
     examples, config = run.examples, run.config
-    part = min(config.batch_size, config.micro_batch or config.batch_size)
+    part = min(config.budget.batch_size, config.machine.micro_batch or config.budget.batch_size)
     rows = [rows_of_step(examples, config, step)[:part] for step in range(n)]
     todo = iter(rows * 2)
 
     def make():
-        make_batch(examples.dataset, next(todo), examples.targets, examples.normalisers, device=run.device)
+        labels = {"targets": examples.targets, "normalisers": examples.normalisers}
+        make_batch(examples.dataset, next(todo), device=run.device, **labels)
 
     seconds(run.device, make, n)
     rate = n * part / seconds(run.device, make, n)
@@ -179,7 +183,7 @@ def synchronisations(run):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
-        train._step(run)
+        state.step(run)
         torch.cuda.set_sync_debug_mode("default")
     return [f"{message.filename}:{message.lineno} {message.message}" for message in caught]
 
@@ -193,9 +197,9 @@ def peak_memory_mb(device):
 def measure(config, device, turns, with_plain):
     """What is said of one preset."""
     with tempfile.TemporaryDirectory() as folder:
-        run = train._prepare(config, Path(folder), device)
-    seconds(device, lambda: train._step(run), 2)
-    n = max(1, round(1.0 / seconds(device, lambda: train._step(run), 1)))  # steps of a turn: about a second
+        run = state.prepare(config, Path(folder), device)
+    seconds(device, lambda: state.step(run), 2)
+    n = max(1, round(1.0 / seconds(device, lambda: state.step(run), 1)))  # steps of a turn: about a second
     waits = synchronisations(run)
     memory = peak_memory_mb(device)
     if with_plain:
@@ -203,22 +207,22 @@ def measure(config, device, turns, with_plain):
         seconds(device, lambda: next(plain), 2)
     ours, theirs = [], []
     for _ in tqdm(range(turns), desc=config.name, unit="turn", file=sys.stderr):
-        ours.append(seconds(device, lambda: train._step(run), n))
+        ours.append(seconds(device, lambda: state.step(run), n))
         if with_plain:
             theirs.append(seconds(device, lambda: next(plain), n))
-    rate = n * config.batch_size / statistics.median(ours)
+    rate = n * config.budget.batch_size / statistics.median(ours)
     flops, moved = step_cost(config)
-    peak, source = peak_flops(device, config.precision)
+    peak, source = peak_flops(device, config.budget.precision)
     pipeline, stick_bytes = pipeline_rate(run)
     return {
         "samples_per_s": round(rate, 1),
         "mfu": round(rate * flops / peak, 4),
         "ratio_plain": round(statistics.median(t / o for o, t in zip(ours, theirs)), 3) if with_plain else None,
-        "precision": config.precision,
-        "batch_size": config.batch_size,
-        "micro_batch": config.micro_batch,
-        "checkpointing": config.checkpointing,
-        "compile": config.compile,
+        "precision": config.budget.precision,
+        "batch_size": config.budget.batch_size,
+        "micro_batch": config.machine.micro_batch,
+        "checkpointing": config.machine.checkpointing,
+        "compile": config.machine.compile,
         "gflop_per_sample": round(flops / 1e9, 4),
         "mb_per_sample": round(moved / 1e6, 2),
         "peak_tflops": round(peak / 1e12, 3),
@@ -247,22 +251,21 @@ def main():
     device, found = torch.device(options.device), {}
     for preset in ("small", "paper") if options.preset == "both" else (options.preset,):
         base = PRESETS[preset]
-        config = dataclasses.replace(
-            base,
+        config = base.but(
             dataset=str(options.dataset.resolve()),
-            batch_size=options.batch_size or BATCH[device.type].get(preset, base.batch_size),
+            batch_size=options.batch_size or BATCH[device.type].get(preset, base.budget.batch_size),
             micro_batch=options.micro_batch,
             checkpointing=options.checkpointing,
             compile=options.compile,
             precision=options.precision or ("bf16" if device.type == "cuda" else "fp32"),
         )
-        torch.set_num_threads(config.n_threads)
+        torch.set_num_threads(config.machine.n_threads)
         machine.keep_freed_memory()  # of which both forms have the benefit
         found[preset] = measure(config, device, options.turns, not options.no_plain)
         print(preset, json.dumps(found[preset]), flush=True)
     names = next(iter(found.values()))
     by_preset = {name: {preset: values[name] for preset, values in found.items()} for name in names}
-    print(json.dumps({"device": machine.hardware(device, config.n_threads), **by_preset}))
+    print(json.dumps({"device": machine.hardware(device, config.machine.n_threads), **by_preset}))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def prototypes():
     """The AFLOW prototypes that pymatgen carries whose primitive cell has at most MAX_PRIMITIVE_ATOMS."""
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
-    found = []
+    types = []
     for record in AFLOW_PROTOTYPE_LIBRARY:
         structure = record["snl"].structure
         numbers = np.array([site.specie.Z for site in structure])
@@ -107,8 +107,8 @@ def prototypes():
         elements = tuple(int(z) for z in elements)
         ions = substitutions.ions_of(elements, np.bincount(kinds))
         if ions or set(elements) <= set(substitutions.ELEMENTS):
-            found.append(Prototype(record["tags"]["aflow"], lattice, frac, kinds, elements, ions))
-    return tuple(found)
+            types.append(Prototype(record["tags"]["aflow"], lattice, frac, kinds, elements, ions))
+    return tuple(types)
 
 
 # Partial substitution and distortion

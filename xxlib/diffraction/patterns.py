@@ -76,11 +76,11 @@ def restrict(patterns, start, end):
     Raises ValueError where a pattern has no intensity inside.
     """
     inside = (np.asarray(start)[..., None] - 1e-6 <= TWO_THETA) & (np.asarray(end)[..., None] + 1e-6 >= TWO_THETA)
-    seen = np.where(inside, patterns, patterns.dtype.type(0))
-    heights = seen.max(-1, keepdims=True)
+    cut = np.where(inside, patterns, patterns.dtype.type(0))
+    heights = cut.max(-1, keepdims=True)
     if not (heights > 0).all():
         raise ValueError(f"a pattern has no intensity between {np.min(start):g} and {np.max(end):g} degree")
-    return seen * (100 / heights), tokens_outside(inside)
+    return cut * (100 / heights), tokens_outside(inside)
 
 
 def tokens_outside(measured):

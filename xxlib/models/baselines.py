@@ -119,7 +119,7 @@ class CrabNet(nn.Module):
 
     def __init__(self, config, widths):
         super().__init__()
-        self.encoder = CompositionEncoder(config, with_cls=False)
+        self.encoders = nn.ModuleDict({"composition": CompositionEncoder(config, with_cls=False)})
         self.widths = {name: 3 if width == 1 else width for name, width in widths.items()}
         self.residual_network = ResidualNetwork(config.encoders["composition"].d_model, sum(self.widths.values()))
 
@@ -128,7 +128,7 @@ class CrabNet(nn.Module):
         composition = inputs["composition"]
         if self.training:
             composition = composition._replace(fractions=jittered(composition.fractions))
-        elements, pad = self.encoder(composition)  # (B, E, D), (B, E)
+        elements, pad = self.encoders["composition"](composition)  # (B, E, D), (B, E)
         outputs = _mean_over_elements(self.residual_network(elements), pad)
         predictions, log_std = {}, {}
         for (name, width), out in zip(self.widths.items(), outputs.split(list(self.widths.values()), dim=1)):
