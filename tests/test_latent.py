@@ -16,8 +16,7 @@ from xxlib import PROJECT
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
-from xxlib.models.config import ModelConfig
-from xxlib.models.xxact import build
+from xxlib.models.build import build
 from xxlib.training import embeddings, runs
 
 
@@ -29,35 +28,37 @@ def dataset(folder):  # noqa: F811
 def test_embeddings_are_the_cls_of_the_rows_asked_for(dataset, monkeypatch):
     monkeypatch.setattr(embeddings, "BATCH", 3)
     model, rows = build(TINY, WIDTHS), np.array([7, 1, 5, 2, 9])
-    found = embeddings.embeddings(model, dataset, rows)
+    found = embeddings.embeddings(model, dataset, rows, TINY.modalities)
     batch = make_batch(dataset, rows)
     with torch.no_grad():
-        output = model.eval()(batch.element_ids, batch.fractions, batch.tokens)
-    for name, vectors in (("fused", output.cls), ("composition", output.composition_cls), ("xrd", output.xrd_cls)):
-        assert found[name].shape == (5, 12) and np.allclose(found[name], vectors, atol=1e-5)
+        output = model.eval()(batch.inputs, batch.given)
+    assert set(found) == {"fused", "composition", "xrd"}
+    for name, tokens in {"fused": output.fused, **output.encoded}.items():
+        assert found[name].shape == (5, TINY.d_fused) and np.allclose(found[name], tokens.x[:, 0], atol=1e-5)
 
 
 def test_a_unimodal_model_has_no_vectors_of_what_it_does_not_read(dataset):
-    model = build(ModelConfig(architecture="fcn", modalities=("xrd",)), WIDTHS)
-    found = embeddings.embeddings(model, dataset, np.arange(2))
+    config = dataclasses.replace(TINY.only("xrd"), architecture="fcn")
+    found = embeddings.embeddings(build(config, WIDTHS), dataset, np.arange(2), ("xrd",))
     assert set(found) == {"fused", "xrd"} and np.array_equal(found["fused"], found["xrd"])
 
 
 def test_a_finished_run_is_described_without_its_weights(tmp_path):
     """What Table 5 and Figure 2 draw is that of the run's own model, on its own test."""
-    config = dataclasses.replace(variant("smoke", "bimodal", "multi"), model=TINY)
-    model = build(TINY, WIDTHS)
-    runs.save_model(tmp_path, model, {"config": dataclasses.asdict(config), "normalisers": {}})
+    config = variant("smoke", "bimodal", "multi")
+    model = build(config.model, config.widths)
+    normalisers = {"e_form": {"mean": 0.0, "std": 1.0}}
+    runs.save_model(tmp_path, model, {"config": config.as_dict(), "normalisers": normalisers})
     latent.describe(tmp_path)
     demo = Dataset(PROJECT / "data" / "demo")
     rows = demo.indices("test")
-    vectors = embeddings.embeddings(model, demo, rows)["fused"]
+    vectors = embeddings.embeddings(model, demo, rows, config.model.modalities)["fused"]
     points = pd.read_parquet(tmp_path / "latent.parquet")
     assert list(points["id"]) == list(demo.column("id")[rows])
     expected, shares = latent.principal_components(vectors)
     assert np.allclose(points[["PC 1", "PC 2"]], expected, atol=1e-4)
     assert points.attrs["variance"] == pytest.approx(shares.tolist())
-    wanted = latent.silhouettes(vectors, points["crystal_system"])
+    wanted = latent.silhouettes(vectors, np.asarray(demo.column("crystal_system")[rows]))
     assert np.allclose(points[latent.SPACES], wanted, atol=1e-4) and not wanted.isna().any(axis=None)
 
 

@@ -415,3 +415,22 @@ def test_a_comparison_of_two_runs_is_crystal_by_crystal(tmp_path):
     assert (difference, half) == pytest.approx((60, 1.96 * 20))
     assert np.isnan(claims.paired(one.name, "bimodal-e_form-s9", "e_form", tmp_path)).all()
     assert json.loads(json.dumps(archive.read(one.name, tmp_path).config)) == json.loads(json.dumps(one.as_dict()))
+
+
+def test_an_experiment_says_what_it_costs():
+    """Runs that no experiment before it has, and the hours that they took."""
+    earlier = set()
+    for experiment in experiments.EXPERIMENTS:
+        assert re.match(r"[^.]+\?", experiment.__doc__), f"{experiment.__name__} asks no question"
+        assert "\nCost: " in experiment.__doc__, experiment.__name__
+        own = (
+            [config.name for config in experiment.runs() if config.name not in earlier]
+            if hasattr(experiment, "runs")
+            else []
+        )
+        earlier |= set(own)
+        if hasattr(experiment, "runs"):
+            assert f"\nCost: {len(own)} runs" in experiment.__doc__, experiment.__name__
+        if own:
+            hours = sum(archive.read(name).seconds for name in own) / 3600
+            assert f" {hours:.1f} hours on a core" in experiment.__doc__, (experiment.__name__, hours)

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
-from study.scaling import power_law
+from study.power_laws import power_law
 
 from xxlib import plots
 from xxlib.answering.calibration import refusal, reliability

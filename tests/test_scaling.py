@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from study.scaling import crossing, crossings, power_law, speed_up, steps_to_reach, value_at
+from study.power_laws import crossing, crossings, power_law
+from study.pretraining import speed_up, steps_to_reach, value_at
 
 SIZES = np.repeat([500, 1000, 2000, 4000, 8000, 16000], 3)
 
@@ -95,42 +96,36 @@ def test_points_that_make_no_fit_are_refused(n, errors, floor, words):
 
 # ---------------------------------------------------------------- speed-up
 
-FALLING = [
-    {"step": 10, "train/loss": 5.0},  # a line between evaluations
-    *({"step": step, "val/mae": value} for step, value in ((100, 1.0), (200, 0.6), (300, 0.7), (400, 0.4))),
-]
+FALLING = (100, 200, 300, 400), (1.0, 0.6, 0.7, 0.4)  # steps, values
 
 
 def test_steps_to_reach_a_value():
-    assert steps_to_reach(FALLING, "val/mae", 0.8) == pytest.approx(150)
-    assert steps_to_reach(FALLING, "val/mae", 0.5) == pytest.approx(300 + 100 * 0.2 / 0.3)
-    assert steps_to_reach(FALLING, "val/mae", 0.6) == pytest.approx(200)
-    assert steps_to_reach(FALLING, "val/mae", 2.0) == 100
-    assert steps_to_reach(FALLING, "val/mae", 0.3) == np.inf
-    growing = [{"step": step, "accuracy": value} for step, value in ((100, 0.2), (200, 0.6))]
-    assert steps_to_reach(growing, "accuracy", 0.3, rising=True) == pytest.approx(125)
-    with pytest.raises(ValueError, match="no line has 'val/rmse'"):
-        steps_to_reach(FALLING, "val/rmse", 1)
+    assert steps_to_reach(*FALLING, 0.8) == pytest.approx(150)
+    assert steps_to_reach(*FALLING, 0.5) == pytest.approx(300 + 100 * 0.2 / 0.3)
+    assert steps_to_reach(*FALLING, 0.6) == pytest.approx(200)
+    assert steps_to_reach(*FALLING, 2.0) == 100
+    assert steps_to_reach(*FALLING, 0.3) == np.inf
+    assert steps_to_reach((100, 200), (0.2, 0.6), 0.3, rising=True) == pytest.approx(125)
 
 
 def test_a_value_after_a_share_of_training():
-    assert value_at(FALLING, "val/mae", 0.5) == pytest.approx(0.6)
-    assert value_at(FALLING, "val/mae", 0.375) == pytest.approx(0.8)
-    with pytest.raises(ValueError, match="after 5% of training"):
-        value_at(FALLING, "val/mae", 0.05)
+    assert value_at(*FALLING, 0.5) == pytest.approx(0.6)
+    assert value_at(*FALLING, 0.375) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="at step 100, not after 5% of training"):
+        value_at(*FALLING, 0.05)
+    with pytest.raises(ValueError, match="nothing was evaluated"):
+        value_at((), (), 0.05)
 
 
 def test_speed_up_is_the_ratio_of_steps_to_the_quarter_of_scratch():
-    scratch = [{"step": step, "val/mae": 1 - step / 2000} for step in range(50, 1001, 50)]  # 0.875 at step 250
-    twice = [{"step": step, "val/mae": 1 - step / 1000} for step in range(50, 1001, 50)]  # 0.875 at step 125
-    five = [{"step": step, "val/mae": 1 - step / 400} for step in range(50, 1001, 50)]  # at step 50
-    result = speed_up([scratch, scratch], [twice, five], "val/mae")
+    steps = np.arange(50, 1001, 50)
+    scratch, twice, five = ((steps, 1 - steps / slow) for slow in (2000, 1000, 400))  # 0.875 at step 250, 125, 50
+    result = speed_up([scratch, scratch], [twice, five])
     assert result["ratios"] == pytest.approx([2, 5]) and result["mean"] == pytest.approx(3.5)
     assert result["std"] == pytest.approx(3 / np.sqrt(2))
-    never = [{"step": 50, "val/mae": 1.0}]
-    assert speed_up([scratch], [never], "val/mae")["ratios"] == [0]
-    assert np.isnan(speed_up([scratch], [twice], "val/mae")["std"])
+    assert speed_up([scratch], [((50,), (1.0,))])["ratios"] == [0], "it never arrived"
+    assert np.isnan(speed_up([scratch], [twice])["std"])
     with pytest.raises(ValueError, match="2 scratch and 1 pretrained"):
-        speed_up([scratch, scratch], [twice], "val/mae")
-    with pytest.raises(ValueError, match="after 25% of training"):
-        speed_up([FALLING[4:]], [twice], "val/mae")
+        speed_up([scratch, scratch], [twice])
+    with pytest.raises(ValueError, match="not after 25% of training"):
+        speed_up([((300, 400), (0.7, 0.4))], [twice])

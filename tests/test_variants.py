@@ -1,34 +1,17 @@
-"""Names of runs, and the plan of those behind the tables of mp36k."""
+"""Names of runs, the plan of those behind the tables of mp36k, and how they are trained and kept."""
 
-import dataclasses
-import importlib.util
-import json
 import shutil
-import sys
 
-import pandas as pd
 import pytest
 import torch
-from study.variants import MULTI, pretraining, variant
+from study import archive, experiments, learning_rates, schedule, variants
+from study.variants import MULTI, RATES, pretraining, variant
 
-from xxlib import PROJECT
 from xxlib.training import runs
-from xxlib.training.config import RunConfig
+from xxlib.training.config import from_dict
+from xxlib.training.records import record
 
-RESULTS = PROJECT / "data" / "results"
-
-
-@pytest.fixture(scope="module")
-def mp36k():
-    """data/results/mp36k.py, which is a script and no package."""
-    sys.path.insert(0, str(RESULTS))
-    try:
-        spec = importlib.util.spec_from_file_location("mp36k", RESULTS / "mp36k.py")
-        script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(script)
-        yield script
-    finally:
-        sys.path.remove(str(RESULTS))
+RESULTS = archive.RESULTS
 
 
 def test_a_name_says_what_sets_a_run_apart():
@@ -40,165 +23,196 @@ def test_a_name_says_what_sets_a_run_apart():
     frozen = variant("small", "bimodal", "band_gap", multi, frozen=True)
     assert frozen.name == "bimodal-band_gap-frozen-from-multi-s0" and frozen.frozen
     likely = variant("small", "bimodal", "multi", likelihood=True)
-    assert likely.name == "bimodal-multi-likelihood-s0" and likely.likelihood
+    assert likely.name == "bimodal-multi-likelihood-s0" and likely.objectives.likelihood
     masked = pretraining("smoke", "mxm", hidden_rate=0.1, hidden_span=2, unlabelled="data/generated50k")
     assert masked.name == "smoke-pretrain-mxm-rate0.1-span2-with-generated50k-s0"
     assert variant("smoke", "xrd", "e_form", masked).name.endswith("-from-mxm-rate0.1-span2-with-generated50k-s0")
-    assert multi.targets == MULTI and both.targets == () and both.objectives == ("contrastive", "mxm")
+    assert multi.objectives.targets == MULTI and both.objectives.targets == () and both.objectives.pretrains
+    assert (both.objectives.contrastive, both.objectives.masked) == ((("composition", "xrd"),), ("xrd",))
     assert variant("small", "mat2vec", "e_form").model.element_vectors == "mat2vec"
 
 
-def test_no_two_runs_of_the_plan_share_a_name(mp36k):
-    planned = [config for configs in mp36k.plan.parts().values() for config in configs]
-    of = {config.name: config for config in planned}
+def test_no_two_runs_of_the_plan_share_a_name():
+    having = [experiment for experiment in experiments.EXPERIMENTS if hasattr(experiment, "runs")]
+    planned = [config for experiment in having for config in experiment.runs()]
+    of = experiments.planned()
     assert all(of[config.name] == config for config in planned)
-    searches = {kind: mp36k.plan.search(kind) for kind in mp36k.plan.KINDS}
-    for kind, searched in searches.items():
-        rates = [config.learning_rate for config in searched]
-        assert tuple(rates[:4]) == mp36k.plan.LEARNING_RATES and rates == sorted(set(rates)), kind
-        assert len(rates) == 4 + len(mp36k.plan.HIGHER.get(kind, ()))
-    names = [config.name for searched in searches.values() for config in searched]
-    assert len(names) == len(set(names)) and not set(names) & set(of)
-    assert {mp36k.plan.kind(config) for config in planned} == {*mp36k.plan.KINDS, "predictor"}
+    searched = learning_rates.runs()
+    assert len({config.name for config in searched}) == len(searched) == 30
+    for kind in RATES:
+        rates = [config.budget.learning_rate for config in learning_rates.search(kind)]
+        assert tuple(rates[:4]) == learning_rates.TRIED and rates == sorted(set(rates)), kind
+        assert len(rates) == 4 + len(learning_rates.HIGHER.get(kind, ()))
+    assert {variants.kind(config) for config in planned} == {*RATES, None}
 
 
-def test_every_start_is_itself_planned(mp36k):
-    of = mp36k.by_name()
+def test_every_learning_rate_is_the_one_that_the_search_found_best_on_val():
+    assert {kind: learning_rates.best(kind) for kind in RATES} == RATES
+    searched = {config.name for config in learning_rates.runs()}
+    for config in experiments.planned().values():
+        kind = variants.kind(config)
+        if config.name not in searched and kind:
+            assert config.budget.learning_rate == RATES[kind], config.name
+
+
+def test_a_rate_at_which_the_pattern_is_ignored_is_not_chosen(tmp_path):
+    for config in learning_rates.search("bimodal"):
+        error, ignores = {2.5e-4: (0.4, True), 5e-4: (0.5, False)}.get(config.budget.learning_rate, (0.1, False))
+        finish(tmp_path, config, error, ignores)
+    assert learning_rates.best("bimodal", tmp_path) == 5e-4, "nor is one above HIGHEST"
+    (tmp_path / "runs" / "search-bimodal-lr0.002.json").unlink()
+    assert learning_rates.best("bimodal", tmp_path) is None, "the search has not finished"
+
+
+def finish(place, config, error=1.0, ignores=False):
+    """A record as if a run had finished."""
+    val = [record("val", "error", error)]
+    for exchanged, value in ((None, 1), ("xrd", 1 if ignores else 1.5)):
+        val.append(record("val", "mae", value, target="e_form", given=("composition", "xrd"), exchanged=exchanged))
+    about = {"parameters": 1, "samples": config.budget.samples, "best_step": 1, "seconds": 1.0}
+    about |= {"hardware": "an abacus", "commit": "none", "curves": []}
+    archive.save(archive.Record(name=config.name, config=config.as_dict(), metrics=val, **about), place)
+
+
+def test_every_start_is_itself_planned():
+    of = experiments.planned()
     for config in of.values():
         if config.initial:
             start = of[config.initial.removeprefix("data/runs/")]
-            assert start.model == config.model and start.split == config.split
+            assert start.model == config.model and start.data.split == config.data.split
 
 
-def test_committed_runs_are_those_of_the_plan(mp36k):
-    """A committed run has the name, and apart from its threads the config, that the plan gives it."""
-    of = mp36k.by_name()
-    for path in sorted(RESULTS.glob("runs/*/run.json")):
-        if not path.parent.name.startswith("floor-"):
-            said = RunConfig.load(path)
-            assert dataclasses.replace(of[said.name], n_threads=said.n_threads) == said
+def test_committed_runs_are_those_of_the_plan():
+    """A committed run has the name, and apart from its machine the config, that the plan gives it."""
+    of = experiments.planned()
+    configs = [archive.read(name).config for name in archive.names()]
+    trained = [from_dict(config) for config in configs if config["preset"] != "floor"]
+    assert len(trained) == len(configs) - 3
+    for config in trained:
+        assert of[config.name].is_same_run(config), config.name
 
 
-def test_committed_tables_are_those_of_the_committed_runs(mp36k, tmp_path, monkeypatch):
-    monkeypatch.setattr(mp36k, "RESULTS", tmp_path)
-    mp36k.write_tables()
+def test_committed_tables_are_those_of_the_committed_runs(tmp_path):
+    experiments.write_tables(tmp_path)
     written = sorted(path.name for path in tmp_path.glob("*.csv"))
-    assert "table_1.csv" in written and "table_5.csv" in written
+    assert {"table_1.csv", "table_5.csv", "runs.csv"} <= set(written) and len(written) == 15
     for name in written:
-        assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), f"{name}: mp36k.py --tables renews it"
+        assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), f"{name}: python -m study --tables"
 
 
 @pytest.fixture
-def trained(mp36k, tmp_path, monkeypatch):
-    """The RunConfigs that mp36k.train began, which are finished at once, in folders of their own."""
+def trained(tmp_path, monkeypatch):
+    """The RunConfigs that schedule.train began, which are finished at once, in folders of their own."""
     begun = []
 
-    def begin(config, n_threads):
+    def train(config, detach):
         begun.append(config)
         folder = tmp_path / "runs" / config.name
-        if config.initial:
-            mp36k.fetch(config.initial.removeprefix("data/runs/"))
-        if runs.results(folder) is None:
+        if archive.read(config.name, tmp_path / "runs") is None:
             folder.mkdir(parents=True, exist_ok=True)
             runs.save_weights(folder, {"heads.weight": torch.tensor([1 / 3])}, {"name": config.name})
-            # The lowest error is that of a model that ignores its patterns.
-            error, ignores = {2e-3: (0.5, True), 5e-4: (1.0, False)}.get(config.learning_rate, (2.0, False))
-            said = {"val/error": error, "val/e_form_mae": 1, "seconds": 1}
-            said["val exchanged patterns/e_form_mae"] = 1 if ignores else 1.5
-            (folder / "results.json").write_text(json.dumps(said))
+            config.save(folder / "run.json")
+            about = {"parameters": 1, "samples": 8, "best_step": 1, "seconds": 1.0, "hardware": "", "commit": ""}
+            runs.write_json(folder / "results.json", {"name": config.name, "metrics": [], **about})
 
-    monkeypatch.setattr(mp36k, "COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr(archive, "RESULTS", tmp_path / "committed")
     monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
-    for name, stand_in in (("begin", begin), ("write_tables", lambda: None), ("POLL", 0)):
-        monkeypatch.setattr(mp36k, name, stand_in)
-    monkeypatch.setattr(mp36k.launch, "attach", lambda name: runs.results(tmp_path / "runs" / name))
-    monkeypatch.setattr(mp36k.latent, "describe", lambda folder: None)
+    monkeypatch.setattr(schedule, "POLL", 0)
+    monkeypatch.setattr(experiments, "write_tables", lambda folder, place: None)
+    monkeypatch.setattr(schedule.launch, "train", train)
+    monkeypatch.setattr(schedule.launch, "attach", lambda name: runs.results(tmp_path / "runs" / name))
+    monkeypatch.setattr(schedule.latent, "describe", lambda folder: None)
     return begun
 
 
+def planned(*names):
+    return [experiments.planned()[name] for name in names]
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_run_comes_after_its_search_and_its_start(mp36k, trained, at_once):
-    """And the rate that the search found best on val is the one it is trained with."""
-    wanted = [mp36k.by_name()[f"bimodal-e_form-from-both-s{seed}"] for seed in (0, 1)]
-    assert mp36k.train(wanted, 1, at_once, minutes=1) == {}
+def test_a_run_comes_after_its_start(trained, at_once):
+    wanted = planned(*(f"bimodal-e_form-from-both-s{seed}" for seed in (0, 1)))
+    assert schedule.train(wanted, 1, at_once, minutes=1) == {}
     names = [config.name for config in trained]
-    assert names[:4] == [f"search-bimodal-lr{rate}" for rate in ("0.00025", "0.0005", "0.001", "0.002")]
-    assert names[4:] == ["pretrain-both-s0", *(config.name for config in wanted)]
-    assert [config.learning_rate for config in trained[4:]] == [5e-4] * 3
-    mp36k.train(wanted, 1, at_once, minutes=1)
-    assert len(trained) == 7, "what has finished is skipped"
+    assert names == ["pretrain-both-s0", *(config.name for config in wanted)]
+    assert [config.machine.n_threads for config in trained] == [1] * 3
+    schedule.train(wanted, 1, at_once, minutes=1)
+    assert len(trained) == 3, "what has finished is skipped"
 
 
-def test_what_needs_a_run_that_failed_is_left_out(mp36k, trained, monkeypatch):
-    def attach(name):
+def test_what_starts_from_a_run_that_failed_is_left_out(trained, monkeypatch):
+    attach = schedule.launch.attach
+
+    def failing(name):
         if name == "pretrain-both-s0":
-            raise mp36k.launch.TrainingFailed("pretrain-both-s0 failed: no room")
-        return {"seconds": 1}
+            raise schedule.launch.TrainingFailed("pretrain-both-s0 failed: no room")
+        return attach(name)
 
-    monkeypatch.setattr(mp36k.launch, "attach", attach)
-    wanted = [mp36k.by_name()[name] for name in ("bimodal-e_form-from-both-s0", "bimodal-e_form-s0")]
-    assert mp36k.train(wanted, 1, 2, minutes=1) == {"pretrain-both-s0": "pretrain-both-s0 failed: no room"}
-    assert [config.name for config in trained[4:]] == ["pretrain-both-s0", "bimodal-e_form-s0"]
+    monkeypatch.setattr(schedule.launch, "attach", failing)
+    wanted = planned("bimodal-e_form-from-both-s0", "bimodal-e_form-s0")
+    assert schedule.train(wanted, 1, 2, minutes=1) == {"pretrain-both-s0": "pretrain-both-s0 failed: no room"}
+    assert sorted(config.name for config in trained) == ["bimodal-e_form-s0", "pretrain-both-s0"]
 
 
 @pytest.mark.parametrize("ending", ["time is over", "interrupted"])
-def test_what_is_under_way_is_stopped(mp36k, trained, tmp_path, monkeypatch, ending):
+def test_what_is_under_way_is_stopped(trained, tmp_path, monkeypatch, ending):
     """In time, or by Ctrl-C: every run that still has a process is asked to save its state, and nothing is kept."""
-    stopped = []
+    stopped, owned = [], []
 
     def sleep(seconds):
+        owned.extend(config.name for config in trained)
         if ending == "interrupted":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(mp36k.time, "sleep", sleep)
-    monkeypatch.setattr(mp36k.processes, "owner", lambda folder: True)
-    monkeypatch.setattr(mp36k.launch, "stop", stopped.append)
-    wanted = [mp36k.by_name()[name] for name in ("search-xrd-lr0.001", "search-xrd-lr0.002", "search-fcn-lr0.001")]
+    monkeypatch.setattr(schedule.time, "sleep", sleep)
+    monkeypatch.setattr(schedule.processes, "owner", lambda folder: folder.name in owned)
+    monkeypatch.setattr(schedule.launch, "stop", stopped.append)
+    wanted = planned("search-xrd-lr0.001", "search-xrd-lr0.002", "search-fcn-lr0.001")
     if ending == "interrupted":
         with pytest.raises(KeyboardInterrupt):
-            mp36k.train(wanted, 1, 2, minutes=1)
+            schedule.train(wanted, 1, 2, minutes=1)
     else:
-        assert mp36k.train(wanted, 1, 2, minutes=0.005) == {}
+        assert schedule.train(wanted, 1, 2, minutes=0.005) == {}
     assert stopped == [config.name for config in trained] == [config.name for config in wanted[:2]]
     assert not (tmp_path / "committed").exists()
 
 
-def test_weights_are_committed_until_nothing_starts_from_them(mp36k, trained, tmp_path):
+def test_weights_are_committed_until_nothing_starts_from_them(trained, tmp_path):
     """In another session, where data/runs is empty, a start is not trained again; its last follower removes it."""
     name = "bimodal-multi-s1"
-    followers = mp36k.waiting(name)
+    followers = schedule.waiting(name)
     assert len(followers) > 1
-    mp36k.train([mp36k.by_name()[name]], 1, 1, minutes=1)
+    schedule.train(planned(name), 1, 1, minutes=1)
     shutil.rmtree(tmp_path / "runs")
-    committed = tmp_path / "committed" / name
+    committed = tmp_path / "committed" / "weights" / name
     assert runs.load_model(committed)[0]["heads.weight"].dtype == torch.half
     for follower in followers:
         assert (committed / "model.safetensors").exists()
-        mp36k.train([follower], 1, 1, minutes=1)
+        schedule.train([follower], 1, 1, minutes=1)
         assert runs.load_model(tmp_path / "runs" / name)[1] == {"name": name}
     assert [config.name for config in trained].count(name) == 1
-    assert [path.name for path in committed.iterdir()] == ["results.json"]
+    assert not committed.exists() and schedule.done(name)
 
 
-def test_a_start_without_weights_is_trained_again_for_them_alone(mp36k, trained, tmp_path):
-    start, follower = (mp36k.by_name()[f"{name}-s0"] for name in ("pretrain-both", "bimodal-e_form-from-both"))
-    mp36k.train([start], 1, 1, minutes=1)
-    committed = tmp_path / "committed" / start.name
-    (committed / "model.safetensors").unlink()
+def test_a_start_without_weights_is_trained_again_for_them_alone(trained, tmp_path):
+    start, follower = planned("pretrain-both-s0", "bimodal-e_form-from-both-s0")
+    schedule.train([start], 1, 1, minutes=1)
+    archive.drop_weights(start.name)
     (tmp_path / "runs" / start.name / "results.json").unlink()  # its weights are those of a run under way
-    (committed / "results.json").write_text('{"seconds": 2}')
-    mp36k.train([follower], 1, 1, minutes=1)
+    path = tmp_path / "committed" / "runs" / f"{start.name}.json"
+    path.write_text(path.read_text().replace('"seconds": 1.0', '"seconds": 2.0'))
+    schedule.train([follower], 1, 1, minutes=1)
     assert [config.name for config in trained].count(start.name) == 2
-    assert runs.results(committed) == {"seconds": 2} and (committed / "model.safetensors").exists()
+    assert schedule.done(start.name).seconds == 2 and archive.weights(start.name)
 
 
-def test_the_list_estimates_from_runs_alike(mp36k, monkeypatch):
+def test_the_list_estimates_from_runs_alike(monkeypatch):
     untrained = [f"bimodal-{budget}-s0" for budget in ("e_form-steps4000-n869", "multi-steps16000")]
-    results = runs.results
-    monkeypatch.setattr(runs, "results", lambda folder: None if folder.name in untrained else results(folder))
-    table = mp36k.listed(list(mp36k.by_name().values())).set_index("run")
+    done = schedule.done
+    monkeypatch.setattr(schedule, "done", lambda name: None if name in untrained else done(name))
+    table = schedule.listed(list(experiments.planned().values())).set_index("run")
     assert table.loc["composition-e_form-s0", "state"] == "done"
-    took = pd.read_json(RESULTS / "runs" / "composition-e_form-s0" / "results.json", typ="series")["seconds"] / 60
+    took = archive.read("composition-e_form-s0").seconds / 60
     assert table.loc["composition-e_form-s0", "minutes"] == pytest.approx(took, abs=0.1)
     half, full = table.loc[untrained, "minutes"]
     assert half > 10 and full == pytest.approx(4 * half, rel=0.02)

@@ -1,6 +1,6 @@
 """Which crystal systems are known, and which are not?  Table 4: accuracy of each on `test`.
 
-Cost: none, the runs are those of modalities, pretraining and representations.
+Cost: 0 runs, those of modalities, pretraining and representations.
 """
 
 import pandas as pd

@@ -1,7 +1,7 @@
 """With what is each modality read best?  Table 3: variants of the unimodal models, all with a quarter of the steps.
 
 What the paper's Table 3 compares is not in its abstract; these are the variants that this kit has.
-Cost: 10 runs, 2 hours on 2 CPU cores.
+Cost: 10 runs, 1.5 hours on a core.
 """
 
 from study import archive

@@ -1,37 +1,19 @@
 """The experiments, important ones first, and what is made of all of them: runs, tables, figures, findings."""
 
+import importlib
 from dataclasses import astuple
 
 import pandas as pd
 
-from study import (
-    archive,
-    crystal_systems,
-    encoders,
-    families,
-    few_labels,
-    learning_rates,
-    measured,
-    modalities,
-    noise,
-    other_pretrainings,
-    predictors,
-    pretraining,
-    representations,
-    scaling,
-    splits,
-    throughput,
-    transfer,
-)  # fmt: skip
+from study import archive
 from study.archive import RESULTS
 from study.claims import Finding
 from xxlib import plots
 from xxlib.training import records
 
-EXPERIMENTS = (
-    modalities, predictors, pretraining, representations, transfer, scaling, encoders, crystal_systems, splits,
-    families, other_pretrainings, few_labels, learning_rates, measured, noise, throughput,
-)  # fmt: skip
+NAMES = "modalities predictors pretraining representations transfer scaling encoders crystal_systems splits families "
+NAMES += "other_pretrainings few_labels learning_rates measured noise throughput"
+EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 
 def planned():

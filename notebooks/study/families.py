@@ -1,7 +1,7 @@
 """What does it cost that a family was never seen?  E_f zero-shot: runs without chalcogenides, perovskites or
 intermetallics, judged on all of them.
 
-Cost: 12 runs, 2 hours on 2 CPU cores, a quarter of the steps.
+Cost: 10 runs, 1.7 hours on a core, a quarter of the steps.
 """
 
 import numpy as np

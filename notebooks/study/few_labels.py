@@ -1,6 +1,6 @@
 """What is a model of mp36k worth to a few labels of something else?  Band gaps of (Al,Ga,In)2O3 alloys, NOMAD 2018.
 
-Cost: 20 runs, 80 minutes on 2 CPU cores, an eighth of the steps.
+Cost: 20 runs, 2.4 hours on a core, an eighth of the steps.
 """
 
 from study import archive

@@ -89,7 +89,7 @@ def composition_statistics(dataset):
     of elements and the greatest fraction.
     """
     composition, _ = collate_composition(dataset, np.arange(len(dataset)))
-    element_ids, fractions = (values.numpy() for values in composition)
+    element_ids, fractions = composition.element_ids.numpy(), composition.fractions.numpy()
     columns = []
     for values in element_properties().T:
         x = values[element_ids]  # (n, E), NaN for padding

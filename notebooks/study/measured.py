@@ -82,7 +82,7 @@ def read(path):
     return Patterns(
         labels[["sample", "formula", "crystal_system", "mp_id", "e_form", "band_gap"]],
         np.stack([each.pattern for each in conditioned]),
-        np.stack([each.hidden for each in conditioned]),
+        np.stack([each.tokens_outside for each in conditioned]),
     )
 
 
@@ -168,7 +168,7 @@ def figures(place=RESULTS):
     """Accuracies of all models, a figure for each thing they were given."""
     return {
         f"measured_{given.replace(JOINED, '_and_')}": plots.accuracies(
-            dict(list(rows.groupby("model", sort=False))), WORDS[given]
+            dict(list(rows.groupby("model", sort=False))), f"Crystal system {WORDS[given]}"
         )
         for given, rows in pd.read_csv(place / "measured_accuracy.csv").groupby("given")
     }

@@ -1,7 +1,7 @@
 """Which modality says what of which target?  Table 1: composition, pattern and both; the paper's losses and a
 likelihood; one target and two; other models, the floor and references.
 
-Cost: 46 runs, 35 hours on 2 CPU cores; "smoke": 8 runs, 90 s.
+Cost: 42 runs, 29.4 hours on a core; "smoke": 8 runs, 90 s on two.
 """
 
 import numpy as np
@@ -13,14 +13,14 @@ from study.tables import (
     BAND_GAP,
     CRYSTAL_SYSTEM,
     E_FORM,
-    LABELS,
     PAPER,
     SPACE_GROUP,
+    finished,
     planned_table,
     row,
     summary_table,
     whole,
-)  # fmt: skip
+)
 from study.variants import variant
 from xxlib import plots
 from xxlib.datasets.targets import TARGETS
@@ -81,7 +81,7 @@ def table(configs=None, place=RESULTS):
     ours = summary_table(planned_table(configs or runs(), place)).assign(paper=PAPER)
     floors = [archive.read(floor.name(target), place) for target in floor.TARGETS]
     floors = pd.DataFrame([row(record.config, record) for record in floors if record])
-    references = pd.DataFrame(REFERENCES).assign(dataset="data/mp36k", labels=LABELS["data/mp36k"])
+    references = pd.DataFrame(REFERENCES).assign(dataset="data/mp36k", labels=archive.LABELS["data/mp36k"])
     references["split"] = references["split"].fillna("formula")
     parts = [ours, *([summary_table(floors)] if len(floors) else []), references]
     return whole(pd.concat(parts, ignore_index=True))
@@ -112,40 +112,32 @@ def _finding(table_1, place, target, metric, quantity, unit, better):
 
 def figures(configs=None, place=RESULTS):
     """Learning curves of the first seeds, parity of E_f and confusion of crystal systems on `test`."""
-    configs = configs or runs()
-    preset = configs[0].preset
+    done, drawn = finished(configs or runs(), place), {}
+    preset = (configs or runs())[0].preset
     title = archive.label(preset)
-    e_form, systems = (
-        {words: (target, model) for words, model in MODALITIES.items()} | {MULTI_TARGET: ("multi", "bimodal")}
-        for target in ("e_form", "crystal_system")
-    )
-    unimodal = {"composition": ("e_form", "composition"), "CrabNet": ("e_form", "crabnet"), "xrd": ("e_form", "xrd")}
-    two = {name: systems[name] for name in ("composition", "xrd")}
-    drawn = {}
-    for name, lines in (("unimodal_e_form", unimodal), ("e_form", e_form)):
-        if there := _finished(lines, configs, place):
-            curves = {words: archive.read(run, place).curve("mae", "e_form") for words, run in there.items()}
-            drawn[f"{name}_learning"] = plots.learning_curves(curves, "MAE of $E_f$ on val (meV/atom)", title)
-    for name, lines in (("unimodal_crystal_system", two), ("crystal_system", systems)):
-        if there := _finished(lines, configs, place):
-            curves = {
-                words: archive.read(run, place).curve("accuracy", "crystal_system") for words, run in there.items()
-            }
-            quantity = "accuracy of crystal system on val (%)"
-            drawn[f"{name}_learning"] = plots.learning_curves(curves, quantity, title, log=False)
-    if there := _finished(e_form, configs, place):
-        test = {words: archive.predictions(run, place) for words, run in there.items()}
-        panels = {words: (table["e_form"], table["e_form_predicted"]) for words, table in test.items()}
-        drawn["e_form_parity"] = plots.parity(panels, "$E_f$", "eV/atom", f"test, {title}")
-    single = {words: systems[words] for words in ("xrd", "composition + xrd")}
-    if there := _finished(single, configs, place):
-        test = {words: archive.predictions(run, place) for words, run in there.items()}
-        classes = np.eye(TARGETS["crystal_system"].width)
-        panels = {
-            words: (table["crystal_system"], classes[table["crystal_system_predicted"]])
-            for words, table in test.items()
-        }
-        drawn["crystal_system_confusion"] = plots.confusion(panels, title=f"test, {title}")
+    for target, metric, quantity in (
+        ("e_form", "mae", "MAE of $E_f$ on val (meV/atom)"),
+        ("crystal_system", "accuracy", "accuracy of crystal system on val (%)"),
+    ):
+        lines = {words: variant(preset, model, target) for words, model in MODALITIES.items()}
+        lines[MULTI_TARGET] = variant(preset, "bimodal", "multi")
+        lines["CrabNet"] = variant(preset, "crabnet", target)
+        there = {words: config.name for words, config in lines.items() if config in done}
+        curves = {words: archive.read(name, place).curve(metric, target) for words, name in there.items()}
+        alone = {words: curves[words] for words in ("composition", "CrabNet", "xrd") if words in curves}
+        together = {words: curve for words, curve in curves.items() if words != "CrabNet"}
+        for name, shown in ((f"unimodal_{target}", alone), (target, together)):
+            if shown:
+                drawn[f"{name}_learning"] = plots.learning_curves(shown, quantity, title, log=metric == "mae")
+        test = {words: archive.predictions(there[words], place) for words in together}
+        if target == "e_form" and test:
+            panels = {words: (table["e_form"], table["e_form_predicted"]) for words, table in test.items()}
+            drawn["e_form_parity"] = plots.parity(panels, "$E_f$", "eV/atom", f"{title}, test")
+        test = {words: test[words] for words in ("xrd", "composition + xrd") if words in test}
+        if target == "crystal_system" and test:
+            certain = np.eye(TARGETS[target].width)  # a probability of one for what is predicted
+            panels = {words: (table[target], certain[table[f"{target}_predicted"]]) for words, table in test.items()}
+            drawn["crystal_system_confusion"] = plots.confusion(panels, title=f"{title}, test")
     return drawn
 
 
@@ -162,10 +154,3 @@ def limits(configs=None, place=RESULTS):
             limit = limit_of_composition(test["formula"], test[target], kind)
             found[target] = TARGETS[target].shown(metric)[1] * limit
     return found
-
-
-def _finished(lines, configs, place):
-    """Words -> name of the run, of those among configs that have finished.  lines: words -> (target, model)."""
-    preset, names = configs[0].preset, {config.name for config in configs}
-    found = {words: variant(preset, model, target).name for words, (target, model) in lines.items()}
-    return {words: name for words, name in found.items() if name in names and archive.read(name, place)}

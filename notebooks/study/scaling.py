@@ -1,6 +1,6 @@
 """How does the error fall with the number of training crystals, and faster with both modalities?  Figure 3.
 
-Cost: 18 runs, 5 hours on 2 CPU cores; "smoke": 6 runs, 30 s.
+Cost: 18 runs, 8.1 hours on a core; "smoke": 6 runs, 30 s on two.
 """
 
 import pandas as pd

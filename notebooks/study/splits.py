@@ -1,6 +1,6 @@
 """How much of the score of a random split, which is the paper's, is memory?  Polymorphs of a formula known from train.
 
-Cost: 6 runs, 2 hours on 2 CPU cores, half of the steps.  The paper claims nothing about it.
+Cost: 6 runs, 1.8 hours on a core, half of the steps.  The paper claims nothing about it.
 """
 
 from study.archive import RESULTS

@@ -1,7 +1,7 @@
 """Does what a model learned carry over to a target that it never saw?  A new linear head on frozen encoders and fusion
 learns the band gap.
 
-Cost: 6 runs of their own, 20 minutes on 2 CPU cores; "smoke", on the space group: 4 runs, 50 s.
+Cost: 6 runs, 0.1 hours on a core; "smoke", on the space group: 4 runs, 50 s on two.
 """
 
 from study.archive import RESULTS, value
