@@ -1,6 +1,7 @@
 """Models: the paper's parameter counts, reference formulas, invariances."""
 
 import dataclasses
+import inspect
 
 import pytest
 import torch
@@ -206,6 +207,30 @@ def test_concat_leaves_out_what_a_sample_does_not_have():
     given = {"composition": torch.ones(3, dtype=torch.bool), "xrd": torch.tensor([True, False, True])}
     expected, flipped = (model(b, given).predictions["e_form"] for b in (batch, changed(batch, "xrd", lambda x: x + 1)))
     assert expected[1] == flipped[1] and expected[0] != flipped[0]
+
+
+class GatedFusion(nn.Module):
+    """What a new way to fuse costs: a class, and its name among FUSIONS."""
+
+    keeps_tokens = False
+
+    def __init__(self, config, d_model, dropout):
+        super().__init__()
+        self.names = (config.query, *config.memory)
+        self.gate = nn.Linear(len(self.names) * d_model, len(self.names))
+
+    def forward(self, encoded, given=None, cls_only=False):
+        cls = torch.stack([encoded[name].x[:, 0] for name in self.names], dim=1)  # (B, M, D)
+        return Tokens((self.gate(cls.flatten(1)).softmax(-1)[..., None] * cls).sum(1, keepdim=True))
+
+
+def test_a_new_fusion_is_a_dozen_lines_in_one_place(monkeypatch):
+    monkeypatch.setitem(FUSIONS, "gated", GatedFusion)
+    model = build(dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind="gated")), WIDTHS)
+    model(inputs()).predictions["e_form"].sum().backward()
+    assert all(p.grad is not None for p in model.fusion.parameters())
+    lines = inspect.getsource(GatedFusion).splitlines()
+    assert sum(bool(line.strip()) and not line.strip().startswith(('"""', "class")) for line in lines) <= 12
 
 
 # ---------------------------------------------------------------- hidden tokens

@@ -94,12 +94,12 @@ def stop(name):
     Where it has not ended after 40 s it is killed.  Raises ConfigError where it does not run here.
     """
     folder = _existing(name)
-    known = processes.owner(folder)
-    if known is None:
+    owner = processes.owner(folder)
+    if owner is None:
         raise ConfigError(f"{name} does not run")
-    if known.host != processes.HOST:
-        raise ConfigError(f"{name} runs on {known.host}: stop it there")
-    processes.end(psutil.Process(known.pid), signal.SIGTERM, supervisor.PATIENT + 10)
+    if owner.host != processes.HOST:
+        raise ConfigError(f"{name} runs on {owner.host}: stop it there")
+    processes.end(psutil.Process(owner.pid), signal.SIGTERM, supervisor.PATIENT + 10)
 
 
 def compare(names, metric="error", target=None, split="val", title=""):
@@ -208,8 +208,8 @@ def _outcome(folder, status=0):
     if status < 0:
         raise TrainingFailed(f"{folder.name} failed: its supervisor was killed from outside (signal {-status})")
     if status or runs.results(folder) is None:
-        words = "was stopped before its end; launch.train goes on where it was; what it printed is in"
-        raise TrainingFailed(f"{folder.name} {words} {folder / 'output.log'}")
+        advice = "was stopped before its end; launch.train goes on where it was; what it printed is in"
+        raise TrainingFailed(f"{folder.name} {advice} {folder / 'output.log'}")
     result = runs.results(folder)
     if ignores_pattern(result["metrics"]):
         warnings.warn(f"{folder.name} {IGNORES}", stacklevel=3)

@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xxlib.datasets.batches import make_batch
+from xxlib.datasets.batches import chunks, make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.models.inputs import INPUTS
@@ -136,8 +136,7 @@ class Ensemble:
         """
         drawn = draw(effects, len(rows), 0) if effects else None
         pieces = []
-        for start in range(0, len(rows), BATCH):
-            part = slice(start, start + BATCH)
+        for part in chunks(np.arange(len(rows)), BATCH):
             batch = make_batch(
                 dataset, rows[part], self.config.model.modalities, drawn=None if drawn is None else drawn[part],
                 rows_of={} if pattern_rows is None else {"xrd": pattern_rows[part]},

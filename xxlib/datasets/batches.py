@@ -207,6 +207,12 @@ def _order(n, epoch, seed):
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 
+def chunks(rows, size):
+    """Some rows, at most `size` at a time."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
 def exchanged_rows(rows):
     """For each of some rows another of them, half of them further on: pairs that do not belong together."""
     return np.roll(rows, len(rows) // 2)

@@ -16,18 +16,18 @@ def curves(names, metric="error", target=None, split="val"):
     """
     records = {name: runs.metrics(runs.RUNS / name) for name in names}
     quantity, scale = TARGETS[target].shown(metric) if target else (metric, 1.0)
-    found = {}
+    of_runs = {}
     for name, lines in records.items():
         steps, values = curve(lines, metric, target, split)
         if steps:
             batch_size = RunConfig.load(runs.RUNS / name / "run.json").budget.batch_size
-            found[name] = [step * batch_size for step in steps], [scale * value for value in values]
-    if not found:
+            of_runs[name] = [step * batch_size for step in steps], [scale * value for value in values]
+    if not of_runs:
         there = sorted({" ".join(filter(None, (one["split"], one["target"], one["metric"])))
                         for lines in records.values() for one in lines})  # fmt: skip
         wanted = " ".join(filter(None, (split, target, metric)))
         raise ValueError(f"none of {', '.join(names)} has {wanted}; there are: {', '.join(there) or 'none'}")
-    return found, f"{quantity} on {split}"
+    return of_runs, f"{quantity} on {split}"
 
 
 def write_events(names, folder):

@@ -44,16 +44,16 @@ class Owner:
 def owner(folder):
     """The living Owner of a run folder, or None where no process runs it."""
     try:
-        known = Owner(**json.loads((Path(folder) / "pid").read_text()))
+        named = Owner(**json.loads((Path(folder) / "pid").read_text()))
     except (OSError, ValueError, TypeError):
         return None
-    return known if known.lives() else None
+    return named if named.lives() else None
 
 
 def owned_by_ancestor(folder):
     """Whether the owner of a run folder is what started this process, directly or not."""
-    known = owner(folder)
-    return known is not None and known.pid in [parent.pid for parent in psutil.Process().parents()]
+    own = owner(folder)
+    return own is not None and own.pid in [parent.pid for parent in psutil.Process().parents()]
 
 
 @contextlib.contextmanager
@@ -77,10 +77,10 @@ def claim(folder):
 
 def refusal(folder):
     """One line on who runs a run, and what can be done."""
-    folder, known = Path(folder), owner(folder)
-    who = f"process {known.pid} on {known.host}" if known else "another process"
+    folder, other = Path(folder), owner(folder)
+    who = f"process {other.pid} on {other.host}" if other else "another process"
     line = f'{folder.name} runs already ({who}): launch.attach("{folder.name}") follows it, launch.stop ends it'
-    if known and known.host != HOST:
+    if other and other.host != HOST:
         line += f"; if it is gone, remove {folder / 'pid'}"
     return line
 

@@ -37,10 +37,10 @@ class Progress:
                 print(f"\r{bar.ljust(len(self.shown))}", end="", file=sys.stderr, flush=True)
                 self.shown, self.written = bar, now
             return
-        words = f"{bar}\n{_values(lines)}"
-        if words != self.shown:
-            self.text.update(_plain(words), raw=True)
-            self.shown = words
+        text = f"{bar}\n{_values(lines)}"
+        if text != self.shown:
+            self.text.update(_plain(text), raw=True)
+            self.shown = text
         if self.draw and lines and lines != self.drawn and (last or now - self.redrawn >= REDRAW):
             self._draw(lines)
             self.drawn, self.redrawn = lines, time.monotonic()
@@ -57,9 +57,9 @@ class Progress:
         if output.exists() and not (metrics.exists() and metrics.stat().st_mtime > output.stat().st_mtime):
             with open(output, "rb") as file:
                 file.seek(max(0, output.stat().st_size - 2000))
-                said = file.read().decode(errors="replace").replace("\r", "\n").rstrip().rpartition("\n")[2]
-            if "sample/s" in said:
-                return said
+                newest = file.read().decode(errors="replace").replace("\r", "\n").rstrip().rpartition("\n")[2]
+            if "sample/s" in newest:
+                return newest
         line = lines[-1] if lines else {"samples": 0, "seconds": 0}
         total = self.config.budget.samples
         return tqdm.format_meter(

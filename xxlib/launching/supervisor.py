@@ -56,8 +56,8 @@ def main():
             if ended and not wishes:
                 with open(output, errors="replace") as file:
                     file.seek(begin)
-                    words = _cause(ended, Path(errors), file.read())
-                write_atomically(folder / "failure.txt", f"{folder.name} failed {words}\n".encode())
+                    cause = _cause(ended, Path(errors), file.read())
+                write_atomically(folder / "failure.txt", f"{folder.name} failed {cause}\n".encode())
     except processes.AlreadyRunning as error:
         print(error, file=sys.stderr)
         sys.exit(REFUSED)
@@ -99,25 +99,25 @@ def _cause(status, errors, output):
     """In words why the training ended: of the rank that failed first, not of those that lost it."""
     exits = {int(rank): int(code) for rank, code in IN_SUMMARY.findall(output)} or {None: status}
     fatal = [rank for rank, code in exits.items() if code < 0 and -code not in (signal.SIGTERM, signal.SIGABRT)]
-    said = []
+    errors_left = []
     for path in errors.rglob("error.json"):
         message = json.loads(path.read_text())["message"]
         rank = int(path.parent.name) if path.parent.name.isdecimal() else None
         if rank is not None or None in exits:  # beside run-wide ones torchrun leaves a copy of one rank's
             echo = bool(ECHO.search(message["message"]))
-            said.append((echo, path.stat().st_mtime_ns, rank, message))
-    if said and not fatal:
-        _, _, rank, message = min(said, key=lambda one: one[:2])
-        kind, _, words = message["message"].partition(": ")
-        words = words if kind == "SystemExit" else message["extraInfo"]["py_callstack"].strip()
+            errors_left.append((echo, path.stat().st_mtime_ns, rank, message))
+    if errors_left and not fatal:
+        _, _, rank, message = min(errors_left, key=lambda one: one[:2])
+        kind, _, text = message["message"].partition(": ")
+        text = text if kind == "SystemExit" else message["extraInfo"]["py_callstack"].strip()
     else:
         rank = fatal[0] if fatal else next(iter(exits))
-        words = "\n".join(re.split(r"[\r\n]+", output.strip())[-20:])
+        text = "\n".join(re.split(r"[\r\n]+", output.strip())[-20:])
     code = exits.get(rank, status)
     who = f"rank {rank}, " if rank is not None else ""
     if code == -signal.SIGKILL:
         return f"({who}signal 9): killed from outside; out of memory?"
-    return f"({who}{f'signal {-code}' if code < 0 else f'exit status {code}'}):\n{words}"
+    return f"({who}{f'signal {-code}' if code < 0 else f'exit status {code}'}):\n{text}"
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ class Dropout(nn.Module):
             return x
         if x.device.type != "cpu":
             return F.dropout(x, self.p)
-        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+        random = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = random.view(torch.int16)[: x.numel()].view(x.shape)
         kept = bits.ge_(round(65536 * self.p) - 32768)  # in place, 0 and 1: a tensor of bool takes ten times as long
         return x * kept.to(x.dtype).mul_(1 / (1 - self.p))
 

@@ -34,7 +34,7 @@ class XxaCTNN(nn.Module):
         start = math.log(1 / TEMPERATURE)
         self.logit_scales = nn.ParameterDict({"+".join(pair): torch.tensor(start) for pair in contrastive})
         for name, encoder in self.encoders.items():
-            if name in masked or (partial and name == "xrd"):
+            if name in masked or (partial and encoder.masks_what_is_absent):
                 encoder.learn_mask()
 
     def forward(self, inputs, given=None, *, tokens=False):

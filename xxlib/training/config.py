@@ -270,7 +270,7 @@ def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def _choose(field, values, known):
-    wrong = [value for value in values if value not in known]
+def _choose(field, values, choices):
+    wrong = [value for value in values if value not in choices]
     if wrong:
-        raise ConfigError(f"{field} {wrong[0]!r}: choose from {', '.join(map(str, known))}")
+        raise ConfigError(f"{field} {wrong[0]!r}: choose from {', '.join(map(str, choices))}")

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from xxlib.datasets.batches import make_batch
+from xxlib.datasets.batches import chunks, make_batch
 from xxlib.training import parallel
 
 BATCH = 512
@@ -22,8 +22,8 @@ def embeddings(model, dataset, rows, modalities):
     model.eval()
     collected = {}
     bar = tqdm(total=len(rows), desc="embeddings", unit="crystal", disable=parallel.rank() > 0)
-    for start in range(0, len(rows), BATCH):
-        batch = make_batch(dataset, rows[start : start + BATCH], modalities, device=device)
+    for chunk in chunks(rows, BATCH):
+        batch = make_batch(dataset, chunk, modalities, device=device)
         output = model(batch.inputs, batch.given)
         for name, tokens in {"fused": output.fused, **output.encoded}.items():
             collected.setdefault(name, []).append(tokens.x[:, 0].float().cpu().numpy())

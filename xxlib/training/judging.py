@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from xxlib.datasets.batches import exchanged_rows, make_batch
+from xxlib.datasets.batches import chunks, exchanged_rows, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss
@@ -27,8 +27,7 @@ class View(NamedTuple):
 
     def record(self, split, metric, value, target=None):
         """A record of what was measured in this view."""
-        about = {"given": self.given, "effects": self.effects, "exchanged": self.exchanged}
-        return record(split, metric, value, target=target, **about)
+        return record(split, metric, value, target=target, **self._asdict())
 
 
 def views(config):
@@ -53,10 +52,10 @@ def evaluate_views(model, examples, split, views, config, device):
     records, predictions = [], {}
     for view in views:
         predictions[view] = evaluate(model, examples, split, config, device, view)
-        found = _metrics(examples, examples.rows[split], predictions[view])
-        records += [view.record(split, metric, value, target) for (target, metric), value in found.items()]
+        metrics = _metrics(examples, examples.rows[split], predictions[view])
+        records += [view.record(split, metric, value, target) for (target, metric), value in metrics.items()]
         if view == View(config.model.modalities, config.data.effects):
-            records.append(record(split, "error", _error(examples, found)))
+            records.append(record(split, "error", _error(examples, metrics)))
     return records, predictions[views[0]]
 
 
@@ -72,7 +71,7 @@ def evaluate(model, examples, split, config, device, view):
     others = exchanged_rows(rows)
     drawn = draw(EFFECTS[view.effects], len(rows), 0) if view.effects else None
     collected = {target.name: [] for target in examples.targets}
-    for chunk in _chunks(np.arange(len(rows))[parallel.share(len(rows))]):
+    for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], EVALUATION_BATCH):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
         effects = None if drawn is None else drawn[chunk]
         batch = make_batch(examples.dataset, rows[chunk], modalities, drawn=effects, device=device, rows_of=rows_of)
@@ -145,8 +144,7 @@ def evaluate_pretraining(model, examples, config, device):
     sums |= dict.fromkeys(map(masked_name, objectives.masked), 0.0)
     partners = dict.fromkeys(objectives.contrastive, 0)
     paired = dict.fromkeys(objectives.contrastive, 0)
-    own_chunks = list(_chunks(np.arange(len(rows))))[parallel.rank() :: parallel.n_processes()]
-    for chunk in own_chunks:
+    for chunk in list(chunks(np.arange(len(rows)), EVALUATION_BATCH))[parallel.rank() :: parallel.n_processes()]:
         batch = make_batch(examples.dataset, rows[chunk], modalities, device=device)
         for pair in objectives.contrastive:
             both = batch.given[pair[0]] & batch.given[pair[1]]
@@ -186,8 +184,3 @@ def predictions_table(examples, split, predicted):
     columns = {"id": examples.dataset.column("id")[rows], "split": [split] * len(rows)}
     columns |= {f"{name}_predicted": list(values.astype(np.float32)) for name, values in predicted.items()}
     return pa.table(columns)
-
-
-def _chunks(rows):
-    for start in range(0, len(rows), EVALUATION_BATCH):
-        yield rows[start : start + EVALUATION_BATCH]

@@ -35,11 +35,11 @@ def target_losses(predictions, targets, drawn=None, counts=None, log_std=None):
         prediction = predictions[name]
         if prediction.ndim == 1:
             used = torch.isfinite(target)
-            known = torch.where(used, target, 0)
+            label = torch.where(used, target, 0)
             if log_std and name in log_std:
-                losses_each = robust_l1(prediction, log_std[name], known)  # (B,)
+                losses_each = robust_l1(prediction, log_std[name], label)  # (B,)
             else:
-                losses_each = (prediction - known).square()  # (B,)
+                losses_each = (prediction - label).square()  # (B,)
         else:
             used = target >= 0
             losses_each = F.cross_entropy(prediction, target.clamp_min(0), reduction="none")  # (B,)

@@ -20,9 +20,9 @@ def record(split, metric, value, *, step=None, target=None, given=None, effects=
     return dict(zip(KEYS, (step, split, given, effects, exchanged, target, metric, float(value))))
 
 
-def select(records, **about):
+def select(records, **values):
     """The records that have these values: select(records, split="val", target="e_form", effects=None)."""
-    return [one for one in records if all(one[key] == value for key, value in about.items())]
+    return [one for one in records if all(one[key] == value for key, value in values.items())]
 
 
 def curve(records, metric, target=None, split="val", *, given=..., effects=None, exchanged=None):
@@ -30,11 +30,11 @@ def curve(records, metric, target=None, split="val", *, given=..., effects=None,
 
     given: as records have it; where left out, all modalities that the model reads: the first there is.
     """
-    found = select(records, metric=metric, target=target, split=split, effects=effects, exchanged=exchanged)
+    of_metric = select(records, metric=metric, target=target, split=split, effects=effects, exchanged=exchanged)
     if given is ...:
-        given = found[0]["given"] if found else None
-    found = [one for one in found if one["given"] == given]
-    return [one["step"] for one in found], [one["value"] for one in found]
+        given = of_metric[0]["given"] if of_metric else None
+    of_metric = [one for one in of_metric if one["given"] == given]
+    return [one["step"] for one in of_metric], [one["value"] for one in of_metric]
 
 
 def value(records, metric, target=None, split="test", **view):

@@ -162,8 +162,8 @@ def _finish(run):
         runs.load_weights(run.model, tensors, folder / "model.safetensors")
         records = []
         for split in ("val", "test") if config.evaluate_test else ("val",):
-            found, predicted = evaluate_views(run.model, examples, split, views(config), config, run.device)
-            records += found + evaluate_formulas(examples, split, predicted, config.model.modalities)
+            of_views, predicted = evaluate_views(run.model, examples, split, views(config), config, run.device)
+            records += of_views + evaluate_formulas(examples, split, predicted, config.model.modalities)
             tables.append(predictions_table(examples, split, predicted))
     result["metrics"] = [one | {"step": result["best_step"]} for one in records]
     if parallel.rank() == 0:

@@ -21,6 +21,8 @@ class CompositionEncoder(nn.Module):
     they are NaN, and so is everything computed from them.
     """
 
+    masks_what_is_absent = False  # it is padding
+
     def __init__(self, config, with_cls=True):
         """config: a ModelConfig."""
         super().__init__()

@@ -13,6 +13,8 @@ INTENSITY_SCALE = 10.0  # of 0-100; the root mean square of a pattern is 8, so t
 class XRDEncoder(nn.Module):
     """A transformer over the tokens of a pattern, with a CLS in front and learned positions."""
 
+    masks_what_is_absent = True
+
     def __init__(self, config):
         """config: a ModelConfig."""
         super().__init__()
