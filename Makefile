@@ -9,7 +9,7 @@ NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: run test lab page stress study pages
+.PHONY: run test lab page stress study results
 .DELETE_ON_ERROR:
 
 # The virtual environment; made again where requirements.txt has changed, finished where an install was interrupted.
@@ -49,5 +49,5 @@ study: $(READY)
 	PYTHONPATH=notebooks $(BIN)/python -m study $(ARGS)
 
 # README.md and data/results/README.md, from what the runs left.
-pages: $(READY)
+results: $(READY)
 	PYTHONPATH=notebooks $(BIN)/python -m study.pages

@@ -26,12 +26,12 @@ def typed_numbers(source):
 
 
 def test_results_are_what_the_runs_say():
-    assert pages.RESULTS.read_text() == pages.render("results.md"), "run: make pages"
+    assert pages.RESULTS.read_text() == pages.render("results.md"), "run: make results"
 
 
 def test_findings_are_what_the_runs_say():
     readme = pages.README.read_text()
-    assert readme == pages.with_findings(readme), "run: make pages"
+    assert readme == pages.with_findings(readme), "run: make results"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
