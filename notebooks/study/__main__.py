@@ -1,4 +1,4 @@
-"""The study from a terminal: cd notebooks && ../.venv/bin/python -m study --list
+"""The study from a terminal: PYTHONPATH=notebooks .venv/bin/python -m study --list
 
 Without an option: what was trained here, and table 1.  --train skips runs whose records are in data/results/runs, and a
 killed one goes on; each finished run leaves its record, to be committed, and renews the tables.

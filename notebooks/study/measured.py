@@ -1,6 +1,6 @@
 """How good is a released checkpoint on measured patterns, beside the simulated ones of the same crystals?
 
-    cd notebooks && ../.venv/bin/python -m study.measured PATTERNS.parquet CHECKPOINT ...
+    PYTHONPATH=notebooks .venv/bin/python -m study.measured PATTERNS.parquet CHECKPOINT ...
 
 PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as
 xxlib.release writes them; names alone are those in data/checkpoints.  Every checkpoint is judged once: measured_log.csv

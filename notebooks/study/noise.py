@@ -1,6 +1,6 @@
 """What does a trained model lose on `val` as one effect of instrument or powder grows, all others absent?
 
-    cd notebooks && ../.venv/bin/python -m study.noise FOLDER ...
+    PYTHONPATH=notebooks .venv/bin/python -m study.noise FOLDER ...
 
 FOLDER: a run, or a checkpoint as xxlib.release writes it; names alone are those in data/runs and data/checkpoints.
 Writes noise.csv and keeps what it says of others.
