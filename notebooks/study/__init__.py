@@ -26,5 +26,5 @@ Every number of a page comes from one of these, never from a keyboard:
     claims.paired("composition-e_form-s0", "bimodal-e_form-s0", "e_form")  (2.96, 2.27): errors of the first are larger
     tables.committed("table_1")                                            the table as it is committed
 
-Commands: make study ARGS="--help"; with PYTHONPATH=notebooks, python -m study.measured --help and -m study.noise --help.
+Commands: make study ARGS="--help"; with PYTHONPATH=notebooks, -m study.measured --help and -m study.noise --help.
 """
