@@ -32,7 +32,7 @@ def findings(place=RESULTS, splits=None):
     rows, parts = splits[splits["split"] == "random"].set_index("modalities"), []
     for target, metric, quantity, unit, _ in QUANTITIES[:2]:
         there = rows.loc[rows["targets"] == target, by_formula(metric)].dropna()
-        pairs = [f"{name} {known:.3g} and {new:.3g}" for name, known, new in there.itertuples()]
+        pairs = [f"{name} {repeated:.3g} and {new:.3g}" for name, repeated, new in there.itertuples()]
         parts += [f"{quantity}: {', '.join(pairs)} {unit}"] if pairs else []
     if not parts:
         return ["Crystals of a known and of a new formula in a random split: no run is finished."]

@@ -63,9 +63,9 @@ class SampleAnswer:
         for name, (value, low, high) in self.values.items():
             target = TARGETS[name]
             interval = f"({LEVEL:.0%}: {low:.3f} to {high:.3f} {target.unit})"
-            lines.append(f"  {target.words:17} {value:7.3f} {target.unit} {interval}")
+            lines.append(f"  {target.title:17} {value:7.3f} {target.unit} {interval}")
         for name, probabilities in self.probabilities.items():
             first, probability = next(iter(probabilities.items()))
             others = " or ".join(self.sets[name])
-            lines.append(f"  {TARGETS[name].words:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
+            lines.append(f"  {TARGETS[name].title:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
         return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])

@@ -13,7 +13,7 @@ class Target:
 
     name: str
     kind: str  # "regression" or "classification"
-    words: str  # how a person calls it
+    title: str  # how a person calls it
     symbol: str = ""  # short, where there is one: in tables and on axes
     unit: str = ""
     error_unit: str = ""  # of its errors in tables and figures
@@ -28,8 +28,8 @@ class Target:
 
     @property
     def short(self):
-        """Symbol, or words where there is none."""
-        return self.symbol or self.words
+        """Symbol, or title where there is none."""
+        return self.symbol or self.title
 
     def shown(self, metric):
         """How a metric of this target, such as "mae", is shown: name with unit, and the factor to that unit."""
