@@ -5,12 +5,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from xxlib.candidates import matching
-from xxlib.candidates.exchange import exchanges
-from xxlib.candidates.library import stoichiometry, volume_of
-from xxlib.candidates.lines import lines_of
-from xxlib.candidates.symmetry import free_parameters, packed_groups
-from xxlib.candidates.volumes import ELEMENT_VOLUMES
+from study.candidates import matching
+from study.candidates.exchange import exchanges
+from study.candidates.library import stoichiometry, volume_of
+from study.candidates.lines import lines_of
+from study.candidates.symmetry import free_parameters, packed_groups
+from study.candidates.volumes import ELEMENT_VOLUMES
 from xxlib.diffraction.kernel import S2_STEP
 from xxlib.diffraction.scattering import scattering_factors
 from xxlib.diffraction.wavelengths import CU_KA

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xxlib.candidates.symmetry import space_group, standard_halls
+from study.candidates.symmetry import space_group, standard_halls
 from xxlib.crystals.crystal import SYMPREC, RejectedCrystal, cell_from_lattice
 
 
