@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from xxlib.crystals.structures import crystal_from_optimade, refusing
-from xxlib.datasets.sources import Record, Source, refused
+from xxlib.datasets.sources import Record, Source, check_file, refused
 
 URL = "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk"
 STRUCTURE = ["lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "dimension_types"]
@@ -27,6 +27,7 @@ def lemat(place):
         raise ValueError(f"{place} holds no .parquet file: LeMat-Bulk is at {URL}")
     n_records = 0
     for path in paths:
+        check_file(path)
         try:
             file = pq.ParquetFile(path)
         except pa.ArrowInvalid as error:
@@ -58,7 +59,7 @@ def _records(paths):
                     place, id = f"{path.name} row {row}", content.pop("immutable_id")
                     row += 1
                     yield Record(id, place, content, _read) if id else refused(place, place, "no immutable_id")
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             place = f"{path.name} row {row}"
             yield refused(place, place, f"the rest of the file cannot be read: {error}")
 
