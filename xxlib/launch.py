@@ -131,7 +131,9 @@ def _command(config, n_nodes, n_gpus, n_processes, endpoint):
     torchrun += [f"--nproc-per-node={n_gpus or n_processes}", f"--rdzv-id={config.name}", "--rdzv-backend=c10d"]
     last = ["-m", MODULE, str(path)]
     hide = "" if n_gpus else "CUDA_VISIBLE_DEVICES= "
-    return f"cd {shlex.quote(str(PROJECT))} && {hide}{shlex.join(torchrun)} --rdzv-endpoint={endpoint} {shlex.join(last)}"
+    return (
+        f"cd {shlex.quote(str(PROJECT))} && {hide}{shlex.join(torchrun)} --rdzv-endpoint={endpoint} {shlex.join(last)}"
+    )
 
 
 def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
@@ -145,9 +147,14 @@ def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
     folder = _written(config).parent
     log = str(folder).replace("%", "%%")  # Slurm's own patterns begin with it
     if re.search(r"[\\\"'\s]", log.replace(" ", "")):
-        raise ConfigError(f"{folder} cannot be named in a Slurm script: no quotes, backslashes or line breaks in its path")
+        raise ConfigError(
+            f"{folder} cannot be named in a Slurm script: no quotes, backslashes or line breaks in its path"
+        )
     options = [f"job-name={_quoted(config.name)}", f"nodes={n_nodes}", "ntasks-per-node=1", f"time={hours}:00:00"]
-    options += [f"cpus-per-task={config.machine.n_threads * (n_gpus or n_processes)}", f"output={_quoted(f'{log}/slurm-%j.log')}"]
+    options += [
+        f"cpus-per-task={config.machine.n_threads * (n_gpus or n_processes)}",
+        f"output={_quoted(f'{log}/slurm-%j.log')}",
+    ]
     options += ["signal=TERM@120"] + [f"gpus-per-node={n_gpus}"] * bool(n_gpus)
     script = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in options), "set -e"]
     script += ['export head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']

@@ -41,7 +41,7 @@ def locked(path):
     """
     path = Path(path)
     while True:
-        file = open(path, "a+")
+        file = open(path, "a+")  # noqa: SIM115, closed below
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Removed by its last owner between the opening and the lock, it would keep nobody out.

@@ -105,8 +105,9 @@ class Writer:
         """Take up the finished shards, passing over their records; yields the batch of each."""
         for shard in self._finished_shards():
             last, n, digest = None, 0, hashlib.sha256()
-            for n, last in enumerate(islice(records, shard["records"]), start=1):
-                digest.update(last.fingerprint())
+            for record in islice(records, shard["records"]):
+                last, n = record, n + 1
+                digest.update(record.fingerprint())
             if n < shard["records"] or last.id != shard["last"]:
                 now = f"it is {last.id}" if n == shard["records"] else "it has fewer"
                 raise DatasetError(

@@ -4,6 +4,7 @@ import hashlib
 import io
 import math
 import pickle
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,9 +72,12 @@ def storable(text):
 
 
 def check_file(path):
-    """Raise ValueError where there is no file: a pipe would be waited for, a device such as /dev/zero has no end."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path} is no file")
+    """Raise ValueError for what is no file, OSError where there is nothing.
+
+    A pipe would be waited for, a device such as /dev/zero has no end.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{path} is no file but a folder, pipe or device")
 
 
 def read_labels(*, e_form=None, band_gap=None, space_group=None):
