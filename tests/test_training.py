@@ -401,8 +401,14 @@ def test_a_model_carries_what_prediction_needs(tmp_path):
 
 
 def test_a_line_of_metrics_cut_off_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert runs.metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+    lines = [record("train", "loss", 1.0, step=step) for step in (1, 2)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"st')
+    assert runs.metrics(tmp_path) == lines
+    for damage in ('{"st\n', "3\n", "{}\n", json.dumps(lines[0] | {"value": "no"}) + "\n"):
+        (tmp_path / "metrics.jsonl").write_text(text + damage + text)
+        with pytest.raises(runs.CheckpointError, match=r"metrics\.jsonl is damaged, line 3 \(.*remove that line"):
+            runs.metrics(tmp_path)
 
 
 # ---------------------------------------------------------------- records

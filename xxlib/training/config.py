@@ -284,8 +284,8 @@ def check_name(name):
     """Raise ConfigError for a text that cannot be the name of a run."""
     if not (isinstance(name, str) and NAME.fullmatch(name)):
         raise ConfigError(
-            f"name {repr(name)[:110]}: a run's name is that of its folder, 1 to 100 letters, digits, blanks and . , _ + - = "
-            "( ) @, of which the first is a letter or digit"
+            f"name {repr(name)[:110]}: a run's name is that of its folder, 1 to 100 letters, digits, blanks and "
+            ". , _ + - = ( ) @, of which the first is a letter or digit"
         )
 
 

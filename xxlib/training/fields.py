@@ -1,4 +1,4 @@
-"""What the fields of a run may hold, by their types: in JSON a number may stand where a text or a truth value should."""
+"""What the fields of a run may hold, by their types: in JSON a text may stand where a number should."""
 
 import dataclasses
 import math
