@@ -102,6 +102,12 @@ def load_weights(model, tensors, path):
 
     Raises CheckpointError where a name, a shape or a kind of number is not the model's, or a number is not finite.
     """
+    check_weights(model, tensors, path)
+    model.load_state_dict(tensors)
+
+
+def check_weights(model, tensors, path):
+    """Raise CheckpointError as load_weights does."""
     own = model.state_dict()
     unknown = sorted(set(own) ^ set(tensors))
     if unknown:
@@ -114,7 +120,6 @@ def load_weights(model, tensors, path):
             raise CheckpointError(f"{path} is of another model: {name} holds {tensor.dtype}, not {own[name].dtype}")
         if not tensor.float().isfinite().all():
             raise CheckpointError(f"{path} is damaged: {name} holds numbers that are not finite; train again")
-    model.load_state_dict(tensors)
 
 
 def save_state(folder, state):
