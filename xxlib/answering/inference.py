@@ -81,6 +81,14 @@ def load_trained(path):
     return TrainedModel(model.eval(), config, normalisers)
 
 
+def load_guessing(path):
+    """The model of a file that guesses hidden tokens of patterns; raises CheckpointError as load_trained does."""
+    trained = load_trained(path)
+    if "xrd" not in trained.config.objectives.masked:
+        raise runs.CheckpointError(f"{path} guesses no tokens of patterns: release it with another, or without")
+    return trained.model
+
+
 class Ensemble:
     """Models that read the same inputs; a target is answered by the mean of those that were trained on it."""
 

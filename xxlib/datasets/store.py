@@ -146,12 +146,14 @@ class Dataset:
         try:
             self.meta = json.loads(path.read_text())
             version, grid = self.meta["schema_version"], self.meta["grid"]
-            shards = [(self.folder / Path(shard["file"]).name, shard) for shard in self.meta["shards"]]
+            shards = [(self.folder / shard["file"], shard) for shard in self.meta["shards"]]
             for key, kind in {"source": dict, "wavelength": dict, "counts": dict, "shards": list}.items():
                 if not isinstance(self.meta[key], kind):
                     raise TypeError(f"{key} is {repr(self.meta[key])[:40]}")
-            if not shards or any(type(shard["rows"]) is not int for _, shard in shards):
-                raise ValueError("no shards, or one without a number of rows")
+            if not shards or any(
+                type(shard["rows"]) is not int or path.parent != self.folder for path, shard in shards
+            ):
+                raise ValueError("no shards, or one elsewhere, or without a number of rows")
         except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
             raise DatasetError(f"{path} is damaged ({error}): make the dataset again") from error
         if version != SCHEMA_VERSION:
