@@ -22,6 +22,7 @@ workers have this package and see the files of the source at the same paths.
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -30,6 +31,7 @@ from contextlib import closing
 from pathlib import Path
 
 import joblib
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -169,7 +171,7 @@ def summary(folder, seconds):
     size = sum((folder / shard["file"]).stat().st_size for shard in meta["shards"])
     counted = f"{accepted} crystals, {meta['rejects']} rejected"
     yield f"{storable(str(folder))}: {counted}; {seconds:.0f} s, {size / accepted:.0f} bytes a crystal"
-    reasons = pq.read_table(folder / "rejects.parquet")["reason"].to_pylist()
+    reasons = pq.read_table(pa.memory_map(os.fsencode(folder / "rejects.parquet")))["reason"].to_pylist()
     classes = Counter(re.sub(r"'.*?'|\S*\d\S*", "#", reason)[:90] for reason in reasons)
     for reason, count in classes.most_common(20):
         yield f"{count:8d}  {reason}"

@@ -7,6 +7,7 @@ rejects.parquet    id, source, reason of every crystal that was read and refused
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -271,7 +272,7 @@ def _open(path, shard, check):
     if check and sha256(path) != shard["sha256"]:
         raise DatasetError(f"{path} does not match its sha256 in dataset.json: it is damaged, make the dataset again")
     try:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
+        file = pa.ipc.open_file(pa.memory_map(os.fsencode(path)))
         if file.num_record_batches != 1:
             raise ValueError(f"{file.num_record_batches} record batches, not one")
         check_columns(file.schema, schema(hkl=True, structure=True), required=schema().names)

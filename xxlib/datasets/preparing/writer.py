@@ -14,6 +14,7 @@ for what an earlier attempt left.
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from contextlib import ExitStack
@@ -121,7 +122,7 @@ class Writer:
                     "source as it was"
                 )
             self.shards.append(shard)
-            yield pa.ipc.open_file(pa.memory_map(str(self.folder / shard["file"]))).get_batch(0)
+            yield pa.ipc.open_file(pa.memory_map(os.fsencode(self.folder / shard["file"]))).get_batch(0)
 
     def _finished_shards(self):
         try:
@@ -195,7 +196,7 @@ class Writer:
             self._end_shard()
         if not self.is_finished:
             names = [f"rejects-{number:05d}.parquet" for number in range(len(self.shards))]
-            pieces = [pq.read_table(self.folder / name) for name in names]
+            pieces = [pq.read_table(pa.memory_map(os.fsencode(self.folder / name))) for name in names]
             rejects = pa.concat_tables([REJECTS.empty_table(), *pieces]).combine_chunks()
             if self.n_accepted == 0:
                 self.shards = []

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import os
 import pickle
 import stat
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import MAX_FILE_BYTES, Crystal, RejectedCrystal
 
@@ -78,6 +80,12 @@ def check_file(path):
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise ValueError(f"{path} is no file but a folder, pipe or device")
+
+
+def parquet_file(path):
+    """The ParquetFile at a path, whose name need not be UTF-8; raises as check_file does, and pa.ArrowInvalid."""
+    check_file(path)
+    return pq.ParquetFile(pa.memory_map(os.fsencode(path)))
 
 
 def read_labels(*, e_form=None, band_gap=None, space_group=None):

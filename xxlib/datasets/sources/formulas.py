@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import RejectedCrystal
-from xxlib.datasets.sources import Record, Source, check_file, read_labels, refused
+from xxlib.datasets.sources import Record, Source, check_file, parquet_file, read_labels, refused
 
 FORMULA = ("formula", "reduced_formula")  # the column, whichever comes first
 LABELS = {"e_form": "eV/atom", "band_gap": "eV"}
@@ -74,7 +73,7 @@ def _csv_rows(path):
 
 def _parquet_rows(path):
     """Names of the columns, then (row, a dict) of each row."""
-    file = pq.ParquetFile(path)
+    file = parquet_file(path)
     yield file.schema_arrow.names
     number = 0
     for batch in file.iter_batches(batch_size=1000):

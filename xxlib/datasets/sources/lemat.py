@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xxlib.crystals.structures import crystal_from_optimade, refusing
-from xxlib.datasets.sources import Record, Source, check_file, refused
+from xxlib.datasets.sources import Record, Source, parquet_file, refused
 
 URL = "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk"
 STRUCTURE = ["lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "dimension_types"]
@@ -27,9 +26,8 @@ def lemat(place):
         raise ValueError(f"{place} holds no .parquet file: LeMat-Bulk is at {URL}")
     n_records = 0
     for path in paths:
-        check_file(path)
         try:
-            file = pq.ParquetFile(path)
+            file = parquet_file(path)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is no parquet file: {error}") from error
         missing = [name for name in NEEDED if name not in file.schema_arrow.names]
@@ -52,7 +50,7 @@ def _records(paths):
     for path in paths:
         row = 0
         try:
-            file = pq.ParquetFile(path)
+            file = parquet_file(path)
             columns = [name for name in ("immutable_id", *STRUCTURE) if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=1000, columns=columns):
                 for content in batch.to_pylist():

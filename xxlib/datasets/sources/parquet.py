@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, check, lattice_from_cell
 from xxlib.crystals.structures import refusing
-from xxlib.datasets.sources import Record, Source, check_file, read_labels, refused
+from xxlib.datasets.sources import Record, Source, parquet_file, read_labels, refused
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 LABELS = {"e_form": "eV/atom", "band_gap": "eV", "space_group": "number"}  # columns that are labels, and their units
@@ -24,9 +23,8 @@ def parquet(path):
     where a column is missing.
     """
     path = Path(path)
-    check_file(path)
     try:
-        file = pq.ParquetFile(path)
+        file = parquet_file(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no parquet file: {error}") from error
     names = file.schema_arrow.names
@@ -42,7 +40,7 @@ def parquet(path):
 def _records(path, id_name):
     row = 0
     try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=1000):
+        for batch in parquet_file(path).iter_batches(batch_size=1000):
             for content in batch.to_pylist():
                 yield _record(content, content[id_name], id_name, f"{path.name} row {row}")
                 row += 1
