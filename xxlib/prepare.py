@@ -141,7 +141,7 @@ def _fill(writer, source, work, at_work, progress):
     if is_full():
         return
     bar = tqdm(
-        desc=f"prepare {writer.folder.name}",
+        desc=f"prepare {storable(writer.folder.name)}",
         total=source.enough or source.n_records,
         initial=done(),
         unit="crystal",
