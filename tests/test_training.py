@@ -276,8 +276,8 @@ def test_presets_survive_json(tmp_path):
 
 
 BOTH = [["composition", "xrd"]]
-NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", " a", "a ", "-a", ".a", "a\0b", "$(a)", "a;b",
-            "a'b", 'a"b', "a*", "#a", "a%jb", "x" * 101)  # fmt: skip
+NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", " a", "a ", "-a", ".a", "a\0b",
+            "$(a)", "a;b", "a'b", 'a"b', "a*", "#a", "a%jb", "x" * 101)  # fmt: skip
 
 
 @pytest.mark.parametrize(
