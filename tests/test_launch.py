@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -270,7 +272,54 @@ def test_what_cannot_be_asked_for_is_one_line(folder):
         launch.train(config(n_steps=21))
 
 
+@pytest.mark.parametrize("numbers", [{"n_gpus": -1}, {"n_gpus": 1.5}, {"n_processes": -2}, {"n_processes": "2"}])
+def test_a_number_of_processes_that_cannot_be_is_one_line(folder, numbers):
+    with pytest.raises(ConfigError, match="it must be a whole number, at least 1"):
+        launch.train(config(), **numbers)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../run", "", "a/b", "a\nb"])
+def test_a_name_that_leads_elsewhere_is_no_run(folder, name):
+    for call in (launch.attach, launch.stop):
+        with pytest.raises(ConfigError, match="a run's name is that of its folder"):
+            call(name)
+
+
+def test_results_that_are_damaged_are_not_returned(folder):
+    launch._written(config())
+    (folder / "run" / "results.json").write_text('{"name": "ru')
+    with pytest.raises(runs.CheckpointError, match=r"results\.json is damaged .*: remove it and train again"):
+        launch.train(config())
+
+
 # Several machines
+
+
+@pytest.mark.parametrize("place", ["with a blank", "100% #1", "$(touch ruined)"])
+def test_the_slurm_script_of_any_folder(folder, monkeypatch, place):
+    """Read as sbatch and bash read it."""
+    (folder / place).mkdir()
+    monkeypatch.setattr(runs, "RUNS", folder / place)
+    text = launch.slurm(config("a run"), n_nodes=2).read_text()
+    options = dict(shlex.split(line, comments=True)[0][2:].split("=", 1)
+                   for line in re.findall("^#SBATCH (.*)$", text, re.MULTILINE))  # fmt: skip
+    assert options["output"].replace("%%", "%") == f"{folder / place}/a run/slurm-%j.log"
+    assert options["output"].count("%") == 2 * place.count("%") + 1 and options["job-name"] == "a run"
+    (line,) = shlex.split(text.splitlines()[-1])[3:]
+    assert shlex.split(line)[-1] == str(folder / place / "a run" / "run.json")
+    assert '--rdzv-endpoint="$head:29500"' in line and "'--rdzv-id=a run'" in line
+
+
+def test_what_a_slurm_script_cannot_hold_is_one_line(folder, monkeypatch):
+    for numbers in ({"n_nodes": 0}, {"n_nodes": 2, "hours": 0.5}, {"n_nodes": 2, "n_gpus": -1}, {"n_nodes": "2"}):
+        with pytest.raises(ConfigError, match="it must be a whole number, at least 1"):
+            launch.slurm(config(), **numbers)
+    (folder / 'a "b"').mkdir()
+    monkeypatch.setattr(runs, "RUNS", folder / 'a "b"')
+    with pytest.raises(ConfigError, match=r"cannot .* Slurm script"):
+        launch.slurm(config(), n_nodes=2)
+    assert shlex.split(launch.command(config(), 2, endpoint="a; b"))[-4] == "--rdzv-endpoint=a; b"
 
 
 def test_two_nodes_meet(folder, monkeypatch, tmp_path):

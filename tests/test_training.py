@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -275,6 +276,8 @@ def test_presets_survive_json(tmp_path):
 
 
 BOTH = [["composition", "xrd"]]
+NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", " a", "a ", "-a", ".a", "a\0b",
+            "$(a)", "a;b", "a'b", 'a"b', "a*", "#a", "a%jb", "x" * 101)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -306,6 +309,59 @@ BOTH = [["composition", "xrd"]]
         ("objectives", {"hidden_span": 18}, "hidden_span"),
         ("machine", {"micro_batch": 0}, "micro_batch"),
         ("model", {"fusion": None}, "several modalities needs a fusion"),
+        ("budget", {"n_steps": 10.5}, r"budget\.n_steps is 10\.5: it must be a whole number"),
+        ("budget", {"n_steps": 10.0}, r"budget\.n_steps is 10\.0: it must be a whole number"),
+        ("budget", {"n_steps": True}, r"budget\.n_steps is True"),
+        ("budget", {"batch_size": "64"}, r"budget\.batch_size is '64': it must be a whole number"),
+        ("budget", {"learning_rate": math.nan}, r"budget\.learning_rate is nan: it must be a finite number"),
+        ("budget", {"learning_rate": math.inf}, r"budget\.learning_rate is inf"),
+        ("budget", {"learning_rate": "1e-3"}, r"budget\.learning_rate is '1e-3': it must be a finite number"),
+        ("budget", {"learning_rate": 10**400}, r"budget\.learning_rate is 1000"),
+        ("budget", {"precision": ["bf16"]}, r"budget\.precision is \('bf16',\): it must be a text"),
+        ("data", {"unlabelled_alone": "no"}, r"data\.unlabelled_alone is 'no': it must be true or false"),
+        ("data", {"absent_rate": "0.2"}, r"data\.absent_rate is '0\.2'"),
+        ("data", {"n_train": 100.5}, r"data\.n_train is 100\.5: it must be a whole number or null"),
+        ("data", {"dataset": 3}, r"data\.dataset is 3: it must be a text"),
+        ("data", {"effects": ["laboratory"]}, r"data\.effects is .* a text or null"),
+        ("objectives", {"one_target": 1}, r"objectives\.one_target is 1: it must be true or false"),
+        ("objectives", {"targets": "e_form"}, r"objectives\.targets is 'e_form': it must be a list of texts"),
+        ("objectives", {"targets": [3]}, r"objectives\.targets is \(3,\): it must be a list of texts"),
+        (
+            "objectives",
+            {"contrastive": [["xrd"]]},
+            r"objectives\.contrastive is .*: it must be a list of pairs of texts",
+        ),
+        ("objectives", {"contrastive": ["ab"]}, r"objectives\.contrastive is .*: it must be a list of pairs of texts"),
+        ("machine", {"n_threads": 1.5}, r"machine\.n_threads is 1\.5"),
+        ("machine", {"compile": None}, r"machine\.compile is None: it must be true or false"),
+        ("model", {"dropout": "0.1"}, r"model\.dropout is '0\.1'"),
+        ("model", {"dropout": 1.0}, r"dropout 1\.0 must be at least 0 and below 1"),
+        ("model", {"d_fused": 64.0}, r"model\.d_fused is 64\.0"),
+        ("model", {"d_fused": -64}, "d_fused -64 must be a whole number from 1 to"),
+        (
+            "model",
+            {"encoders": {"xrd": {"n_layers": 1_000_000}}},
+            "encoder of xrd: n_layers 1000000 must be a whole number",
+        ),
+        ("model", {"encoders": {"xrd": {"n_heads": 0}}}, "encoder of xrd: n_heads 0 must be"),
+        (
+            "model",
+            {"encoders": {"xrd": {"d_model": 16_384, "n_layers": 500, "d_ff": 65_536}}},
+            r"a model of .* weights",
+        ),
+        (
+            "model",
+            {"encoders": {"xrd": {"d_ff": None}}},
+            r"model\.encoders\.xrd\.d_ff is None: it must be a whole number",
+        ),
+        (None, {"seed": "0"}, "seed is '0': it must be a whole number"),
+        (None, {"seed": -1}, "seed -1 must be from 0"),
+        (None, {"frozen": "false"}, "frozen is 'false': it must be true or false"),
+        (None, {"evaluate_test": 0}, "evaluate_test is 0: it must be true or false"),
+        (None, {"initial": 5}, "initial is 5: it must be a text or null"),
+        (None, {"preset": None}, "preset is None: it must be a text"),
+        (None, {"name": 3}, "name is 3: it must be a text"),
+        *((None, {"name": name}, "a run's name is that of its folder") for name in NO_NAMES),
     ],
 )
 def test_a_wrong_run_is_one_clear_line(tmp_path, group, change, words):
@@ -320,6 +376,36 @@ def test_a_wrong_run_is_one_clear_line(tmp_path, group, change, words):
     (tmp_path / "run.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match=r"run\.json"):
         RunConfig.load(tmp_path / "run.json")
+
+
+def test_a_wrong_value_in_a_notebook_is_refused_where_it_is_given():
+    for changes in (
+        {"n_steps": 1e4},
+        {"learning_rate": "1e-3"},
+        {"seed": 1.0},
+        {"name": "a/b"},
+        {"targets": ["e_form"]},
+    ):
+        with pytest.raises(ConfigError):
+            PRESETS["smoke"].but(**changes)
+
+
+@pytest.mark.parametrize("name", ["a", "Größe 2", "bimodal-e_form-s0", "lr=1e-3, wide (2)", "x" * 100, "0.5+x@y"])
+def test_a_name_that_a_folder_can_have_is_one(name):
+    assert PRESETS["smoke"].but(name=name).name == name
+
+
+def test_a_run_file_that_is_no_file_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name, words in (
+        ("pipe.json", "is no file"),
+        (".", "is no file"),
+        ("none", "is no file"),
+        ("deep.json", "JSON"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            RunConfig.load(tmp_path / name)
 
 
 def test_a_masked_objective_without_tokens_is_refused():
@@ -401,8 +487,14 @@ def test_a_model_carries_what_prediction_needs(tmp_path):
 
 
 def test_a_line_of_metrics_cut_off_by_a_kill_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert runs.metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+    lines = [record("train", "loss", 1.0, step=step) for step in (1, 2)]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"st')
+    assert runs.metrics(tmp_path) == lines
+    for damage in ('{"st\n', "3\n", "{}\n", json.dumps(lines[0] | {"value": "no"}) + "\n"):
+        (tmp_path / "metrics.jsonl").write_text(text + damage + text)
+        with pytest.raises(runs.CheckpointError, match=r"metrics\.jsonl is damaged, line 3 \(.*remove that line"):
+            runs.metrics(tmp_path)
 
 
 # ---------------------------------------------------------------- records

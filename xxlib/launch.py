@@ -8,6 +8,7 @@ launch.command(config, n_nodes=2, ...)  what to type on each of several machines
 """
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from xxlib import PROJECT
 from xxlib.launching import comparison, processes, progress, supervisor
 from xxlib.launching.processes import AlreadyRunning
 from xxlib.training import runs
-from xxlib.training.config import ConfigError, RunConfig
+from xxlib.training.config import ConfigError, RunConfig, check_name
 from xxlib.training.metrics import IGNORES, ignores_pattern
 
 MODULE = "xxlib.train"  # what every process runs
@@ -119,12 +120,20 @@ def command(config, n_nodes, n_gpus=0, n_processes=1, endpoint="HEAD:29500"):
     n_gpus: of one machine, a process each; 0: n_processes processes a machine on the CPU.  endpoint: host and port of
     one of them that all can reach.  The project must be in the same place on every machine, on a shared disk.
     """
+    return _command(config, n_nodes, n_gpus, n_processes, shlex.quote(endpoint))
+
+
+def _command(config, n_nodes, n_gpus, n_processes, endpoint):
+    """As command; endpoint: as the shell is to read it."""
+    _check_numbers(n_nodes=n_nodes, n_processes=n_processes, **({"n_gpus": n_gpus} if n_gpus else {}))
     path = _written(config)
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nnodes={n_nodes}"]
     torchrun += [f"--nproc-per-node={n_gpus or n_processes}", f"--rdzv-id={config.name}", "--rdzv-backend=c10d"]
-    torchrun += [f"--rdzv-endpoint={endpoint}", "-m", MODULE, str(path)]
+    last = ["-m", MODULE, str(path)]
     hide = "" if n_gpus else "CUDA_VISIBLE_DEVICES= "
-    return f"cd {shlex.quote(str(PROJECT))} && {hide}{' '.join(map(_quoted, torchrun))}"
+    return (
+        f"cd {shlex.quote(str(PROJECT))} && {hide}{shlex.join(torchrun)} --rdzv-endpoint={endpoint} {shlex.join(last)}"
+    )
 
 
 def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
@@ -133,10 +142,19 @@ def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
     Two minutes before `hours` are over Slurm sends SIGTERM and the training saves its state; submitted again, it goes
     on.  Partition and account, where a cluster asks for them, are options of sbatch.
     """
+    _check_numbers(hours=hours)
+    line = _command(config, n_nodes, n_gpus, n_processes, endpoint='"$head:29500"')
     folder = _written(config).parent
-    line = command(config, n_nodes, n_gpus, n_processes, endpoint="$head:29500")
-    options = [f"job-name={config.name}", f"nodes={n_nodes}", "ntasks-per-node=1", f"time={hours}:00:00"]
-    options += [f"cpus-per-task={config.machine.n_threads * (n_gpus or n_processes)}", f"output={folder}/slurm-%j.log"]
+    log = str(folder).replace("%", "%%")  # Slurm's own patterns begin with it
+    if re.search(r"[\\\"'\s]", log.replace(" ", "")):
+        raise ConfigError(
+            f"{folder} cannot be named in a Slurm script: no quotes, backslashes or line breaks in its path"
+        )
+    options = [f"job-name={_quoted(config.name)}", f"nodes={n_nodes}", "ntasks-per-node=1", f"time={hours}:00:00"]
+    options += [
+        f"cpus-per-task={config.machine.n_threads * (n_gpus or n_processes)}",
+        f"output={_quoted(f'{log}/slurm-%j.log')}",
+    ]
     options += ["signal=TERM@120"] + [f"gpus-per-node={n_gpus}"] * bool(n_gpus)
     script = ["#!/bin/bash", *(f"#SBATCH --{option}" for option in options), "set -e"]
     script += ['export head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)']
@@ -146,12 +164,21 @@ def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
     return path
 
 
-def _quoted(word):
-    return f'"{word}"' if "$" in word else shlex.quote(word)
+def _quoted(text):
+    """As sbatch reads it, which ends a value at a blank or #."""
+    return f'"{text}"' if re.search(r"[ #]", text) else text
+
+
+def _check_numbers(**numbers):
+    """Raise ConfigError unless all are whole numbers, at least 1."""
+    for name, number in numbers.items():
+        if type(number) is not int or number < 1:
+            raise ConfigError(f"{name}={number!r}: it must be a whole number, at least 1")
 
 
 def _processes(n_gpus, n_processes):
     """How many processes, and what their environment has beyond this one's."""
+    _check_numbers(**{name: n for name, n in (("n_gpus", n_gpus), ("n_processes", n_processes)) if n not in (None, 0)})
     if n_gpus and n_processes:
         raise ConfigError("n_gpus asks for one process a GPU, n_processes for processes on the CPU: give one of them")
     if n_gpus:
@@ -179,6 +206,7 @@ def _written(config):
 
 
 def _existing(name):
+    check_name(name)
     folder = runs.RUNS / name
     if not (folder / "run.json").exists():
         there = ", ".join(sorted(path.parent.name for path in runs.RUNS.glob("*/run.json")))
@@ -203,8 +231,8 @@ def _draw(*arguments):
 def _outcome(folder, status=0):
     """Results of a run whose processes have ended."""
     failure = folder / "failure.txt"
-    if failure.exists():
-        raise TrainingFailed(failure.read_text().rstrip())
+    if failure.is_file():
+        raise TrainingFailed(failure.read_text(errors="replace").rstrip())
     if status < 0:
         raise TrainingFailed(f"{folder.name} failed: its supervisor was killed from outside (signal {-status})")
     if status or runs.results(folder) is None:

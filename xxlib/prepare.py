@@ -22,6 +22,7 @@ workers have this package and see the files of the source at the same paths.
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -30,6 +31,7 @@ from contextlib import closing
 from pathlib import Path
 
 import joblib
+import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -37,6 +39,7 @@ from xxlib.crystals.crystal import SYMPREC
 from xxlib.datasets.preparing import workers
 from xxlib.datasets.preparing.rows import TIME_LIMIT, Work
 from xxlib.datasets.preparing.writer import Writer
+from xxlib.datasets.sources import storable
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.files import cif_folder, extxyz_file, poscar_folder
 from xxlib.datasets.sources.formulas import formulas
@@ -51,6 +54,7 @@ from xxlib.diffraction.scattering import STORED_RANGE
 from xxlib.diffraction.wavelengths import CU_KA
 
 CHUNK_RECORDS = 200  # what a worker takes at once; divides writer.SHARD_RECORDS
+MAX_TIME_LIMIT, MAX_WORKERS = 1e6, 1000  # s; processes
 
 KINDS = {
     "parquet": lambda path, seed: parquet(path),
@@ -92,8 +96,14 @@ def prepare(
     from the seed where the source has none.  hkl: store reflections and cells, too; structure: cells and atoms.
     n_workers: processes (default: the cores available); scheduler: address of a Dask scheduler, whose workers are used
     instead.  time_limit: seconds after which a crystal is given up.  The dataset depends on neither of these three.
-    Returns (accepted, rejected) counts.
+    Returns (accepted, rejected) counts.  Raises ValueError for a number that cannot be, DatasetError as Writer does.
     """
+    if seed < 0:
+        raise ValueError(f"seed {seed}: it must not be negative")
+    if not 0 < time_limit <= MAX_TIME_LIMIT:  # not so of NaN either
+        raise ValueError(f"a time limit of {time_limit:g} s: it must be more than 0 s and at most {MAX_TIME_LIMIT:g} s")
+    if n_workers is not None and not 0 < n_workers <= MAX_WORKERS:
+        raise ValueError(f"{n_workers} workers: there must be at least 1 and at most {MAX_WORKERS}")
     metadata = {
         "source": source.metadata,
         "wavelength": {"name": "CuKa", "angstrom": CU_KA},
@@ -131,7 +141,7 @@ def _fill(writer, source, work, at_work, progress):
     if is_full():
         return
     bar = tqdm(
-        desc=f"prepare {writer.folder.name}",
+        desc=f"prepare {storable(writer.folder.name)}",
         total=source.enough or source.n_records,
         initial=done(),
         unit="crystal",
@@ -160,13 +170,13 @@ def summary(folder, seconds):
     accepted = sum(meta["counts"].values())
     size = sum((folder / shard["file"]).stat().st_size for shard in meta["shards"])
     counted = f"{accepted} crystals, {meta['rejects']} rejected"
-    yield f"{folder}: {counted}; {seconds:.0f} s, {size / accepted:.0f} bytes a crystal"
-    reasons = pq.read_table(folder / "rejects.parquet")["reason"].to_pylist()
+    yield f"{storable(str(folder))}: {counted}; {seconds:.0f} s, {size / accepted:.0f} bytes a crystal"
+    reasons = pq.read_table(pa.memory_map(os.fsencode(folder / "rejects.parquet")))["reason"].to_pylist()
     classes = Counter(re.sub(r"'.*?'|\S*\d\S*", "#", reason)[:90] for reason in reasons)
     for reason, count in classes.most_common(20):
         yield f"{count:8d}  {reason}"
     if reasons:
-        yield f"each is in {folder / 'rejects.parquet'}"
+        yield f"each is in {storable(str(folder / 'rejects.parquet'))}"
 
 
 def main(arguments=None):

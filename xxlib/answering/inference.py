@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xxlib.datasets.batches import chunks, make_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
+from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.models.inputs import INPUTS
 from xxlib.training import runs
@@ -60,13 +61,32 @@ def load_trained(path):
     path = Path(path)
     tensors, metadata = runs.load_model(path.parent, path.name)
     try:
-        config = from_dict(metadata["config"])
-    except ConfigError as error:
+        config, grid = from_dict(metadata["config"]), metadata["grid"]
+        normalisers = {name: Normaliser(**values) for name, values in metadata["normalisers"].items()}
+        for name, fitted in normalisers.items():
+            if not (np.isfinite(fitted.mean) and 0 < fitted.std < np.inf):
+                raise ValueError(f"the mean of {name} is {fitted.mean}, its standard deviation {fitted.std}")
+        if grid != patterns.grid():
+            raise ValueError(f"it reads patterns on the grid {grid}, this xxlib has {patterns.grid()}")
+        if {name for name in config.objectives.targets if TARGETS[name].kind == "regression"} != set(normalisers):
+            raise ValueError(f"its normalisers are of {', '.join(normalisers) or 'nothing'}, not of its targets")
+    except (ConfigError, ValueError) as error:
         raise runs.CheckpointError(f"{path}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise runs.CheckpointError(f"{path} is no model of this kit ({error}): train and release it again") from error
+    with torch.device("meta"):  # without memory: what does not fit its own file may have any size
+        runs.check_weights(build_model(config), tensors, path)
     model = build_model(config)
     runs.load_weights(model, tensors, path)
-    normalisers = {name: Normaliser(**values) for name, values in metadata["normalisers"].items()}
     return TrainedModel(model.eval(), config, normalisers)
+
+
+def load_guessing(path):
+    """The model of a file that guesses hidden tokens of patterns; raises CheckpointError as load_trained does."""
+    trained = load_trained(path)
+    if "xrd" not in trained.config.objectives.masked:
+        raise runs.CheckpointError(f"{path} guesses no tokens of patterns: release it with another, or without")
+    return trained.model
 
 
 class Ensemble:
@@ -87,6 +107,8 @@ class Ensemble:
         if not members:
             raise runs.CheckpointError("there is no model file: give the folder of a released checkpoint")
         for path, member in zip(paths, members):
+            if not member.config.objectives.targets:
+                raise runs.CheckpointError(f"{path} answers no target: it was pretrained only")
             if _question(member.config) != _question(members[0].config):
                 raise runs.CheckpointError(f"{path} answers another question than {paths[0]}: they are no ensemble")
         return cls(members)

@@ -8,9 +8,9 @@ import pandas as pd
 
 from xxlib import PROJECT
 from xxlib.answering.answer import SampleAnswer
-from xxlib.answering.inference import Ensemble, load_trained, model_files
+from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
-from xxlib.answering.trust import read_trust
+from xxlib.answering.trust import check_trust, read_trust
 from xxlib.crystals.compositions import reduced_formula
 from xxlib.datasets.archives import unpack
 from xxlib.datasets.batches import sample_batch
@@ -45,9 +45,10 @@ class Predictor:
         self.name = folder.name
         self.ensemble = Ensemble.load(model_files(folder))
         guessing = folder / "reconstructing.safetensors"
-        self.reconstructing = load_trained(guessing).model if guessing.is_file() else None
+        self.reconstructing = load_guessing(guessing) if guessing.is_file() else None
         self.trust, self.contradiction, self.elements = read_trust(folder)
         self.training, self.unseen = Dataset(folder / "training"), Dataset(folder / "unseen")  # crystals it carries
+        check_trust(folder, self.trust, self.contradiction, self.ensemble, self.training)
 
     @classmethod
     def load(cls, source=DEFAULT, sha256=None):

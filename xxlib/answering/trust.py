@@ -16,7 +16,7 @@ from xxlib.answering.calibration import Classes, Intervals, calibration_error, r
 from xxlib.answering.novelty import ALARM, Contradiction, nearest
 from xxlib.crystals.compositions import MAX_Z
 from xxlib.training.records import JOINED
-from xxlib.training.runs import CheckpointError, read_checked, write_checked
+from xxlib.training.runs import UNREADABLE, CheckpointError, read_checked, write_checked
 
 NEIGHBOURS = "neighbours.safetensors"
 ANSWERED = (0.5, 0.8)  # shares of the samples at which the error of the surest is reported
@@ -134,8 +134,9 @@ def write_trust(folder, trust, contradiction, elements):
 def read_trust(folder):
     """(trust, contradiction, elements) as write_trust takes them; raises CheckpointError where a file is damaged."""
     path = Path(folder) / "calibration.json"
-    values, vectors = json.loads(read_checked(path)), load(read_checked(Path(folder) / NEIGHBOURS))
+    stored, neighbours = read_checked(path), read_checked(Path(folder) / NEIGHBOURS)
     try:
+        values, vectors = json.loads(stored), load(neighbours)
         trust = {
             tuple(part["modalities"]): Trust(
                 intervals={target: Intervals(**_tuples(fitted)) for target, fitted in part["intervals"].items()},
@@ -147,9 +148,59 @@ def read_trust(folder):
         }
         contradiction = Contradiction(**_tuples(values["contradiction"])) if values["contradiction"] else None
         elements = np.array(values["elements"])
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is of another version ({error}): release the run again") from error
+        for part in trust.values():
+            _check_part(part)
+        if contradiction:
+            _check_numbers("contradiction", *contradiction.weights, contradiction.bias, contradiction.threshold)
+        if elements.shape != (MAX_Z + 1,) or elements.dtype.kind != "i" or elements.min() < 0:
+            raise ValueError(f"elements are not {MAX_Z + 1} numbers of crystals")
+    except (*UNREADABLE, RecursionError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path} is damaged or of another version ({why}): release the run again") from error
     return trust, contradiction, elements
+
+
+def _check_part(part):
+    """Raise ValueError where a Trust cannot have been fitted."""
+    vectors = part.training_vectors
+    if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
+        raise ValueError(f"{NEIGHBOURS} holds {vectors.dtype} of shape {vectors.shape}, not finite vectors")
+    _check_numbers("farthest", part.farthest, least=0)
+    for name, fitted in part.intervals.items():
+        _check_numbers(f"the quantile of {name}", fitted.quantile, least=0, most=np.inf)
+        _check_numbers(f"the difficulty of {name}", *fitted.mean, *fitted.weights)
+        if len(fitted.mean) != len(fitted.weights) or len(fitted.mean) not in (0, vectors.shape[1] + 1):
+            raise ValueError(f"the difficulty of {name} has {len(fitted.mean)} and {len(fitted.weights)} numbers")
+    for name, fitted in part.classes.items():
+        _check_numbers(f"the temperature of {name}", fitted.temperature, least=1e-6)
+        _check_numbers(f"the threshold of {name}", fitted.threshold, least=-np.inf, most=1)
+
+
+def _check_numbers(name, *numbers, least=-1e30, most=1e30):
+    """Raise ValueError unless all are numbers from `least` to `most`."""
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number <= most:
+            raise ValueError(f"{name} is {repr(number)[:40]}")
+
+
+def check_trust(folder, trust, contradiction, ensemble, training):
+    """Raise CheckpointError where what read_trust gives is not of an ensemble and its Dataset of training crystals."""
+    try:
+        if set(trust) != set(ensemble.inputs):
+            given = ", ".join(sorted(map(JOINED.join, trust)))
+            raise ValueError(f"calibrated from {given or 'nothing'}, the model answers from other inputs")
+        for modalities, part in trust.items():
+            output = ensemble.of_rows(training, np.arange(1), modalities)
+            if part.intervals.keys() != output.values.keys() or part.classes.keys() != output.logits.keys():
+                raise ValueError(f"calibrated for {', '.join([*part.intervals, *part.classes])}, not for its targets")
+            expected = (len(training), output.vectors.shape[1])
+            if part.training_vectors.shape != expected:
+                raise ValueError(f"vectors of shape {part.training_vectors.shape}, not {expected}")
+        n_signs = 1 + 3 * (len(output.values) + len(output.logits))
+        if contradiction and (len(contradiction.weights) != n_signs or len(ensemble.inputs) < 2):
+            raise ValueError(f"a contradiction of {len(contradiction.weights)} signs")
+    except ValueError as error:
+        raise CheckpointError(f"{folder} does not fit together ({error}): release the runs again") from error
 
 
 def _tuples(values):

@@ -3,6 +3,7 @@
 pymatgen parses the file, but guesses where elements are missing: what the file says is checked before.
 """
 
+import stat
 import warnings
 from pathlib import Path
 
@@ -32,9 +33,11 @@ def crystal_from_poscar(path, id):
 
 def _text(path):
     try:
-        size = Path(path).stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise RejectedCrystal("cannot be read: a folder, pipe or device")
+        if status.st_size > MAX_FILE_BYTES:
+            raise RejectedCrystal(f"too large: {status.st_size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
         return Path(path).read_bytes().decode("utf-8")
     except OSError as error:
         raise RejectedCrystal(f"cannot be read: {error.strerror}") from error

@@ -11,11 +11,11 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-import filelock
 from tqdm import tqdm
 
 from xxlib.datasets.downloads import DownloadError
 from xxlib.datasets.store import sha256
+from xxlib.datasets.writing import locked
 
 MAX_RATIO = 200  # bytes unpacked for one packed; JSON and CIF have 5 to 30
 FREE = 10_000_000  # bytes that may be unpacked whatever the ratio
@@ -43,14 +43,11 @@ def unpack(path, folder, *, max_bytes=20_000_000_000, max_files=200_000, progres
     try:
         digest = sha256(path)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(lock, timeout=0):
-            try:
-                _unpack(path, folder, digest, max_bytes, max_files, progress)
-            finally:
-                lock.unlink(missing_ok=True)
+        with locked(lock):
+            _unpack(path, folder, digest, max_bytes, max_files, progress)
     except _Refused as error:
         raise DownloadError(f"{path} is not unpacked: {error}") from error
-    except filelock.Timeout as error:
+    except BlockingIOError as error:
         raise DownloadError(f"{path} is being unpacked to {folder} by another process: wait until it has") from error
     except DAMAGED as error:
         raise DownloadError(f"{path} is not unpacked: it is damaged ({error}): remove it and get it again") from error

@@ -13,11 +13,12 @@ from hashlib import sha1
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import filelock
 import pooch
 import requests
 import urllib3
 from tqdm import tqdm
+
+from xxlib.datasets.writing import locked
 
 TIMEOUT = 30.0  # seconds, to connect and between two bytes
 TRIES = 5
@@ -61,7 +62,7 @@ def fetch(url, *, folder=None, sha256=None, max_bytes=10_000_000_000, progress=T
         return Path(pooch.retrieve(url, known_hash=known_hash, fname=name, path=folder, downloader=download))
     except _Refused as error:
         raise DownloadError(f"{url}: {error}") from error
-    except filelock.Timeout as error:
+    except BlockingIOError as error:
         raise DownloadError(f"{url}: another process is downloading it to {folder}: wait until it has") from error
     except ValueError as error:  # of pooch, which has removed the file
         raise DownloadError(
@@ -91,26 +92,23 @@ def _download(url, file, _, *, folder, name, max_bytes, progress):
     """Download to `file`, which pooch has made; .<name>.part in the folder is what has arrived so far."""
     os.remove(file)  # a killed process would leave it behind
     lock, part = folder / f".{name}.lock", folder / f".{name}.part"
-    with filelock.FileLock(lock, timeout=0):
-        try:
-            for trial in range(1, TRIES + 1):
-                try:
-                    _continue(url, part, name, max_bytes, progress)
-                    break
-                except _Interrupted as error:
-                    wait = max(error.wait, FIRST_WAIT * 2 ** (trial - 1))
-                    if trial == TRIES or wait > LONGEST_WAIT:
-                        raise _Refused(
-                            f"{error} (try {trial} of {TRIES}): check the connection or wait, then try again; "
-                            "what has arrived is kept where the server can continue"
-                        ) from error
-                    if progress:
-                        tqdm.write(f"{name}: {error}; next try in {wait:.0f} s", file=sys.stderr)
-                    time.sleep(wait)
-            os.replace(part, file)
-            _discard(part)
-        finally:
-            lock.unlink(missing_ok=True)
+    with locked(lock):
+        for trial in range(1, TRIES + 1):
+            try:
+                _continue(url, part, name, max_bytes, progress)
+                break
+            except _Interrupted as error:
+                wait = max(error.wait, FIRST_WAIT * 2 ** (trial - 1))
+                if trial == TRIES or wait > LONGEST_WAIT:
+                    raise _Refused(
+                        f"{error} (try {trial} of {TRIES}): check the connection or wait, then try again; "
+                        "what has arrived is kept where the server can continue"
+                    ) from error
+                if progress:
+                    tqdm.write(f"{name}: {error}; next try in {wait:.0f} s", file=sys.stderr)
+                time.sleep(wait)
+        os.replace(part, file)
+        _discard(part)
 
 
 def _version_file(part):

@@ -7,6 +7,7 @@ rejects.parquet    id, source, reason of every crystal that was read and refused
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
+from xxlib.datasets.shards import check_columns, check_values
 from xxlib.diffraction import patterns
 
 SCHEMA_VERSION = 1
@@ -131,9 +133,10 @@ class Ragged:
 class Dataset:
     """A dataset folder, memory-mapped.
 
-    check: compare every shard with its checksum, which reads all of it; one process of several is enough.
-    Raises DatasetError where the folder is not a finished dataset, a shard's checksum or number of rows differs, or the
-    grid or schema is not this version's.
+    check: compare every shard with its checksum and look at its values, which reads all of it; one process of several
+    is enough.
+    Raises DatasetError where the folder is not a finished dataset, a shard's checksum or number of rows differs, the
+    grid or schema is not this version's, or a value cannot be.
     """
 
     def __init__(self, folder, check=True):
@@ -144,14 +147,21 @@ class Dataset:
         try:
             self.meta = json.loads(path.read_text())
             version, grid = self.meta["schema_version"], self.meta["grid"]
-            shards = [(self.folder / shard["file"], shard["sha256"]) for shard in self.meta["shards"]]
-        except (ValueError, KeyError, TypeError) as error:
+            shards = [(self.folder / shard["file"], shard) for shard in self.meta["shards"]]
+            for key, kind in {"source": dict, "wavelength": dict, "counts": dict, "shards": list}.items():
+                if not isinstance(self.meta[key], kind):
+                    raise TypeError(f"{key} is {repr(self.meta[key])[:40]}")
+            if not shards or any(
+                type(shard["rows"]) is not int or path.parent != self.folder for path, shard in shards
+            ):
+                raise ValueError("no shards, or one elsewhere, or without a number of rows")
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
             raise DatasetError(f"{path} is damaged ({error}): make the dataset again") from error
         if version != SCHEMA_VERSION:
             raise DatasetError(f"{path} has schema version {version}, this xxlib reads {SCHEMA_VERSION}: make it again")
         if grid != patterns.grid():
             raise DatasetError(f"{path} has the grid {grid}, this xxlib uses {patterns.grid()}: make it again")
-        self.shards = [_open(path, digest if check else None) for path, digest in shards]
+        self.shards = [_open(path, shard, check) for path, shard in shards]
         self.first_rows = np.cumsum([0] + [shard.num_rows for shard in self.shards])
 
     def __len__(self):
@@ -255,13 +265,24 @@ def _ragged(column):
     return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
 
 
-def _open(path, digest):
-    """The one record batch of a shard, memory-mapped; its bytes are checked where a digest is given."""
+def _open(path, shard, check):
+    """The one record batch of a shard, memory-mapped; shard: what dataset.json says of it."""
     if not path.is_file():
         raise DatasetError(f"{path} is missing: make the dataset again")
-    if digest and sha256(path) != digest:
+    if check and sha256(path) != shard["sha256"]:
         raise DatasetError(f"{path} does not match its sha256 in dataset.json: it is damaged, make the dataset again")
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}): it is damaged, make the dataset again") from error
+        file = pa.ipc.open_file(pa.memory_map(os.fsencode(path)))
+        if file.num_record_batches != 1:
+            raise ValueError(f"{file.num_record_batches} record batches, not one")
+        check_columns(file.schema, schema(hkl=True, structure=True), required=schema().names)
+        batch = file.get_batch(0)
+        batch.validate(full=check)  # what Arrow reads without it may lie anywhere in memory
+        if len(batch) != shard["rows"]:
+            raise ValueError(f"{len(batch)} rows, {shard['rows']} in dataset.json")
+        if check:
+            check_values(batch)
+    except (pa.ArrowException, ValueError, OSError, MemoryError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise DatasetError(f"{path} cannot be read ({why}): it is damaged, make the dataset again") from error
+    return batch

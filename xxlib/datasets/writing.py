@@ -1,6 +1,8 @@
-"""Writing files that are there whole or not at all."""
+"""Writing files that are there whole or not at all, and by one process at a time."""
 
+import fcntl
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -28,3 +30,36 @@ def write_atomically(path, data):
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def locked(path):
+    """The file `path`, open and this process's alone inside the block, after which it is removed.
+
+    The system gives the lock back however the process ends; the file may then stay, and locks nothing.  Raises
+    BlockingIOError where another process has it.
+    """
+    path = Path(path)
+    while True:
+        file = open(path, "a+")  # noqa: SIM115, closed below
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Removed by its last owner between the opening and the lock, it would keep nobody out.
+            if _is_at(file, path):
+                break
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+    try:
+        yield file
+    finally:
+        path.unlink(missing_ok=True)  # before the lock is given back
+        file.close()
+
+
+def _is_at(file, path):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

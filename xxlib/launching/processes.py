@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -12,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+
+from xxlib.datasets.writing import locked
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 HOST = socket.gethostname()
@@ -43,11 +44,12 @@ class Owner:
 
 def owner(folder):
     """The living Owner of a run folder, or None where no process runs it."""
+    path = Path(folder) / "pid"
     try:
-        named = Owner(**json.loads((Path(folder) / "pid").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return named if named.lives() else None
+        named = Owner(**json.loads(path.read_text())) if path.is_file() else None
+        return named if named and isinstance(named.host, str) and named.lives() else None
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError, psutil.Error):
+        return None  # a file that is damaged names nobody
 
 
 def owned_by_ancestor(folder):
@@ -59,20 +61,16 @@ def owned_by_ancestor(folder):
 @contextlib.contextmanager
 def claim(folder):
     """Own a run folder inside the block; raises AlreadyRunning where another process does."""
-    path = Path(folder) / "pid"
-    with open(path, "a+") as file:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # given back by the system, however this process ends
+            file = stack.enter_context(locked(Path(folder) / "pid"))
         except BlockingIOError:
             raise AlreadyRunning(refusal(folder)) from None
         file.truncate(0)
         started = psutil.Process().create_time()
         file.write(json.dumps(asdict(Owner(os.getpid(), started, HOST))))
         file.flush()
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield
 
 
 def refusal(folder):

@@ -6,6 +6,8 @@ from xxlib.models.fusion import FUSIONS
 from xxlib.models.inputs import INPUTS
 
 ELEMENT_VECTORS = ("learned", "mat2vec")
+LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384}
+MOST_WEIGHTS = 1e11
 
 
 class ModelError(ValueError):
@@ -58,6 +60,7 @@ class ModelConfig:
             raise ModelError(f"element_vectors {self.element_vectors!r}: choose from {', '.join(ELEMENT_VECTORS)}")
         if self.element_vectors != "learned" and "composition" not in self.encoders:
             raise ModelError(f"element_vectors {self.element_vectors!r}: this model reads no composition")
+        self._check_sizes()
         for name, encoder in self.encoders.items():
             if encoder.d_model % (2 * encoder.n_heads):
                 raise ModelError(f"encoder of {name}: d_model must be a multiple of 2 n_heads")
@@ -71,6 +74,22 @@ class ModelConfig:
                 )
             if self.d_fused % self.fusion.n_heads:
                 raise ModelError("d_fused must be a multiple of the fusion's n_heads")
+
+    def _check_sizes(self):
+        parts = {f"encoder of {name}: ": vars(encoder) for name, encoder in self.encoders.items()}
+        parts |= {"": {"d_fused": self.d_fused}, "fusion: ": vars(self.fusion) if self.fusion else {}}
+        for part, sizes in parts.items():
+            for name in LARGEST.keys() & sizes.keys():
+                if type(sizes[name]) is not int or not 0 < sizes[name] <= LARGEST[name]:
+                    raise ModelError(f"{part}{name} {sizes[name]!r} must be a whole number from 1 to {LARGEST[name]}")
+        weights = 0
+        for sizes in parts.values():
+            width = sizes.get("d_model", self.d_fused)
+            weights += sizes.get("n_layers", 0) * width * (4 * width + 2 * sizes.get("d_ff", 0))
+        if weights > MOST_WEIGHTS:
+            raise ModelError(f"a model of {weights:.2g} weights: at most {MOST_WEIGHTS:g}")
+        if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ModelError(f"dropout {self.dropout!r} must be at least 0 and below 1")
 
     @property
     def modalities(self):

@@ -2,23 +2,23 @@
 
 import dataclasses
 import json
+import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
+from xxlib.datasets.writing import write_atomically
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.models.build import ARCHITECTURES, guessable
 from xxlib.models.config import EncoderConfig, ModelConfig
+from xxlib.training.fields import ConfigError, check_fields, check_value
 
 PRECISIONS = ("fp32", "bf16")
 SPLIT_KINDS = ("formula", "random")
-
-
-class ConfigError(ValueError):
-    """A run.json, or a RunConfig, that cannot be run; the message says which key and why."""
+NAME = re.compile(r"\w[\w.,+=()@ -]{0,99}(?<! )")  # of a run, which is that of its folder and stands in scripts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,8 @@ class RunConfig:
     evaluate_test: bool = True  # False while choosing: a search never sees `test`
 
     def __post_init__(self):
+        check_fields(self)
+        check_name(self.name)
         data, model, objectives, budget = self.data, self.model, self.objectives, self.budget
         _choose("targets", objectives.targets, TARGETS)
         _choose("split", (data.split,), SPLIT_KINDS)
@@ -118,6 +120,8 @@ class RunConfig:
         for name in ("n_train", "hidden_span", "batch_size", "n_steps", "learning_rate", "n_threads", "micro_batch"):
             if positive[name] is not None and not positive[name] > 0:
                 raise ConfigError(f"{name} {positive[name]} must be positive")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed {self.seed} must be from 0 to 2^63 - 1")
         if not 0 < objectives.hidden_rate < 1 or objectives.hidden_span > N_TOKENS:
             raise ConfigError(f"hidden_rate must be between 0 and 1, hidden_span at most {N_TOKENS} tokens")
         for pair in objectives.contrastive:
@@ -191,14 +195,18 @@ class RunConfig:
 
     def save(self, path):
         """Write as JSON."""
-        Path(path).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        write_atomically(path, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, path):
         """Read from JSON; raises ConfigError naming file and key where the file is not a run."""
+        if not Path(path).is_file():
+            raise ConfigError(f"{path} is no file")
         try:
             values = json.loads(Path(path).read_text())
-        except ValueError as error:
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not JSON: {error}") from error
         try:
             return from_dict(values)
@@ -263,11 +271,22 @@ def _value(kind, value, where):
     for option in options:
         if dataclasses.is_dataclass(option):
             return _read(option, value, f"{where}.")
-    return _tuples(value)
+    value = _tuples(value)
+    check_value(kind, value, where)
+    return value
 
 
 def _tuples(value):
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def check_name(name):
+    """Raise ConfigError for a text that cannot be the name of a run."""
+    if not (isinstance(name, str) and NAME.fullmatch(name)):
+        raise ConfigError(
+            f"name {repr(name)[:110]}: a run's name is that of its folder, 1 to 100 letters, digits, blanks and "
+            ". , _ + - = ( ) @, of which the first is a letter or digit"
+        )
 
 
 def _choose(field, values, choices):

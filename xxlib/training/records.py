@@ -10,6 +10,8 @@ metric     "mae", "accuracy", "loss", "seconds", ...
 value      float
 """
 
+from xxlib.datasets.targets import TARGETS
+
 KEYS = ("step", "split", "given", "effects", "exchanged", "target", "metric", "value")
 JOINED = " + "  # between the modalities of `given`
 
@@ -18,6 +20,18 @@ def record(split, metric, value, *, step=None, target=None, given=None, effects=
     """One record as a dict of KEYS; given: names of modalities."""
     given = JOINED.join(given) if given else None
     return dict(zip(KEYS, (step, split, given, effects, exchanged, target, metric, float(value))))
+
+
+def check(one):
+    """Raise ValueError, with the reason, for what is read of a file and is no record."""
+    if not isinstance(one, dict) or set(one) != set(KEYS):
+        raise ValueError(f"no record of {', '.join(KEYS)}")
+    kinds = dict.fromkeys(KEYS, str | None) | {"step": int | None, "split": str, "metric": str, "value": int | float}
+    for name, kind in kinds.items():
+        if not isinstance(one[name], kind) or isinstance(one[name], bool):
+            raise ValueError(f"{name} is {repr(one[name])[:40]}")
+    if one["target"] not in (None, *TARGETS):
+        raise ValueError(f"there is no target {one['target'][:40]!r}")
 
 
 def select(records, **values):

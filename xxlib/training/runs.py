@@ -23,8 +23,17 @@ from safetensors.torch import save
 
 from xxlib import PROJECT
 from xxlib.datasets.writing import write_atomically
+from xxlib.training import records
 
 RUNS = PROJECT / "data" / "runs"
+# What of results.json is read again, and as what.
+RESULTS = {"name": str, "hardware": str, "commit": str, "metrics": list}
+RESULTS |= dict.fromkeys(("parameters", "samples", "best_step"), int)
+
+
+# What a file whose bytes are right and whose content is not makes its reader raise.
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
+              AttributeError, OverflowError)  # fmt: skip
 
 
 class CheckpointError(ValueError):
@@ -84,12 +93,21 @@ def load_model(folder, name="model.safetensors"):
         with safe_open(path, framework="pt") as file:
             metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118, not a dict
-    except (SafetensorError, ValueError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is not a model ({_one_line(error)}): remove it and train again") from error
 
 
 def load_weights(model, tensors, path):
-    """Put tensors by name into a model; raises CheckpointError where a name or a shape is not the model's."""
+    """Put tensors by name into a model.
+
+    Raises CheckpointError where a name, a shape or a kind of number is not the model's, or a number is not finite.
+    """
+    check_weights(model, tensors, path)
+    model.load_state_dict(tensors)
+
+
+def check_weights(model, tensors, path):
+    """Raise CheckpointError as load_weights does."""
     own = model.state_dict()
     unknown = sorted(set(own) ^ set(tensors))
     if unknown:
@@ -98,7 +116,10 @@ def load_weights(model, tensors, path):
         if tensor.shape != own[name].shape:
             shapes = f"{tuple(tensor.shape)} there, {tuple(own[name].shape)} in this model"
             raise CheckpointError(f"{path} is of another model: {name} is {shapes}")
-    model.load_state_dict(tensors)
+        if tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
+            raise CheckpointError(f"{path} is of another model: {name} holds {tensor.dtype}, not {own[name].dtype}")
+        if not tensor.float().isfinite().all():
+            raise CheckpointError(f"{path} is damaged: {name} holds numbers that are not finite; train again")
 
 
 def save_state(folder, state):
@@ -115,30 +136,67 @@ def load_state(folder):
         return None
     data = read_checked(path)
     try:
-        return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        if not isinstance(state, dict):
+            raise ValueError(f"a {type(state).__name__}")
+        return state
+    except UNREADABLE as error:
         raise CheckpointError(
             f"{path} is not the state of a training ({_one_line(error)}): remove it and train again"
         ) from error
 
 
 def _one_line(error):
-    return str(error).strip().splitlines()[0]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def metrics(folder):
-    """The records of metrics.jsonl; a last line cut off by a kill is left out."""
+    """The records of metrics.jsonl; a last line cut off by a kill is left out.  Raises CheckpointError for others."""
     path = Path(folder) / "metrics.jsonl"
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    read, lines = [], (_text(path) or "").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+            one = json.loads(line)
+            records.check(one)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and isinstance(error, json.JSONDecodeError):
+                break
+            raise CheckpointError(
+                f"{path} is damaged, line {number} ({_one_line(error)}): remove that line to go on without it"
+            ) from error
+        read.append(one)
+    return read
 
 
 def results(folder):
-    """results.json as a dict, or None where the run has not finished."""
+    """results.json as a dict, or None where the run has not finished; raises CheckpointError where it is damaged."""
     path = Path(folder) / "results.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    text = _text(path)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+        for name, kind in RESULTS.items():
+            if not isinstance(values.get(name, kind()), kind):
+                raise ValueError(f"{name} is {repr(values[name])[:40]}")
+        for one in values.get("metrics", []):
+            records.check(one)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({_one_line(error)}): remove it and train again") from error
+    return values
+
+
+def _text(path):
+    """Of a file of a run folder; None where there is none."""
+    try:
+        if not path.exists():
+            return None
+        if not path.is_file():
+            raise CheckpointError(f"{path} is no file: remove it")
+        return path.read_text()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is damaged, not a text file ({error.reason}): remove it") from error

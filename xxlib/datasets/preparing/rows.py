@@ -11,6 +11,7 @@ import pyarrow as pa
 from xxlib.crystals.compositions import composition_of_crystal, composition_of_formula, reduced_formula
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, cell_from_lattice, crystal_system, space_group
 from xxlib.datasets import splits
+from xxlib.datasets.sources import storable
 from xxlib.datasets.store import schema
 from xxlib.diffraction.scattering import STORED_RANGE, pack, sticks, sticks_of
 from xxlib.diffraction.wavelengths import CU_KA
@@ -84,16 +85,23 @@ class Work:
     def _described(self, record):
         """Everything of a row but the sticks, and the crystal; of a formula alone the whole row."""
         crystal, columns = record.crystal(), record.columns
+        split = columns.get("split")
+        if split and split not in splits.SPLITS:
+            raise RejectedCrystal(
+                f"split is {str(split)[:50]!r}, none of {', '.join(splits.SPLITS)}: rename it, or leave the column out"
+            )
         element_ids, fractions = composition_of_crystal(crystal) if crystal else _composition(record.content)
         formula = columns.get("formula") or reduced_formula(element_ids, fractions)
+        if not isinstance(formula, str):
+            raise RejectedCrystal(f"its formula is {str(formula)[:50]}, no text")
         row = {
-            "id": record.id,
+            "id": storable(record.id),
             "formula": formula,
             "element_ids": element_ids,
             "fractions": fractions,
             "e_form": columns.get("e_form"),
             "band_gap": columns.get("band_gap"),
-            "split": columns.get("split") or str(splits.by_formula([formula], self.seed)[0]),
+            "split": split or str(splits.by_formula([formula], self.seed)[0]),
         }
         if crystal is None:
             lists = [field.name for field in schema(self.hkl, self.structure) if pa.types.is_list(field.type)]

@@ -7,32 +7,39 @@ unfinished.json         what is being prepared, and one entry for each finished 
 unfinished.lock         locked by the process that writes
 rejects-00000.parquet   the rejects of shard 0
 
-Every file gets its name when it is complete and on the disk.  dataset.json comes last; then these are removed.
+Every file gets its name when it is complete and on the disk.  dataset.json comes last; then these are removed.  Other
+files of the folder are left alone: unfinished.json comes first, and only where it is are files with these names taken
+for what an earlier attempt left.
 """
 
-import fcntl
 import hashlib
 import json
+import os
+import re
 from collections import Counter
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from xxlib.datasets.sources import storable
 from xxlib.datasets.splits import SPLITS
 from xxlib.datasets.store import REJECTS, SCHEMA_VERSION, DatasetError, schema, sha256
-from xxlib.datasets.writing import write_atomically
+from xxlib.datasets.writing import locked, write_atomically
 from xxlib.diffraction import patterns
 
 SHARD_RECORDS = 20_000
+OWN = re.compile(r"(shard-\d{5,}\.arrow|rejects(-\d{5,})?\.parquet|dataset\.json)(\.tmp)?")  # names that are written
 
 
 class Writer:
     """The one process that writes to a folder; a context, in which the folder is locked.
 
     metadata: what dataset.json says besides grid, counts and shards.  hkl, structure: as store.schema() takes them.
-    Raises DatasetError where the folder holds a dataset or the beginning of another one, or is being written to.
+    Raises DatasetError where the folder holds a dataset, the beginning of another one, or files of others with names
+    that would be written, or is being written to.
     """
 
     def __init__(self, folder, metadata, hkl=False, structure=False):
@@ -44,19 +51,40 @@ class Writer:
         self._begin_shard()
 
     def __enter__(self):
-        if self.is_finished and not (self.folder / "unfinished.json").exists():
-            raise DatasetError(f"{self.folder} already holds a dataset: remove it or choose another folder")
+        self._check_that_it_is_no_dataset()  # before anything is written there
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = open(self.folder / "unfinished.lock", "w")
-        try:
-            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.lock.close()
-            raise DatasetError(f"another process is preparing {self.folder}: wait for it or end it") from error
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder / "unfinished.lock"))
+            except BlockingIOError as error:
+                raise DatasetError(f"another process is preparing {self.folder}: wait for it or end it") from error
+            self._check_that_it_is_no_dataset()  # made by a process that had the lock before
+            if not self._begun.exists():
+                own = sorted(path.name for path in self.folder.iterdir() if OWN.fullmatch(path.name))
+                if own:
+                    raise DatasetError(
+                        f"{self.folder} holds {own[0]}, which no preparation under way has written: remove it or "
+                        "choose another folder"
+                    )
+                self._write_json(self._begun.name, {"preparing": self.preparing, "shards": []})
+                stack.callback(self._leave_nothing_where_nothing_was_made)
+            self.lock = stack.pop_all()
         return self
 
     def __exit__(self, *_):
         self.lock.close()
+
+    def _leave_nothing_where_nothing_was_made(self):
+        if not self.shards:
+            self._begun.unlink(missing_ok=True)
+
+    def _check_that_it_is_no_dataset(self):
+        if self.is_finished and not self._begun.exists():
+            raise DatasetError(f"{self.folder} already holds a dataset: remove it or choose another folder")
+
+    @property
+    def _begun(self):
+        return self.folder / "unfinished.json"
 
     @property
     def is_finished(self):
@@ -77,36 +105,47 @@ class Writer:
     def resume(self, records):
         """Take up the finished shards, passing over their records; yields the batch of each."""
         for shard in self._finished_shards():
-            last = None
-            for last in islice(records, shard["records"]):  # noqa: B007
-                pass
-            if last is None or last.id != shard["last"]:
-                now = "it has fewer" if last is None else f"it is {last.id}"
+            last, n, digest = None, 0, hashlib.sha256()
+            for record in islice(records, shard["records"]):
+                last, n = record, n + 1
+                digest.update(record.fingerprint())
+            if n < shard["records"] or last.id != shard["last"]:
+                now = f"it is {last.id}" if n == shard["records"] else "it has fewer"
                 raise DatasetError(
                     f"{self.folder} holds the beginning of another source: the last record of {shard['file']} was "
-                    f"{shard['last']}, now {now}; remove the folder or choose another"
+                    f"{storable(shard['last'])}, now {storable(now)}; remove the folder or choose another"
+                )
+            if digest.hexdigest() != shard["fingerprint"]:
+                raise DatasetError(
+                    f"{self.folder} holds the beginning of another source: some of the {n} records of {shard['file']}, "
+                    f"up to {storable(last.id)}, have changed since it was written; remove the folder, or give the "
+                    "source as it was"
                 )
             self.shards.append(shard)
-            yield pa.ipc.open_file(pa.memory_map(str(self.folder / shard["file"]))).get_batch(0)
+            yield pa.ipc.open_file(pa.memory_map(os.fsencode(self.folder / shard["file"]))).get_batch(0)
 
     def _finished_shards(self):
-        path = self.folder / "unfinished.json"
-        if not path.exists():
-            self._remove_leftovers()
-            for shard in self.folder.glob("shard-*.arrow"):
-                shard.unlink()
-            return
-        before = json.loads(path.read_text())
-        if before["preparing"] != self.preparing:
-            keys = sorted(before["preparing"].keys() | self.preparing.keys())
-            other = [key for key in keys if before["preparing"].get(key) != self.preparing.get(key)]
+        try:
+            before = json.loads(self._begun.read_text())
+            preparing, shards = before["preparing"], before["shards"]
+            keys = {"file", "rows", "sha256", "records", "rejects", "last", "counts", "fingerprint"}
+            if not isinstance(preparing, dict) or any(shard.keys() != keys for shard in shards):
+                raise ValueError("written by another version")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DatasetError(
+                f"{self._begun} is damaged ({error}): remove the folder and prepare it anew, or choose another"
+            ) from error
+        if preparing != self.preparing:
+            keys = sorted(preparing.keys() | self.preparing.keys())
+            other = [key for key in keys if preparing.get(key) != self.preparing.get(key)]
             raise DatasetError(
                 f"{self.folder} holds the beginning of another dataset (other {', '.join(other)}): "
                 "give the command that began it, remove the folder or choose another"
             )
-        for shard in before["shards"]:
+        for shard in shards:
             path = self.folder / shard["file"]
-            if not path.is_file() or sha256(path) != shard["sha256"]:
+            rejects = self.folder / f"rejects-{len(self.shards):05d}.parquet"
+            if not path.is_file() or sha256(path) != shard["sha256"] or not rejects.is_file():
                 return  # lost by the disk: made again, as are those after it
             yield shard
 
@@ -114,15 +153,19 @@ class Writer:
         """Add the records that come next and the Piece made of them."""
         self.records += len(records)
         self.last = records[-1].id
+        for record in records:
+            self.fingerprint.update(record.fingerprint())
         self.batches.append(piece.batch)
         for place in sorted(piece.reasons):
             record = records[place]
-            self.rejects.append({"id": record.id, "source": record.place, "reason": piece.reasons[place]})
+            values = (record.id, record.place, piece.reasons[place])
+            self.rejects.append(dict(zip(REJECTS.names, map(storable, values))))
         if self.records == SHARD_RECORDS:
             self._end_shard()
 
     def _begin_shard(self):
         self.records, self.last, self.batches, self.rejects = 0, None, [], []
+        self.fingerprint = hashlib.sha256()  # of the records' own
 
     def _end_shard(self):
         number = len(self.shards)
@@ -138,11 +181,12 @@ class Writer:
             "records": self.records,
             "rejects": len(self.rejects),
             "last": self.last,
+            "fingerprint": self.fingerprint.hexdigest(),
             "counts": dict(Counter(table["split"].to_pylist())),
         }
         self._write(shard["file"], data)
         self._write(f"rejects-{number:05d}.parquet", _parquet(pa.Table.from_pylist(self.rejects, schema=REJECTS)))
-        self._write_json("unfinished.json", {"preparing": self.preparing, "shards": [*self.shards, shard]})
+        self._write_json(self._begun.name, {"preparing": self.preparing, "shards": [*self.shards, shard]})
         self.shards.append(shard)
         self._begin_shard()
 
@@ -151,9 +195,12 @@ class Writer:
         if self.records:
             self._end_shard()
         if not self.is_finished:
-            pieces = [pq.read_table(path) for path in sorted(self.folder.glob("rejects-*.parquet"))[: len(self.shards)]]
+            names = [f"rejects-{number:05d}.parquet" for number in range(len(self.shards))]
+            pieces = [pq.read_table(pa.memory_map(os.fsencode(self.folder / name))) for name in names]
             rejects = pa.concat_tables([REJECTS.empty_table(), *pieces]).combine_chunks()
             if self.n_accepted == 0:
+                self.shards = []
+                self._remove_leftovers()  # so that the same command starts anew when the source is mended
                 first = "; ".join(f"{row['source']}: {row['reason']}" for row in rejects.slice(0, 3).to_pylist())
                 raise DatasetError(
                     f"no crystal was accepted, {len(rejects)} were rejected: {first or 'nothing was read'}"
@@ -172,9 +219,11 @@ class Writer:
         self._remove_leftovers()
 
     def _remove_leftovers(self):
-        for pattern in ("*.tmp", "rejects-*.parquet", "unfinished.lock", "unfinished.json"):  # in this order
-            for path in self.folder.glob(pattern):
+        kept = {"dataset.json", "rejects.parquet", *(shard["file"] for shard in self.shards)} if self.shards else set()
+        for path in self.folder.iterdir():
+            if OWN.fullmatch(path.name) and path.name not in kept:
                 path.unlink()
+        self._begun.unlink()  # after all others
 
     def _write_json(self, name, values):
         self._write(name, (json.dumps(values, indent=1) + "\n").encode())

@@ -1,13 +1,20 @@
 """Where crystals come from: one module a kind of source, each with a function that returns a Source."""
 
+import hashlib
+import io
 import math
+import os
+import pickle
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from xxlib.crystals.crystal import Crystal, RejectedCrystal
+from xxlib.crystals.crystal import MAX_FILE_BYTES, Crystal, RejectedCrystal
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,15 @@ class Record:
     def crystal(self):
         """The Crystal, None where there is only a formula; raises RejectedCrystal with the reason why it is none."""
         return self.read and self.read(self.id, self.content)
+
+    def fingerprint(self):
+        """sha256 (bytes) of id, content (where that is a path: of the file's) and columns."""
+        content = _bytes_of_file(self.content) if isinstance(self.content, Path) else self.content
+        buffer = io.BytesIO()
+        pickler = pickle.Pickler(buffer, protocol=4)
+        pickler.fast = True  # equal values give equal bytes, whether or not they are one object
+        pickler.dump((self.id, content, self.columns))
+        return hashlib.sha256(buffer.getbuffer()).digest()
 
 
 # Told of the crystals of a source, in order, a record batch (store.schema()) at a time: for each, why it repeats an
@@ -52,6 +68,26 @@ def refused(id, place, reason):
     return Record(id, place, reason, _refuse)
 
 
+def storable(text):
+    """A name or a message as it can be stored and printed: what is not UTF-8 in it, as in some file names, as \\xe9."""
+    return text.encode("utf-8", "backslashreplace").decode().replace(r"\udc", r"\x")
+
+
+def check_file(path):
+    """Raise ValueError for what is no file, OSError where there is nothing.
+
+    A pipe would be waited for, a device such as /dev/zero has no end.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{path} is no file but a folder, pipe or device")
+
+
+def parquet_file(path):
+    """The ParquetFile at a path, whose name need not be UTF-8; raises as check_file does, and pa.ArrowInvalid."""
+    check_file(path)
+    return pq.ParquetFile(pa.memory_map(os.fsencode(path)))
+
+
 def read_labels(*, e_form=None, band_gap=None, space_group=None):
     """Labels among the `columns` of a Record; numbers may be written as strings, None, NaN, "na" and "" are left out.
 
@@ -71,6 +107,16 @@ def read_labels(*, e_form=None, band_gap=None, space_group=None):
             raise RejectedCrystal(f"{name} is {value!r}"[:200])
         labels[name] = int(number) if name == "space_group" else number
     return labels
+
+
+def _bytes_of_file(path):
+    """Of a file that is no file or too large to be read, why."""
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_FILE_BYTES:
+            return "not read"
+        return path.read_bytes()
+    except OSError as error:
+        return str(error.strerror)
 
 
 def _as_it_is(id, crystal):

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 from urllib.request import urlopen
 
 from xxlib.crystals.structures import crystal_from_pymatgen_dict, refusing
-from xxlib.datasets.sources import Source, read_labels, refused
+from xxlib.datasets.sources import Source, check_file, read_labels, refused
 from xxlib.datasets.sources.json_lists import records_of_list
 
 PBE_3D = "https://alexandria.icams.rub.de/data/pbe/"  # the 2D and 1D collections hold vacuum
@@ -87,11 +87,12 @@ def _records(files):
 
 def _records_of_file(path):
     try:
+        check_file(path)
         with bz2.open(path) as file:
             # read1 gives what precedes an error.
             yield from records_of_list(file.read1, OPENING, path.name, _describe, _read)
-    except OSError as error:
-        yield refused(path.name, path.name, f"cannot be read: {error.strerror}")
+    except (OSError, ValueError) as error:
+        yield refused(path.name, path.name, f"cannot be read: {error}")
 
 
 def _describe(entry):

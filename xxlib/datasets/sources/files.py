@@ -6,7 +6,7 @@ from pathlib import Path
 from xxlib.crystals import extxyz
 from xxlib.crystals.cif import crystal_from_cif
 from xxlib.crystals.poscar import crystal_from_poscar
-from xxlib.datasets.sources import Record, Source, refused
+from xxlib.datasets.sources import Record, Source, check_file, refused
 
 
 def cif_folder(folder):
@@ -26,8 +26,7 @@ def poscar_folder(folder):
 def extxyz_file(path):
     """Source of the frames of an extended XYZ file; energies and forces in it are not read."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} is no file")
+    check_file(path)
     return Source({"kind": "extxyz", "name": path.name, "labels": {}}, partial(_frames, path))
 
 

@@ -5,11 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import RejectedCrystal
-from xxlib.datasets.sources import Record, Source, read_labels, refused
-from xxlib.datasets.splits import SPLITS
+from xxlib.datasets.sources import Record, Source, check_file, parquet_file, read_labels, refused
 
 FORMULA = ("formula", "reduced_formula")  # the column, whichever comes first
 LABELS = {"e_form": "eV/atom", "band_gap": "eV"}
@@ -24,6 +22,7 @@ def formulas(path):
     column.
     """
     path = Path(path)
+    check_file(path)
     try:
         rows = _parquet_rows(path) if path.suffix == ".parquet" else _csv_rows(path)
         names = next(rows)
@@ -44,7 +43,7 @@ def _records(path, column):
         for number, (place, row) in enumerate(rows):
             place = f"{path.name} {place}"
             yield _record(row, row.get("id") or f"{path.stem}-{number}", place, column)
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
         yield refused(path.name, place, f"the rest of the table cannot be read: {error}")
 
 
@@ -57,8 +56,6 @@ def _record(row, id, place, column):
             raise RejectedCrystal("no formula")
         if len(formula) > MAX_LENGTH:
             raise RejectedCrystal(f"a formula of {len(formula)} characters, more than {MAX_LENGTH}")
-        if split and split not in SPLITS:
-            raise RejectedCrystal(f"split is {split!r}, none of {', '.join(SPLITS)}"[:200])
         columns = read_labels(**{name: row.get(name) for name in LABELS})
     except RejectedCrystal as error:
         return refused(str(id), place, str(error))
@@ -76,7 +73,7 @@ def _csv_rows(path):
 
 def _parquet_rows(path):
     """Names of the columns, then (row, a dict) of each row."""
-    file = pq.ParquetFile(path)
+    file = parquet_file(path)
     yield file.schema_arrow.names
     number = 0
     for batch in file.iter_batches(batch_size=1000):

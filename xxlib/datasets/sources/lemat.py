@@ -5,10 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xxlib.crystals.structures import crystal_from_optimade, refusing
-from xxlib.datasets.sources import Record, Source, refused
+from xxlib.datasets.sources import Record, Source, parquet_file, refused
 
 URL = "https://huggingface.co/datasets/LeMaterial/LeMat-Bulk"
 STRUCTURE = ["lattice_vectors", "cartesian_site_positions", "species_at_sites", "species", "dimension_types"]
@@ -28,7 +27,7 @@ def lemat(place):
     n_records = 0
     for path in paths:
         try:
-            file = pq.ParquetFile(path)
+            file = parquet_file(path)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is no parquet file: {error}") from error
         missing = [name for name in NEEDED if name not in file.schema_arrow.names]
@@ -51,14 +50,14 @@ def _records(paths):
     for path in paths:
         row = 0
         try:
-            file = pq.ParquetFile(path)
+            file = parquet_file(path)
             columns = [name for name in ("immutable_id", *STRUCTURE) if name in file.schema_arrow.names]
             for batch in file.iter_batches(batch_size=1000, columns=columns):
                 for content in batch.to_pylist():
                     place, id = f"{path.name} row {row}", content.pop("immutable_id")
                     row += 1
                     yield Record(id, place, content, _read) if id else refused(place, place, "no immutable_id")
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             place = f"{path.name} row {row}"
             yield refused(place, place, f"the rest of the file cannot be read: {error}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xxlib.crystals.cif import crystal_from_cif_bytes
 from xxlib.crystals.crystal import MAX_FILE_BYTES, RejectedCrystal
-from xxlib.datasets.sources import Record, Source, read_labels, refused
+from xxlib.datasets.sources import Record, Source, check_file, read_labels, refused
 
 COMMIT = "4f3c76c6b99edcb41d52ae5e8ae9dc89956d33d1"
 CRYSTALS = f"https://github.com/kdmsit/MEGNet/archive/{COMMIT}.zip"
@@ -65,7 +65,7 @@ def _tree(folder):
     for path in sorted(folder.rglob(INDEX)):
         return path.parents[1]
     for path in sorted(folder.rglob("*.zip")):
-        if zipfile.is_zipfile(path):
+        if path.is_file() and zipfile.is_zipfile(path):
             archive = zipfile.ZipFile(path)
             for name in archive.namelist():
                 if name.endswith(INDEX):
@@ -79,6 +79,7 @@ def _labels(folder, url):
     path = next(iter(sorted(folder.rglob(name))), None)
     if path is None:
         raise ValueError(f"{folder} holds no {name}: it is {url}")
+    check_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             parts = json.loads(archive.read(name.removesuffix(".zip")))
@@ -111,6 +112,8 @@ def _records(tree, index, labels):
             missing = [name for name in labels if name not in columns]
             if missing:
                 raise RejectedCrystal(f"no {' and no '.join(missing)} in the MEGNet release")
+            if file.exists() and not file.is_file():
+                raise RejectedCrystal("cannot be read: a folder, pipe or device")
             with file.open("rb") as opened:
                 data = opened.read(MAX_FILE_BYTES + 1)
         except (RejectedCrystal, OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:

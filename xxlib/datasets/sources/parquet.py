@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, check, lattice_from_cell
 from xxlib.crystals.structures import refusing
-from xxlib.datasets.sources import Record, Source, read_labels, refused
+from xxlib.datasets.sources import Record, Source, parquet_file, read_labels, refused
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 LABELS = {"e_form": "eV/atom", "band_gap": "eV", "space_group": "number"}  # columns that are labels, and their units
@@ -25,7 +24,7 @@ def parquet(path):
     """
     path = Path(path)
     try:
-        file = pq.ParquetFile(path)
+        file = parquet_file(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no parquet file: {error}") from error
     names = file.schema_arrow.names
@@ -40,20 +39,26 @@ def parquet(path):
 
 def _records(path, id_name):
     row = 0
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=1000):
-        for record in batch.to_pylist():
-            place = f"{path.name} row {row}"
-            row += 1
-            try:
-                if not record[id_name]:
-                    raise RejectedCrystal(f"no {id_name}")
-                columns = read_labels(**{name: record.get(name) for name in LABELS})
-            except RejectedCrystal as error:
-                yield refused(str(record[id_name] or place), place, str(error))
-                continue
-            others = {"formula": record.get("reduced_formula"), "split": record.get("split")}
-            columns |= {name: value for name, value in others.items() if value is not None}
-            yield Record(str(record[id_name]), place, record, crystal_of_row, columns)
+    try:
+        for batch in parquet_file(path).iter_batches(batch_size=1000):
+            for content in batch.to_pylist():
+                yield _record(content, content[id_name], id_name, f"{path.name} row {row}")
+                row += 1
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        place = f"{path.name} row {row}"
+        yield refused(place, place, f"the rest of the file cannot be read: {error}")
+
+
+def _record(content, id, id_name, place):
+    try:
+        if id is None or id == "":
+            raise RejectedCrystal(f"no {id_name}")
+        columns = read_labels(**{name: content.get(name) for name in LABELS})
+    except RejectedCrystal as error:
+        return refused(place if id in (None, "") else str(id), place, str(error))
+    others = {"formula": content.get("reduced_formula"), "split": content.get("split")}
+    columns |= {name: value for name, value in others.items() if value is not None}
+    return Record(str(id), place, content, crystal_of_row, columns)
 
 
 def crystal_of_row(id, row):
