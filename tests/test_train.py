@@ -201,6 +201,19 @@ def test_a_damaged_state_is_refused_in_one_line(dataset, tmp_path):
         train.main([str(folder / "run.json")])
 
 
+@pytest.mark.parametrize("lost", ["config", "model", "optimizer", "sums", "step"])
+def test_a_state_that_lacks_something_is_refused_in_one_line(dataset, tmp_path, lost):
+    run = state.prepare(config(dataset), run_folder(tmp_path, config(dataset)), CPU)
+    state.step(run)
+    state.checkpoint(run)
+    saved = runs.load_state(run.folder)
+    del saved[lost]
+    runs.save_state(run.folder, saved)
+    with pytest.raises((ConfigError, runs.CheckpointError)) as error:
+        state.resume(state.prepare(config(dataset), run.folder, CPU))
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("damage", ["key", "dataset", "grid"])
 def test_what_does_not_fit_is_one_clear_line(dataset, tmp_path, damage):
     copy = tmp_path / "dataset"

@@ -103,14 +103,22 @@ def resume(run):
         if parallel.rank() == 0:
             (run.folder / "metrics.jsonl").write_text("")
         return
-    if not from_dict(state["config"]).is_same_run(run.config):
+    if not from_dict(state.get("config")).is_same_run(run.config):
         raise ConfigError(
             f"{run.folder} holds the state of another run: give this run another name, or remove the folder"
         )
-    runs.load_weights(run.model, state["model"], run.folder / "state.pt")
-    run.optimizer.load_state_dict(state["optimizer"])
-    run.step, run.best, run.seconds = state["step"], state["best"], state["seconds"]
-    run.sums, run.n_summed = {name: s.to(run.device) for name, s in state["sums"].items()}, state["n_summed"]
+    try:
+        runs.load_weights(run.model, state["model"], run.folder / "state.pt")
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.step, run.best, run.seconds = state["step"], state["best"], state["seconds"]
+        run.sums, run.n_summed = {name: s.to(run.device) for name, s in state["sums"].items()}, state["n_summed"]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, runs.CheckpointError):
+            raise
+        raise runs.CheckpointError(
+            f"{run.folder / 'state.pt'} is not the state of this run ({type(error).__name__}: {error}): remove it and "
+            "train again"
+        ) from error
     if parallel.rank() == 0:
         lines = [one for one in runs.metrics(run.folder) if one["step"] <= run.step]
         text = "".join(json.dumps(line) + "\n" for line in lines)
