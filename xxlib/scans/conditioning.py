@@ -17,7 +17,7 @@ import numpy as np
 
 from xxlib.diffraction.patterns import N_POINTS, STEP, TWO_THETA, render_one, restrict, tokens_outside
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
-from xxlib.scans.scan import ScanError, source
+from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
 
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
 COARSE_STEP = 0.1  # degree: sigma of the simulated peaks
@@ -227,7 +227,7 @@ def _wavelength(scan, wavelength, warnings):
     if not wavelength and not stated:
         warnings.append("The file does not state the wavelength: Cu Kα (1.5418 angstrom) was taken.")
     taken = wavelength or stated or CU_KA
-    if not 0.05 < taken < 3:
+    if not LEAST_WAVELENGTH < taken < LARGEST_WAVELENGTH:
         raise ScanError(f"a wavelength of {taken:g} angstrom is not one of powder diffraction. Give it in angstrom")
     if all(abs(taken / source(name)["wavelength"] - 1) > SAME_WAVELENGTH for name in ANODES):
         warnings.append(

@@ -1,6 +1,8 @@
 """Scan: one theta-2theta scan of a diffractometer, and what every scan must satisfy whatever file it came from."""
 
+import io
 import re
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,13 +10,21 @@ import numpy as np
 from xxlib.diffraction.wavelengths import ANODES, KA2_RATIO
 
 MAX_POINTS = 1_000_000
+MOST_INTENSE = 1e18  # of a detector; a float32 holds its square
+WIDEST_STEP = 1.0  # degree; of a scan at most 0.2
+MAX_SCANS = 5000  # of one file
+MAX_BYTES = 50_000_000  # of a file, and of all that is unpacked from it
 DAMAGED = "The file seems cut off or damaged: export or copy it again"
 
 COUPLED = {"gonio", "coupled", "2thetatheta", "twothetatheta", "2thetaomega", "omega2theta", "thetatheta",
-           "lockedcoupled", "unlockedcoupled", "coupledtwothetatheta", "twothetaomega", "theta2theta"}  # fmt: skip
+           "lockedcoupled", "unlockedcoupled", "coupledtwothetatheta", "twothetaomega", "theta2theta",
+           "coupled2thetatheta", "omegatwotheta"}  # fmt: skip
 DETECTOR_ONLY = {"2theta", "twotheta", "detector", "tth"}
-NOT_POWDER = {"omega", "theta", "thetas", "phi", "chi", "psi", "khi", "x", "y", "z", "rockingcurve", "rocking",
-              "thetaomega", "reciprocalspacemap", "psdfixed"}  # fmt: skip
+NOT_POWDER = {"omega", "theta", "thetas", "phi", "chi", "psi", "khi", "x", "y", "z", "thetaomega", "psdfixed"}
+MAPS = re.compile("rocking|reciprocalspace|polefigure|fixed$|^still$")
+
+
+LEAST_WAVELENGTH, LARGEST_WAVELENGTH = 0.05, 3.0  # angstrom, of powder diffraction
 
 
 class ScanError(ValueError):
@@ -52,8 +62,17 @@ class Scan:
 
 
 def source(anode=None, ka1=None, ka2=None, ratio=None):
-    """Fields of a Scan for a tube: what the file says (None or 0 = does not), completed from the anode."""
+    """Fields of a Scan for a tube: what the file says (None or 0 = does not), completed from the anode.
+
+    Raises ScanError for wavelengths (angstrom) and ratios that no tube has.
+    """
     anode = (anode or "").strip().capitalize()[:2] or None
+    stated = [value for value in (ka1, ka2) if value]
+    if not all(LEAST_WAVELENGTH < value < LARGEST_WAVELENGTH for value in stated):
+        values = " and ".join(f"{value:g}" for value in stated)
+        raise ScanError(f"the header states {values} angstrom, no wavelength of powder diffraction. Repair the header")
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise ScanError(f"the header states {ratio:g} for the intensity of Kα2 over Kα1. Repair the header (0 to 1)")
     if not ka1:
         ka1, ka2, _ = ANODES.get(anode, (None, None, None))
     if not ka1:
@@ -74,16 +93,111 @@ def even_steps(start, step, n):
     return start + step * np.arange(n)
 
 
+def agreed_steps(n, start, step, stop):
+    """Angles (n,) of n intensities, and warnings; start, step and stop (degree, None = unknown) must agree with n."""
+    if start is None or (step is None and stop is None):
+        raise ScanError(f"the header does not state where the scan starts and what its step is. {DAMAGED}")
+    if n > MAX_POINTS:
+        raise ScanError(f"the file holds {n} points, more than a scan has (limit {MAX_POINTS}). Export one scan only")
+    if stop is None:
+        return even_steps(start, step, n), ()
+    if n < 2:
+        raise ScanError(f"the header promises a scan from {start:g} to {stop:g} degree, the file holds {n} point(s)")
+    even = (stop - start) / (n - 1)
+    if step is None:
+        return even_steps(start, even, n), ()
+    step = abs(step) if stop >= start else -abs(step)
+    angle = even_steps(start, step, n)
+    off = abs(even / step - 1) * (n - 1)  # steps between the two ends
+    if off <= 0.5:
+        return angle, ()
+    if off <= 1.5:
+        return angle, (f"The last point is at {angle[-1]:.6g} degree, the header says {stop:g}: one step is in doubt.",)
+    if round(step, 3) == step and abs(even - step) < 5e-4 and abs(even / step - 1) < 0.03:
+        return start + even * np.arange(n), (
+            f"The header's step of {abs(step):g} degree is rounded: from {start:g} to {stop:g} degree the {n} points "
+            f"are {abs(even):.5g} degree apart.",
+        )
+    raise ScanError(
+        f"the header promises {abs(stop - start) / abs(step) + 1:.6g} points (from {start:g} to {stop:g} degree in "
+        f"steps of {abs(step):g}), the file holds {n}. {DAMAGED}"
+    )
+
+
+def header_warnings(angle, start=None, step=None, stop=None):
+    """Warnings where the header states another start, step or stop (degree) than the angles (n,) of the file."""
+    if len(angle) < 2:
+        return ()
+    apart = float(np.median(np.abs(np.diff(angle))))
+    facts = (("start", start, angle[0]), ("stop", stop, angle[-1]))
+    wrong = [
+        f"{name} {value:g}" for name, value, ours in facts if value is not None and abs(value - ours) > 1.5 * apart
+    ]
+    if step is not None and abs(abs(step) - apart) > max(0.03 * apart, 5e-4):
+        wrong.append(f"step {step:g}")
+    if not wrong:
+        return ()
+    return (
+        f"The header states {', '.join(wrong)} degree, the points run from {angle[0]:.6g} to {angle[-1]:.6g} in steps "
+        f"of {apart:.4g}: the points were taken. Was the scan ended early?",
+    )
+
+
 def check_count(n, promised):
-    """Raise ScanError where a file holds fewer intensities than its header promises."""
-    if n < promised:
-        raise ScanError(f"the header promises {promised} points, the file holds {n}. {DAMAGED}")
+    """Raise ScanError where a file holds another number of intensities than its header promises (None = nothing)."""
+    if promised is not None and n != promised:
+        raise ScanError(f"the header promises {promised:.0f} points, the file holds {n}. {DAMAGED}")
+
+
+def numbers(words, what="where a number should be"):
+    """Numbers (n,) of words (a list, or a text of words); of 119(17) the 119.  Raises ScanError, also for too many."""
+    limit = MAX_POINTS if isinstance(words, str) else 4 * MAX_POINTS  # a list may hold a few columns
+    words = words.split(None, limit) if isinstance(words, str) else words
+    if len(words) > limit:
+        raise ScanError(f"there are more than {MAX_POINTS} points, more than a scan has. Export one scan only")
+    if any("(" in word for word in words):
+        words = [word.partition("(")[0] for word in words]
+    try:
+        if any("_" in word for word in words):
+            raise ValueError(repr(next(word for word in words if "_" in word)))
+        return np.array(words, np.float64)
+    except ValueError as error:
+        raise ScanError(f"{what} there is something else ({error}). {DAMAGED}") from None
+
+
+def lines_of(text):
+    """Lines of a text one after the other, whatever ends them; together they would take many times its memory."""
+    return io.StringIO(text, newline=None)
+
+
+def understood(read, *args):
+    """What a reader returns, or a ScanError for whatever a damaged file makes it stumble over."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            return read(*args)
+    except ScanError:
+        raise
+    except MemoryError:
+        raise ScanError(f"the file takes more memory than there is. {DAMAGED}") from None
+    except Exception as error:  # struct, zip, bz2, LZMA, XML, arithmetic: whatever the bytes lead to
+        reason = " ".join(str(error).split())[:200] or "for no reason given"
+        raise ScanError(f"the file begins well but cannot be read to its end ({reason}). {DAMAGED}") from None
+
+
+def attempt(read, *args):
+    """The scans that a reader returns, in a list, or [ScanError] where these alone among others cannot be read."""
+    try:
+        scans = understood(read, *args)
+        return scans if isinstance(scans, list) else [scans]
+    except ScanError as error:
+        return [ScanError(str(error))]  # without the frames that hold the data
 
 
 def axis_warnings(axis):
     """Warnings about a scan along an axis, by its name in the file; raises ScanError where it is no powder scan."""
     name = re.sub(r"[^a-z0-9]", "", (axis or "").lower()).removesuffix("scan")
-    if name in NOT_POWDER:
+    if name in NOT_POWDER or MAPS.search(name):
         raise ScanError(
             f"this is a scan of {axis} (a rocking curve or a map), not a θ-2θ powder scan. Export the θ-2θ scan"
         )
@@ -108,6 +222,11 @@ def checked(scan):
         if not np.isfinite(values).all():
             at = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ScanError(f"the {name} of point {at + 1} is no finite number. Remove or repair this point")
+    largest = np.abs(intensity).max()
+    if largest > MOST_INTENSE or 0 < largest < 1 / MOST_INTENSE:
+        raise ScanError(
+            f"the largest intensity is {largest:.3g}, which no detector gives. Check which column was taken"
+        )
     if isinstance(time, np.ndarray) and (len(time) != len(angle) or not (time > 0).all()):
         raise ScanError(f"the counting times are not {len(angle)} numbers above zero. {DAMAGED}")
     _check_angles(angle)
@@ -131,6 +250,7 @@ def checked(scan):
             intensity = np.bincount(place, intensity) / n
             time = np.bincount(place, time) / n if isinstance(time, np.ndarray) else time
 
+    _check_steps(np.diff(angle))
     if (intensity < 0).any():
         negative = 100 * (intensity < 0).mean()
         warnings.append(f"{negative:.1f} % of the intensities are negative: was a background subtracted already?")
@@ -140,6 +260,12 @@ def checked(scan):
         )
     if (intensity == intensity[0]).all():
         raise ScanError("all intensities are equal: there is nothing to see. Check which column was taken")
+    anode = ANODES.get(scan.anode)
+    if anode and scan.wavelength and abs(scan.wavelength / anode[2] - 1) > 0.01:
+        warnings.append(
+            f"The header names a {scan.anode} anode and states {scan.wavelength:.5g} angstrom, which is not its Kα: "
+            "the wavelength was taken."
+        )
     if scan.radiation == "neutron":
         warnings.append("This is a neutron pattern: its intensities are not those of X-rays.")
     return replace(scan, two_theta=angle, intensity=intensity, time_per_step=time, warnings=tuple(warnings))
@@ -156,4 +282,17 @@ def _check_angles(angle):
         raise ScanError(
             f"2θ runs from {low:.3g} to {high:.3g}: is it in radian? Convert the angles to degree "
             "(or name the column 2theta_rad)"
+        )
+
+
+def _check_steps(steps):
+    """Raise ScanError for a list of peaks: the steps of a scan are small, and hardly change from point to point."""
+    if len(steps) < 4:
+        return
+    low, middle, high = np.quantile(steps, [0.1, 0.5, 0.9])
+    change = np.maximum(steps[1:], steps[:-1]) > 2 * np.minimum(steps[1:], steps[:-1])
+    if middle > WIDEST_STEP or (high > 2.5 * low and change.mean() > 0.25):
+        raise ScanError(
+            f"the {len(steps) + 1} points lie {low:.3g} to {high:.3g} degree apart: a list of peaks, not a scan. "
+            "Export the scan itself"
         )
