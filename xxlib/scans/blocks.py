@@ -30,7 +30,7 @@ def read_block(head, rows):
             if abs(points - n) < 0.1:
                 return [_scan(line, head, start, step, [word for row in body for word in row])]
             promised = promised or (start, step, stop, points)
-    widths = {len(row) for row in rows[:-1]}
+    widths = {len(row) for row in rows[1:-1] or rows}
     if min(widths, default=0) < 4 or len(widths) > 1 or _runs(rows):
         return None
     if promised:

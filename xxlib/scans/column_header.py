@@ -22,7 +22,11 @@ NEXT = r"(\s*[(\[/_^*<{].*|\s+(i|y|g|f|s|int\w*|counts?|cps|obs\w*|sig\w*|err\w*
 NOT_AN_ANGLE = {
     what: re.compile(f"({pattern}){NEXT}" + (f"|.*({anywhere})" if anywhere else ""), re.IGNORECASE)
     for what, pattern, anywhere in (
-        ("the scattering vector Q", r"q|momentum transfer|scattering vector|wave ?vector", INVERSE_LENGTH),
+        (
+            "the scattering vector Q",
+            r"(log(10)? ?\()?q\)?|momentum transfer|scattering vector|wave ?vector",
+            INVERSE_LENGTH,
+        ),
         ("the lattice spacing d", r"d([ _-]?(spacings?|values?|space))?|interplanar (spacing|distance)s?", None),
         ("a distance r (a pair distribution function G(r)?)", r"r|distances?", None),
         ("ω, the angle of the sample", r"omega|ω|om", None),
@@ -37,6 +41,9 @@ NOT_AN_ANGLE = {
         ("a wavenumber", r"wave ?numbers?|raman shift", r"cm\s?\^?[{(]?[-−]\s?1|1\s?/\s?cm"),
     )
 }
+SURE = ("the scattering vector Q", "the lattice spacing d", "a distance r (a pair distribution function G(r)?)",
+        "a time of flight", "a wavenumber")  # fmt: skip
+EDGES = " \t#!;%*'\"([->"
 AXIS_KEY = re.compile(r"(x[ _-]?)?(radial[ _-]?)?(units?|axis|label)\s?[=:]\s?|x\s?[=:]\s?|L\s(?=\S)", re.IGNORECASE)
 VALUE = re.compile(r"[=:]|[\s\])]\d+([.,]\d+)?\s?\S{0,6}$")  # a line that states the value of something
 RADIAN = re.compile(r"\brad(ian)?s?\b|_rad\b", re.IGNORECASE)
@@ -46,16 +53,18 @@ UNITS = {"m": 1e10, "nm": 10.0, "pm": 0.01, "å": 1.0, "a": 1.0}
 UNIT = r"(?:(pm|pico\w+)|(nm|nano\w+)|(å\w*|a(?:ng\w*)?)|(m(?:et(?:er|re)s?)?))(?![a-zà-ÿ])"
 UNIT_AFTER = re.compile(rf"\s{{0,3}}[(\[]?\s?{UNIT}", re.IGNORECASE)
 UNIT_BEFORE = re.compile(rf"[(\[/_]\s?{UNIT}|\sin\s{UNIT}", re.IGNORECASE)
+LAMBDA = r"(?:wave[ _-]?length|\blambda|λ|\bwl)"
 RATIO = re.compile(r"(?:alpha|α|a)[ _-]?2\s?/\s?k?[ _-]?(?:alpha|α|a)[ _-]?1", re.IGNORECASE)
 LINES = {
-    "ka1": re.compile(r"\bk?[ _-]?(?:alpha|α)[ _-]?1|\bka[ _-]?1\b", re.IGNORECASE),
-    "ka2": re.compile(r"\bk?[ _-]?(?:alpha|α)[ _-]?2|\bka[ _-]?2\b", re.IGNORECASE),
+    "ka1": re.compile(rf"\bk?[ _-]?(?:alpha|α)[ _-]?1|\bka[ _-]?1\b|{LAMBDA}[ _-]?1(?=\s?[=:,(\[])", re.IGNORECASE),
+    "ka2": re.compile(rf"\bk?[ _-]?(?:alpha|α)[ _-]?2|\bka[ _-]?2\b|{LAMBDA}[ _-]?2(?=\s?[=:,(\[])", re.IGNORECASE),
     "any": re.compile(
         r"wave[ _-]?length(?:[ _]?\d(?=\s?[=:,(\[]))?|\blambda(?:\d(?=\s?[=:,(\[]))?|λ|\bwl\b", re.IGNORECASE
     ),
 }
 BETA = re.compile(r"\bk?[ _-]?(beta|β)", re.IGNORECASE)
 ENERGY = re.compile(r"(?:photon|beam|x-?ray|incident)?[ _-]?energy\b", re.IGNORECASE)
+EV = re.compile(r"[\s(\[_]{0,2}(k?)eV\b", re.IGNORECASE)
 ELEMENTS = "|".join(ANODES)
 ANODE = (
     re.compile(rf"\b(?:anode|target|tube)\b.{{0,20}}?\b({ELEMENTS})\b", re.IGNORECASE),
@@ -91,25 +100,28 @@ def facts_of(head, names, at, angle):
 
 def _axis(head, name):
     """{"radian": True} or {}, and warnings; the line nearest to the numbers that names an axis counts."""
-    for label in (name, *map(_label, reversed(head))):
-        label = label.strip(" \t#!;%*'\"([->")[:80]
-        if not label or (label != name and VALUE.search(label)):
-            continue
-        if ANGLE.match(label) or (label == name and ANGLE.search(label)):
+    labels = [(name.strip(EDGES), True, True)] if name else []
+    for label, is_axis, is_name in labels + [_label(line) for line in reversed(head)]:
+        if ANGLE.match(label) or (is_name and ANGLE.search(label)):
             if RADIAN.search(label):
                 return {"radian": True}, ["The angles were in radian: they were converted to degree."]
             return {}, []
         for what, pattern in NOT_AN_ANGLE.items():
-            if pattern.match(label):
+            if pattern.match(label) and (is_axis or (what in SURE and label.lower() not in ("d", "r"))):
                 raise ScanError(f"the first column is {what} ({label[:40]!r}), not 2θ in degree. Export it against 2θ")
     return {}, []
 
 
 def _label(line):
-    """What may name the first column on a line of the header."""
-    line = line.strip(" \t#!;%*'\"->")
+    """What may name the first column on a line of the header; whether more than the label says so; False."""
+    line = line.strip(EDGES)
     key = AXIS_KEY.match(line)
-    return re.split(r"[,;\t|]|\s\s", line[key.end() :] if key else line, maxsplit=1)[0]
+    label, *others = re.split(r"[,;\t|]|\s\s", line[key.end() :] if key else line, maxsplit=1)
+    other = others[0].strip(EDGES) if others else ""
+    label = label.strip(EDGES)[:80]
+    if VALUE.search(label) or re.match(r"[+-]?\d(?!/)", other):
+        return "", False, False  # the value of something
+    return label, bool(key or INTENSITY.search(other or label) or re.search(r"[(\[_/]", label)), False
 
 
 def wavelength_of(head):
@@ -136,7 +148,7 @@ def wavelength_of(head):
                     break
         energy = ENERGY.match(line.strip(" \t#!;%*'\""))
         number = energy and NUMBER.search(line, line.index(energy[0]) + len(energy[0]))
-        unit = number and re.match(r"\s?\]?\)?\s?(k?)ev\b", line[number.end() :], re.IGNORECASE)
+        unit = number and (EV.match(line, number.end()) or EV.search(line, 0, number.start()))
         if unit and float(number[1].replace(",", ".")) > 0:
             stated["energy"] = HC / float(number[1].replace(",", ".")) * (1 if unit[1] else 1000)
     by_energy = stated.get("energy")
@@ -178,9 +190,9 @@ def _range_warnings(head, angle):
     for line in head:
         for name, pattern in (*RANGE.items(), ("n", N_POINTS)):
             key = pattern.search(line)
-            number = key and NUMBER.search(line, key.end())
-            if number:
-                stated[name] = float(number[1].replace(",", "."))
+            values = NUMBER.findall(line, key.end()) if key else []
+            if values:  # the last, behind any unit [°2Th.]
+                stated[name] = float(values[-1].replace(",", "."))
     if head and re.fullmatch(r"\d{2,7}", head[-1].strip(" \t#!;%*")):
         stated["n"] = int(head[-1].strip(" \t#!;%*"))
     n = stated.pop("n", None)

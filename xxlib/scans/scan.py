@@ -113,13 +113,14 @@ def agreed_steps(n, start, step, stop):
         return angle, ()
     if off <= 1.5:
         return angle, (f"The last point is at {angle[-1]:.6g} degree, the header says {stop:g}: one step is in doubt.",)
-    if round(step, 3) == step and abs(even - step) < 5e-4 and abs(even / step - 1) < 0.03:
+    points = (stop - start) / step + 1
+    if round(step, 3) == step and abs(even - step) < 5e-4 and abs(points - round(points)) > 0.02:
         return start + even * np.arange(n), (
             f"The header's step of {abs(step):g} degree is rounded: from {start:g} to {stop:g} degree the {n} points "
             f"are {abs(even):.5g} degree apart.",
         )
     raise ScanError(
-        f"the header promises {abs(stop - start) / abs(step) + 1:.6g} points (from {start:g} to {stop:g} degree in "
+        f"the header promises {points:.6g} points (from {start:g} to {stop:g} degree in "
         f"steps of {abs(step):g}), the file holds {n}. {DAMAGED}"
     )
 
@@ -196,7 +197,8 @@ def attempt(read, *args):
 
 def axis_warnings(axis):
     """Warnings about a scan along an axis, by its name in the file; raises ScanError where it is no powder scan."""
-    name = re.sub(r"[^a-z0-9]", "", (axis or "").lower()).removesuffix("scan")
+    name = (axis or "").lower().replace("θ", "theta").replace("ω", "omega")
+    name = re.sub(r"[^a-z0-9]", "", name).removesuffix("scan")
     if name in NOT_POWDER or MAPS.search(name):
         raise ScanError(
             f"this is a scan of {axis} (a rocking curve or a map), not a θ-2θ powder scan. Export the θ-2θ scan"
@@ -290,7 +292,7 @@ def _check_steps(steps):
     if len(steps) < 4:
         return
     low, middle, high = np.quantile(steps, [0.1, 0.5, 0.9])
-    change = np.maximum(steps[1:], steps[:-1]) > 2 * np.minimum(steps[1:], steps[:-1])
+    change = np.maximum(steps[1:], steps[:-1]) > 2.5 * np.minimum(steps[1:], steps[:-1])
     if middle > WIDEST_STEP or (high > 2.5 * low and change.mean() > 0.25):
         raise ScanError(
             f"the {len(steps) + 1} points lie {low:.3g} to {high:.3g} degree apart: a list of peaks, not a scan. "
