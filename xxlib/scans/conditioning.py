@@ -20,6 +20,7 @@ from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
 from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
 
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
+LEAST_ANGLE = 0.01  # degree: below is the direct beam, where the correction has no limit
 COARSE_STEP = 0.1  # degree: sigma of the simulated peaks
 SAME_WAVELENGTH = 0.005  # relative: K-alpha1 and the mean of the doublet differ by 0.001
 GAP = 1.0  # degree on the grid: points farther apart than this are the ends of two measured ranges
@@ -115,7 +116,7 @@ def to_cu(two_theta, intensity, wavelength):
 
     Intensity is per degree: besides the Lorentz-polarisation factor it changes as the distance of two points does.
     """
-    seen = (two_theta > 0) & (np.sin(np.radians(two_theta / 2)) * CU_KA / wavelength < 1) & (two_theta < 180)
+    seen = (two_theta > LEAST_ANGLE) & (np.sin(np.radians(two_theta / 2)) * CU_KA / wavelength < 1) & (two_theta < 180)
     old = np.radians(two_theta[seen] / 2)
     new = np.arcsin(np.sin(old) * CU_KA / wavelength)
     stretch = CU_KA / wavelength * np.cos(old) / np.cos(new)  # d(new) / d(old)

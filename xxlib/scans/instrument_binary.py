@@ -165,7 +165,7 @@ def _begins(scans, data, end):
 
 def _complete(scans, data, at):
     """The scans, where nothing but zeros follows the last one; at: the byte where it ends."""
-    if not (scans and isinstance(scans[-1], ScanError)) and data[at:].strip(b"\0"):
+    if not (scans and isinstance(scans[-1], ScanError)) and (at > len(data) or data[at:].strip(b"\0")):
         raise ScanError(f"the headers account for {at} bytes, the file holds {len(data)}. {DAMAGED}")
     return scans
 
