@@ -6,7 +6,7 @@ Every expression is searched in one line of at most MAX_LINE characters, and non
 import re
 
 from xxlib.diffraction.wavelengths import ANODES
-from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, header_warnings, source
+from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
 
 MAX_LINE = 1000  # characters of a line that are looked at
 HC = 12.398419843  # angstrom keV
@@ -72,18 +72,12 @@ ANODE = (
 )
 SCAN_AXIS = re.compile(r"\b(?:scan[ _-]?(?:axis|type)|drive)\b[\s:=,\"']{1,6}([^,;\"'\n]{1,60})", re.IGNORECASE)
 MODES = re.compile(r"(continuous|step|fixed ?time|pre-?set|normal|standard|ct|ft)\b(?! ?θ)", re.IGNORECASE)
-RANGE = {
-    "start": re.compile(r"\b(?:start|first|begin)[ _-]?(?:angle|position|pos)\b", re.IGNORECASE),
-    "stop": re.compile(r"\b(?:end|stop|last)[ _-]?(?:angle|position|pos)\b", re.IGNORECASE),
-    "step": re.compile(r"\bstep[ _-]?(?:size|width)\b", re.IGNORECASE),
-}
-N_POINTS = re.compile(r"\b(?:no\.?|number)\s?(?:of)?\s?(?:data[ _-]?)?points\b|\bn[ _-]?points\b", re.IGNORECASE)
 
 
-def facts_of(head, names, at, angle):
+def facts_of(head, names, at, n):
     """Fields of a Scan and warnings from the lines above the numbers; raises ScanError where the axis is not 2θ.
 
-    head: the lines.  names: those of the columns, or None.  at: places of angle and intensity.  angle: (n,) as read.
+    head: the lines.  names: those of the columns, or None.  at: places of angle and intensity.  n: points.
     "radian" is True among the fields where the angles are in radian.
     """
     head = [line[:MAX_LINE] for line in head]
@@ -95,7 +89,10 @@ def facts_of(head, names, at, angle):
         if named and not MODES.match(named[1].strip()):
             fields["scan_axis"] = named[1].strip()
     tube, doubts = wavelength_of(head)
-    return fields | tube, [*warnings, *doubts, *_range_warnings(head, angle)]
+    count = head[-1].strip(EDGES) if head else ""
+    if re.fullmatch(r"\d{2,7}", count) and int(count) != n:  # the last line above the numbers, in .chi files
+        doubts = [*doubts, f"The header states {count} points, the file holds {n}: is it complete?"]
+    return fields | tube, [*warnings, *doubts]
 
 
 def _axis(head, name):
@@ -183,20 +180,3 @@ def _angstrom(line, start, number):
     return None, [
         f"The header states a wavelength of {value:g} angstrom, none of powder diffraction: it was not taken."
     ]
-
-
-def _range_warnings(head, angle):
-    stated = {}
-    for line in head:
-        for name, pattern in (*RANGE.items(), ("n", N_POINTS)):
-            key = pattern.search(line)
-            values = NUMBER.findall(line, key.end()) if key else []
-            if values:  # the last, behind any unit [°2Th.]
-                stated[name] = float(values[-1].replace(",", "."))
-    if head and re.fullmatch(r"\d{2,7}", head[-1].strip(" \t#!;%*")):
-        stated["n"] = int(head[-1].strip(" \t#!;%*"))
-    n = stated.pop("n", None)
-    warnings = header_warnings(angle, **stated)
-    if n is not None and n != len(angle):
-        warnings = (*warnings, f"The header states {n:.0f} points, the file holds {len(angle)}: is it complete?")
-    return warnings

@@ -5,9 +5,9 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from xxlib.scans.blocks import read_block
+from xxlib.scans.checks import lines_of
 from xxlib.scans.column_header import ANGLE, ERROR, INTENSITY, facts_of
-from xxlib.scans.scan import MAX_POINTS, Scan, ScanError, lines_of
+from xxlib.scans.scan import MAX_POINTS, Scan, ScanError
 
 COMMENTS = ("#", "!", "%", "//", ";", "*", "'")
 GROUPED = r"[+-]?\d{{1,3}}({0}\d{{3}})+"  # digits in groups of three behind a mark
@@ -25,18 +25,12 @@ def read_columns(text):
     """Scans of a text of columns; where the angles fall back and start anew, the next scan begins."""
     separator = _separator(text)
     head, rows, lines, others, singles = _sorted_lines(text, separator)
-    if len(rows) < 2 and len(singles) > 2:
-        block = read_block(head, [*rows, *singles])
-        if block:
-            return block
+    if len(singles) > max(2, 20 * len(rows)):
+        raise ScanError("there is one number a line: the angles are missing. Export two columns, 2θ and intensity")
     if not rows:
-        if len(singles) > 2:
-            raise ScanError("there is one number a line: the angles are missing. Export two columns, 2θ and intensity")
         raise ScanError("this text holds no columns of numbers. Export the scan as two columns, 2θ and intensity (.xy)")
-    if any(len(row) > 2 for row in rows):
-        block = read_block(head, [[cell for cell in row if cell] for row in rows])
-        if block:
-            return block
+    if not any(map(ANGLE.search, head[-3:])):
+        _check_columns(rows)
     columns, places, n_cells = _columns(rows, lines)
     names = _names(head, separator, places, n_cells)
     at, warnings = _choose(names, len(columns))
@@ -57,7 +51,7 @@ def read_columns(text):
         if (0 < k < len(angle) and angle[k] > angle[k - 1]) or (k == len(angle) and line[0].isdigit()):
             raise ScanError(f"line {i} ({line[:40]!r}) cannot be read as numbers. Repair or remove it")
     pieces = _pieces(angle)
-    fields, doubts = facts_of(head, names, at, angle[pieces[0]])
+    fields, doubts = facts_of(head, names, at, len(angle))
     if fields.pop("radian", False):
         angle = np.degrees(angle)
     warnings = (*warnings, *doubts)
@@ -98,6 +92,22 @@ def _sorted_lines(text, separator):
         if len(head) + len(others) > MAX_OTHERS:
             raise ScanError(f"more than {MAX_OTHERS} lines are no rows of a table, such as line {i} ({line[:40]!r})")
     return head, rows, lines, others, singles
+
+
+def _check_columns(rows):
+    """Raise ScanError for a block of intensities, whose angles are stated above it as start, step and stop."""
+    first = [row[0].replace(",", ".") for row in rows[1:] if len(row) > 3]
+    if len(first) < max(5, len(rows) / 2):
+        return
+    try:
+        steps = np.diff(np.array(first, np.float64))
+    except ValueError:
+        return  # said later, with the line
+    if max((steps > 0).mean(), (steps < 0).mean()) < 0.8:
+        raise ScanError(
+            f"its lines of {max(map(len, rows))} numbers do not begin with an angle that runs: this is a block of "
+            "intensities (start, step, stop above it?), the angles are missing. Export two columns, 2θ and intensity"
+        )
 
 
 def _separator(text):

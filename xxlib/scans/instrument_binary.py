@@ -8,7 +8,8 @@ import struct
 
 import numpy as np
 
-from xxlib.scans.scan import DAMAGED, MAX_SCANS, Scan, ScanError, agreed_steps, attempt, even_steps, source
+from xxlib.scans.checks import agreed_steps, attempt, even_steps
+from xxlib.scans.scan import DAMAGED, MAX_SCANS, Scan, ScanError, source
 
 
 def read_bruker_1(data):

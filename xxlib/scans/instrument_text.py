@@ -6,20 +6,8 @@ from itertools import chain, islice
 
 import numpy as np
 
-from xxlib.scans.scan import (
-    DAMAGED,
-    MAX_POINTS,
-    MAX_SCANS,
-    Scan,
-    ScanError,
-    agreed_steps,
-    attempt,
-    check_count,
-    header_warnings,
-    lines_of,
-    numbers,
-    source,
-)
+from xxlib.scans.checks import agreed_steps, attempt, check_count, header_warnings, lines_of, numbers
+from xxlib.scans.scan import DAMAGED, MAX_POINTS, MAX_SCANS, Scan, ScanError, source
 
 MOST_WORDS = 3 * MAX_POINTS  # of one scan: up to three columns
 

@@ -11,22 +11,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from xxlib.scans.checks import agreed_steps, attempt, check_count, header_warnings, lines_of, numbers
 from xxlib.scans.instrument_text import attenuated, table_of
-from xxlib.scans.scan import (
-    DAMAGED,
-    MAX_BYTES,
-    MAX_POINTS,
-    MAX_SCANS,
-    Scan,
-    ScanError,
-    agreed_steps,
-    attempt,
-    check_count,
-    header_warnings,
-    lines_of,
-    numbers,
-    source,
-)
+from xxlib.scans.scan import DAMAGED, MAX_BYTES, MAX_POINTS, MAX_SCANS, Scan, ScanError, source
 
 MAX_MEMBERS = 2000
 MAX_ELEMENTS = MAX_POINTS + 100_000  # of an XML document: a .brml has one for each point

@@ -4,20 +4,8 @@ import re
 from itertools import islice
 
 from xxlib.diffraction.wavelengths import ANODES
-from xxlib.scans.scan import (
-    DAMAGED,
-    MAX_POINTS,
-    MAX_SCANS,
-    Scan,
-    ScanError,
-    agreed_steps,
-    attempt,
-    check_count,
-    header_warnings,
-    lines_of,
-    numbers,
-    source,
-)
+from xxlib.scans.checks import agreed_steps, attempt, check_count, header_warnings, lines_of, numbers
+from xxlib.scans.scan import DAMAGED, MAX_POINTS, MAX_SCANS, Scan, ScanError, source
 
 MAX_QUOTED_LINE = 2048  # characters, the limit of CIF 1.1: the search for the ends of quotes is not linear
 WORD = re.compile(r"""'((?:[^']|'(?=\S))*)'(?!\S)|"((?:[^"]|"(?=\S))*)"(?!\S)|(#.*)|(\S+)""")

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from xxlib.scans import instrument_binary, instrument_text, instrument_xml
+from xxlib.scans.checks import understood
 from xxlib.scans.columns import read_columns
-from xxlib.scans.jcamp import read_jcamp
 from xxlib.scans.powder_cif import read_pdcif
-from xxlib.scans.scan import DAMAGED, MAX_BYTES, MAX_SCANS, Scan, ScanError, checked, understood
+from xxlib.scans.scan import DAMAGED, MAX_BYTES, MAX_SCANS, Scan, ScanError, checked
 
 BINARY = {
     b"RAW ": instrument_binary.read_bruker_1,
@@ -26,7 +26,6 @@ TEXT = (
     (r"^_(2THETA)?(COUNTS|CPS)", instrument_text.read_uxd),
     (r"^RawScan\b", instrument_text.read_udf),
     (r"^BANK\s+\d+\s", instrument_text.read_gsas),
-    (r"^##(JCAMP-?DX|XYDATA|XYPOINTS|PEAK TABLE)\b", read_jcamp),
     (r"^data_\S", read_pdcif),
 )
 EXPORT = "Export the scan from the program of the diffractometer as .xy (two columns: 2θ in degree, intensity)"
@@ -51,6 +50,7 @@ REFUSED = {
 }
 REFUSED_TEXT = (
     (r"\A\s*(<!doctype html|<html)", "a web page, not the file behind it. Download the file itself"),
+    (r"\A\s*##(title|jcamp-?dx) ?=", "a JCAMP-DX file, in which only some points have an angle. " + EXPORT),
     (r"\A\s*<", "an XML file of an unknown kind. " + EXPORT),
     (r"\A\s*[{\[]\s*[\"{\[\d]", "a JSON file. " + EXPORT),
 )
@@ -60,7 +60,7 @@ def read_scan(path, scan=None) -> Scan:
     """The Scan of a diffractometer file.
 
     Reads columns of text (any separator, decimal comma, header, encoding), PANalytical .xrdml, Rigaku .rasx .ras .dat,
-    Bruker .raw (versions 1 to 4) .brml .uxd, Philips .rd .udf, GSAS (STD, ESD, FXY, FXYE), JCAMP-DX and pdCIF.
+    Bruker .raw (versions 1 to 4) .brml .uxd, Philips .rd .udf, GSAS (STD, ESD, FXY, FXYE) and pdCIF.
     scan: which one, from 0, of a file with several; without it the first that can be used is taken and a warning says
     so.
     Raises ScanError, with the reason and what to do, for everything that is no powder pattern.
@@ -69,7 +69,7 @@ def read_scan(path, scan=None) -> Scan:
     try:
         return _read(path, scan)
     except ScanError as error:
-        raise ScanError(f"{path.name}: {error}.") from None
+        raise ScanError(f"{path.name}: {_sentence(error)}") from None
 
 
 def _read(path, which):
@@ -115,8 +115,14 @@ def _of_several(scans, which):
     ranges = ", ".join(f"{i}: {_range(scan)}" for i, scan in enumerate(scans[:10]))
     taken = "the first" if which == 0 else f"number {which}, the first that can be used,"
     warning = f"The file holds {len(scans)} scans ({ranges}): {taken} was taken, choose another with scan=."
-    refused = [f"scan {i} cannot be used: {scan}." for i, scan in enumerate(scans) if isinstance(scan, ScanError)]
-    return (warning, *(reason[0].upper() + reason[1:] for reason in refused[:3]))
+    refused = [
+        f"Scan {i} cannot be used: {_sentence(scan)}" for i, scan in enumerate(scans) if isinstance(scan, ScanError)
+    ]
+    return (warning, *refused[:3])
+
+
+def _sentence(error):
+    return str(error) if str(error).endswith("?") else f"{error}."
 
 
 def _range(scan):
