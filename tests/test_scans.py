@@ -337,7 +337,7 @@ def test_a_missing_file(tmp_path):
 def test_archives_are_not_unpacked_without_end(tmp_path, monkeypatch):
     from xxlib.scans import instrument_xml
 
-    monkeypatch.setattr(instrument_xml, "MAX_UNPACKED", 1_000_000)
+    monkeypatch.setattr(instrument_xml, "MAX_BYTES", 1_000_000)
     bomb = zipped(Data0__Profile0_txt="0" * 50_000_000)
     assert len(bomb) < 100_000
     with pytest.raises(ScanError, match="unpacks to more than 1 MB"):

@@ -17,9 +17,10 @@ import numpy as np
 
 from xxlib.diffraction.patterns import N_POINTS, STEP, TWO_THETA, render_one, restrict, tokens_outside
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
-from xxlib.scans.scan import ScanError, source
+from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
 
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
+LEAST_ANGLE = 0.01  # degree: below is the direct beam, where the correction has no limit
 COARSE_STEP = 0.1  # degree: sigma of the simulated peaks
 SAME_WAVELENGTH = 0.005  # relative: K-alpha1 and the mean of the doublet differ by 0.001
 GAP = 1.0  # degree on the grid: points farther apart than this are the ends of two measured ranges
@@ -115,7 +116,7 @@ def to_cu(two_theta, intensity, wavelength):
 
     Intensity is per degree: besides the Lorentz-polarisation factor it changes as the distance of two points does.
     """
-    seen = (two_theta > 0) & (np.sin(np.radians(two_theta / 2)) * CU_KA / wavelength < 1) & (two_theta < 180)
+    seen = (two_theta > LEAST_ANGLE) & (np.sin(np.radians(two_theta / 2)) * CU_KA / wavelength < 1) & (two_theta < 180)
     old = np.radians(two_theta[seen] / 2)
     new = np.arcsin(np.sin(old) * CU_KA / wavelength)
     stretch = CU_KA / wavelength * np.cos(old) / np.cos(new)  # d(new) / d(old)
@@ -227,7 +228,7 @@ def _wavelength(scan, wavelength, warnings):
     if not wavelength and not stated:
         warnings.append("The file does not state the wavelength: Cu Kα (1.5418 angstrom) was taken.")
     taken = wavelength or stated or CU_KA
-    if not 0.05 < taken < 3:
+    if not LEAST_WAVELENGTH < taken < LARGEST_WAVELENGTH:
         raise ScanError(f"a wavelength of {taken:g} angstrom is not one of powder diffraction. Give it in angstrom")
     if all(abs(taken / source(name)["wavelength"] - 1) > SAME_WAVELENGTH for name in ANODES):
         warnings.append(

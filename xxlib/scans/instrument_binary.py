@@ -8,13 +8,14 @@ import struct
 
 import numpy as np
 
-from xxlib.scans.scan import DAMAGED, Scan, ScanError, check_count, even_steps, source
+from xxlib.scans.checks import agreed_steps, attempt, even_steps
+from xxlib.scans.scan import DAMAGED, MAX_SCANS, Scan, ScanError, source
 
 
 def read_bruker_1(data):
     """Scans of a file that begins with "RAW "."""
     scans, at, more = [], 4, 1
-    while more:
+    while more and _begins(scans, data, at + 152):
         if scans and data[at : at + 4] == b"RAW ":
             at += 4
         n, time, step, _mode, _, start = struct.unpack_from("<IffIIf", data, at)
@@ -22,10 +23,10 @@ def read_bruker_1(data):
         (more,) = struct.unpack_from("<I", data, at + 148)
         at += 152
         tube = source(None, _positive(ka1), _positive(ka2))
-        start, step = _decimal(start), _decimal(step)
-        scans.append(_scan(data, at, n, start, step, "Bruker RAW 1", time=time, sample=_text(sample), **tube))
+        start, step, sample = _decimal(start), _decimal(step), _text(sample)
+        scans += attempt(_scan, data, at, n, start, step, "Bruker RAW 1", 4, tube | {"sample": sample}, time)
         at += 4 * n
-    return scans
+    return _complete(scans, data, at)
 
 
 def read_bruker_2(data):
@@ -33,61 +34,63 @@ def read_bruker_2(data):
     (n_scans,) = struct.unpack_from("<H", data, 4)
     anode, ka1, ka2, ratio = struct.unpack_from("<2s3f", data, 188)
     tube = source(_text(anode), _positive(ka1), _positive(ka2), ratio if 0 <= ratio <= 1 else None)
+    tube["sample"] = _text(data[8:40])
     scans, at = [], 256
-    for _ in range(n_scans):
+    while len(scans) < n_scans and _begins(scans, data, at + 20):
         header, n, _, time, step, start = struct.unpack_from("<HHI3f", data, at)
         at += header
-        sample, start, step = _text(data[8:40]), _decimal(start), _decimal(step)
-        scans.append(_scan(data, at, n, start, step, "Bruker RAW 2", time=time, sample=sample, **tube))
+        scans += attempt(_scan, data, at, n, _decimal(start), _decimal(step), "Bruker RAW 2", 4, tube, time)
         at += 4 * n
-    return scans
+    return _complete(scans, data, at)
 
 
 def read_bruker_3(data):
     """Scans of a file that begins with "RAW1.01"."""
     (n_scans,) = struct.unpack_from("<I", data, 12)
-    anode = _text(data[608:612])
     ka1, ka2, _beta, ratio = struct.unpack_from("<4d", data, 624)
-    tube = source(anode, _positive(ka1), _positive(ka2), ratio if 0 <= ratio <= 1 else None)
+    tube = source(_text(data[608:612]), _positive(ka1), _positive(ka2), ratio if 0 <= ratio <= 1 else None)
+    tube["sample"] = _text(data[326:386])
     scans, at = [], 712
-    for _ in range(n_scans):
+    while len(scans) < n_scans and _begins(scans, data, at + 260):
         header, n, _theta, start = struct.unpack_from("<IIdd", data, at)
         (step,) = struct.unpack_from("<d", data, at + 176)
         (time,) = struct.unpack_from("<f", data, at + 192)
         (_varying, width, extra) = struct.unpack_from("<3I", data, at + 248)
         at += header + extra
-        sample = _text(data[326:386])
-        scans.append(_scan(data, at, n, start, step, "Bruker RAW 3", width or 4, time=time, sample=sample, **tube))
+        scans += attempt(_scan, data, at, n, start, step, "Bruker RAW 3", width or 4, tube, time)
         at += (width or 4) * n
-    return scans
+    return _complete(scans, data, at)
 
 
 def read_bruker_4(data):
     """Scans of a file that begins with "RAW4.00": segments (kind, length), and scans between them."""
-    scans, tube, sample, at = [], {}, "", 61
+    scans, tube, at = [], {"sample": ""}, 61
     while at + 8 <= len(data):
         kind, length = struct.unpack_from("<II", data, at)
         if kind in (0, 160):
-            scan, at = _range_4(data, at, sample, tube)
-            scans.append(scan)
+            if not _begins(scans, data, at + 160):
+                break
+            n, width, extra = (struct.unpack_from("<I", data, at + place)[0] for place in (88, 136, 140))
+            scans += attempt(_range_4, data, at, n, width, at + 160 + extra, tube)
+            at += 160 + extra + width * n
             continue
         if length < 8:
             raise ScanError(f"a part of the header has the impossible length {length}. {DAMAGED}")
         if kind == 10 and _text(data[at + 12 : at + 36]) == "SAMPLEID":
-            sample = _text(data[at + 36 : at + length])
+            tube = tube | {"sample": _text(data[at + 36 : at + length])}
         if kind == 30:
             ka1, ka2, _beta, ratio = struct.unpack_from("<4d", data, at + 80)
             anode = _text(data[at + 116 : at + 120])
-            tube = source(anode, _positive(ka1), _positive(ka2), ratio if 0 <= ratio <= 1 else None)
+            ratio = ratio if 0 <= ratio <= 1 else None
+            tube = tube | source(anode, _positive(ka1), _positive(ka2), ratio)
         at += length
-    return scans
+    return _complete(scans, data, at)
 
 
-def _range_4(data, at, sample, tube):
-    """One Scan, and where it ends."""
-    start, step, n = struct.unpack_from("<ddI", data, at + 72)
-    width, extra = struct.unpack_from("<II", data, at + 136)
-    place, end = at + 160, at + 160 + extra
+def _range_4(data, at, n, width, end, tube):
+    """The Scan of n records of `width` bytes behind a header from byte `at` to `end`."""
+    start, step = struct.unpack_from("<dd", data, at + 72)
+    place = at + 160
     if end > len(data) or width % 4 or not width:
         raise ScanError(f"the header of a scan is longer than the file. {DAMAGED}")
     axis = _text(data[at + 32 : at + 56])
@@ -105,9 +108,7 @@ def _range_4(data, at, sample, tube):
                 )
         place += length
     # The counting time is left out: with a line detector it is not that of one point.
-    return _scan(
-        data, end, n, start, step, "Bruker RAW 4", width, scan_axis=axis, sample=sample, **tube
-    ), end + width * n
+    return _scan(data, end, n, start, step, "Bruker RAW 4", width, tube | {"scan_axis": axis})
 
 
 def read_philips_rd(data):
@@ -116,36 +117,58 @@ def read_philips_rd(data):
     ka1, ka2, ratio = struct.unpack_from("<3d", data, 94)
     step, start, stop = struct.unpack_from("<3d", data, 214)
     at = 250 if data[:2] == b"V3" else 810
-    if not step > 0 or not 0 <= stop - start <= 360:
+    if not step > 1e-6 or not 0 <= stop - start <= 360:
         raise ScanError(f"the header says {start:g} to {stop:g} degree in steps of {step:g}. {DAMAGED}")
-    n = round((stop - start) / step) + 1
-    check_count((len(data) - at) // 2, n)
-    roots = np.frombuffer(data, "<u2", n, at).astype(np.float64)
+    promised = round((stop - start) / step) + 1
+    roots = np.frombuffer(data[at : at + 2 * ((len(data) - at) // 2)], "<u2").astype(np.float64)
+    if not roots[promised:].any():  # zeros may fill the file up
+        roots = roots[:promised]
+    angle, warnings = agreed_steps(len(roots), start, step, stop)
     anode = ("Cu", "Mo", "Fe", "Cr")[anode] if 0 <= anode < 4 else None
     tube = source(anode, _positive(ka1), _positive(ka2), ratio if 0 <= ratio <= 1 else None)
     return [
         Scan(
-            two_theta=even_steps(start, step, n),
+            two_theta=angle,
             intensity=np.rint(roots**2 / 100),  # as Philips' own .udf export writes them
             format="Philips RD",
             sample=_text(data[146:166]),
+            warnings=warnings,
             **tube,
         )
     ]
 
 
-def _scan(data, at, n, start, step, format, width=4, time=None, **fields):
+def _scan(data, at, n, start, step, format, width, fields, time=None):
     """A Scan of n records of `width` bytes from byte `at` on, each beginning with the intensity as a float32."""
     two_theta = even_steps(start, step, n)
-    check_count((len(data) - at) // width, n)
+    if (len(data) - at) // width < n:
+        raise ScanError(f"the header promises {n} points, the file holds {(len(data) - at) // width}. {DAMAGED}")
     intensity = np.frombuffer(data, np.uint8, n * width, at).reshape(n, width)[:, :4].copy().view("<f4")[:, 0]
+    with np.errstate(invalid="ignore"):  # signalling NaN: refused by its place later
+        intensity = intensity.astype(np.float64)
     return Scan(
         two_theta=two_theta,
-        intensity=intensity.astype(np.float64),
+        intensity=intensity,
         format=format,
         time_per_step=_positive(time),
         **fields,
     )
+
+
+def _begins(scans, data, end):
+    """Whether the header of a further scan, which ends at byte `end`, is in the file; else its place is marked."""
+    if len(scans) > MAX_SCANS:
+        raise ScanError(f"the file holds more than {MAX_SCANS} scans. {DAMAGED}")
+    if end > len(data):
+        scans.append(ScanError(f"the file ends in the header of scan {len(scans)}. {DAMAGED}"))
+    return end <= len(data)
+
+
+def _complete(scans, data, at):
+    """The scans, where nothing but zeros follows the last one; at: the byte where it ends."""
+    if not (scans and isinstance(scans[-1], ScanError)) and (at > len(data) or data[at:].strip(b"\0")):
+        raise ScanError(f"the headers account for {at} bytes, the file holds {len(data)}. {DAMAGED}")
+    return scans
 
 
 def _decimal(value):

@@ -1,19 +1,14 @@
 """A diffractometer file -> Scan.  The kind of file is recognised by its content, not by its name."""
 
 import re
-import struct
-import warnings
-import zipfile
-import zlib
 from dataclasses import replace
 from pathlib import Path
-from xml.etree.ElementTree import ParseError
 
 from xxlib.scans import instrument_binary, instrument_text, instrument_xml
+from xxlib.scans.checks import understood
 from xxlib.scans.columns import read_columns
-from xxlib.scans.scan import DAMAGED, Scan, ScanError, checked
-
-MAX_BYTES = 100_000_000
+from xxlib.scans.powder_cif import read_pdcif
+from xxlib.scans.scan import DAMAGED, MAX_BYTES, MAX_SCANS, Scan, ScanError, checked
 
 BINARY = {
     b"RAW ": instrument_binary.read_bruker_1,
@@ -31,7 +26,7 @@ TEXT = (
     (r"^_(2THETA)?(COUNTS|CPS)", instrument_text.read_uxd),
     (r"^RawScan\b", instrument_text.read_udf),
     (r"^BANK\s+\d+\s", instrument_text.read_gsas),
-    (r"^data_\S", instrument_text.read_pdcif),
+    (r"^data_\S", read_pdcif),
 )
 EXPORT = "Export the scan from the program of the diffractometer as .xy (two columns: 2θ in degree, intensity)"
 REFUSED = {
@@ -55,6 +50,7 @@ REFUSED = {
 }
 REFUSED_TEXT = (
     (r"\A\s*(<!doctype html|<html)", "a web page, not the file behind it. Download the file itself"),
+    (r"\A\s*##(title|jcamp-?dx) ?=", "a JCAMP-DX file, in which only some points have an angle. " + EXPORT),
     (r"\A\s*<", "an XML file of an unknown kind. " + EXPORT),
     (r"\A\s*[{\[]\s*[\"{\[\d]", "a JSON file. " + EXPORT),
 )
@@ -65,43 +61,80 @@ def read_scan(path, scan=None) -> Scan:
 
     Reads columns of text (any separator, decimal comma, header, encoding), PANalytical .xrdml, Rigaku .rasx .ras .dat,
     Bruker .raw (versions 1 to 4) .brml .uxd, Philips .rd .udf, GSAS (STD, ESD, FXY, FXYE) and pdCIF.
-    scan: which one, from 0, of a file with several; without it the first is taken and a warning says so.
+    scan: which one, from 0, of a file with several; without it the first that can be used is taken and a warning says
+    so.
     Raises ScanError, with the reason and what to do, for everything that is no powder pattern.
     """
     path = Path(path)
     try:
         return _read(path, scan)
     except ScanError as error:
-        raise ScanError(f"{path.name}: {error}.") from None
+        raise ScanError(f"{path.name}: {_sentence(error)}") from None
 
 
 def _read(path, which):
-    if not path.is_file():
-        raise ScanError(f"there is no such file in {path.parent.resolve()}")
-    if path.stat().st_size > MAX_BYTES:
-        raise ScanError(f"the file is larger than {MAX_BYTES // 10**6} MB, which no powder scan is. {EXPORT}")
-    scans = _scans(path.read_bytes())
+    try:
+        if not path.is_file():
+            raise ScanError(f"there is no such file in {path.parent.resolve()}")
+        if path.stat().st_size > MAX_BYTES:
+            raise ScanError(f"the file is larger than {MAX_BYTES // 10**6} MB, which no powder scan is. {EXPORT}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ScanError(f"the file cannot be opened ({error}). Check its name and the rights to read it") from None
+    scans = understood(_scans, data)
     if not scans:
         raise ScanError(f"the file has a header but no measured points. {DAMAGED}")
-    if which is None:
-        which = 0
-        if len(scans) > 1:
-            ranges = ", ".join(f"{i}: {_range(scan)}" for i, scan in enumerate(scans[:10]))
-            warning = f"The file holds {len(scans)} scans ({ranges}): the first was taken, choose another with scan=."
-            scans[0] = replace(scans[0], warnings=(*scans[0].warnings, warning))
-    if not 0 <= which < len(scans):
-        raise ScanError(f"there is no scan {which}: the file holds {len(scans)}, counted from 0")
-    return checked(scans[which])
+    if len(scans) > MAX_SCANS:
+        raise ScanError(f"the file holds {len(scans)} scans (limit {MAX_SCANS}). Export one scan only")
+    if which is not None:
+        if not 0 <= which < len(scans):
+            raise ScanError(f"there is no scan {which}: the file holds {len(scans)}, counted from 0")
+        return understood(_usable, scans[which])
+    for which, candidate in enumerate(scans):
+        try:
+            scan = understood(_usable, candidate)
+        except ScanError as error:
+            scans[which] = error
+        else:
+            return replace(scan, warnings=(*scan.warnings, *_of_several(scans, which)))
+    if len(scans) > 1:
+        raise ScanError(f"none of the {len(scans)} scans can be used; the first: {scans[0]}")
+    raise scans[0]
+
+
+def _usable(scan):
+    if isinstance(scan, ScanError):
+        raise scan
+    return checked(scan)
+
+
+def _of_several(scans, which):
+    """Warnings of a file with several scans, of which one was taken."""
+    if len(scans) == 1:
+        return ()
+    ranges = ", ".join(f"{i}: {_range(scan)}" for i, scan in enumerate(scans[:10]))
+    taken = "the first" if which == 0 else f"number {which}, the first that can be used,"
+    warning = f"The file holds {len(scans)} scans ({ranges}): {taken} was taken, choose another with scan=."
+    refused = [
+        f"Scan {i} cannot be used: {_sentence(scan)}" for i, scan in enumerate(scans) if isinstance(scan, ScanError)
+    ]
+    return (warning, *refused[:3])
+
+
+def _sentence(error):
+    return str(error) if str(error).endswith("?") else f"{error}."
 
 
 def _range(scan):
+    if isinstance(scan, ScanError):
+        return "not usable"
     if not len(scan.two_theta):
         return "empty"
     return f"{scan.two_theta.min():.4g}-{scan.two_theta.max():.4g} degree"
 
 
 def _scans(data):
-    """All scans of a file's bytes, as they stand there."""
+    """All scans of a file's bytes as they stand there, a ScanError in the place of one that cannot be read."""
     if not data.strip(b"\0 \r\n\t"):
         raise ScanError("the file is empty. Export or copy it again")
     for magic, what in REFUSED.items():
@@ -111,29 +144,15 @@ def _scans(data):
         raise ScanError(f"this is a photograph or film, not a powder scan. {EXPORT}")
     for magic, read in BINARY.items():
         if data.startswith(magic):
-            return _understood(read, data)
+            return read(data)
     text = _text(data)
     for pattern, read in TEXT:
         if re.search(pattern, text, re.MULTILINE):
-            return _understood(read, text)
+            return read(text)
     for pattern, what in REFUSED_TEXT:
         if re.search(pattern, text, re.IGNORECASE):
             raise ScanError(f"this is {what}")
-    return _understood(read_columns, text)
-
-
-def _understood(read, content):
-    """Scans, or a ScanError for whatever a damaged file makes a reader stumble over."""
-    stumbles = (struct.error, zipfile.BadZipFile, zlib.error, ParseError, ValueError, LookupError, TypeError,
-                AttributeError, EOFError, NotImplementedError, RuntimeError, OverflowError)  # fmt: skip
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            return read(content)
-    except ScanError:
-        raise
-    except stumbles as error:
-        raise ScanError(f"the file begins well but cannot be read to its end ({error}). {DAMAGED}") from None
+    return read_columns(text)
 
 
 def _text(data):

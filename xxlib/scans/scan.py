@@ -8,13 +8,21 @@ import numpy as np
 from xxlib.diffraction.wavelengths import ANODES, KA2_RATIO
 
 MAX_POINTS = 1_000_000
+MOST_INTENSE = 1e18  # of a detector; a float32 holds its square
+WIDEST_STEP = 1.0  # degree; of a scan at most 0.2
+MAX_SCANS = 5000  # of one file
+MAX_BYTES = 50_000_000  # of a file, and of all that is unpacked from it
 DAMAGED = "The file seems cut off or damaged: export or copy it again"
 
 COUPLED = {"gonio", "coupled", "2thetatheta", "twothetatheta", "2thetaomega", "omega2theta", "thetatheta",
-           "lockedcoupled", "unlockedcoupled", "coupledtwothetatheta", "twothetaomega", "theta2theta"}  # fmt: skip
+           "lockedcoupled", "unlockedcoupled", "coupledtwothetatheta", "twothetaomega", "theta2theta",
+           "coupled2thetatheta", "omegatwotheta"}  # fmt: skip
 DETECTOR_ONLY = {"2theta", "twotheta", "detector", "tth"}
-NOT_POWDER = {"omega", "theta", "thetas", "phi", "chi", "psi", "khi", "x", "y", "z", "rockingcurve", "rocking",
-              "thetaomega", "reciprocalspacemap", "psdfixed"}  # fmt: skip
+NOT_POWDER = {"omega", "theta", "thetas", "phi", "chi", "psi", "khi", "x", "y", "z", "thetaomega", "psdfixed"}
+MAPS = re.compile("rocking|reciprocalspace|polefigure|fixed$|^still$")
+
+
+LEAST_WAVELENGTH, LARGEST_WAVELENGTH = 0.05, 3.0  # angstrom, of powder diffraction
 
 
 class ScanError(ValueError):
@@ -52,8 +60,17 @@ class Scan:
 
 
 def source(anode=None, ka1=None, ka2=None, ratio=None):
-    """Fields of a Scan for a tube: what the file says (None or 0 = does not), completed from the anode."""
+    """Fields of a Scan for a tube: what the file says (None or 0 = does not), completed from the anode.
+
+    Raises ScanError for wavelengths (angstrom) and ratios that no tube has.
+    """
     anode = (anode or "").strip().capitalize()[:2] or None
+    stated = [value for value in (ka1, ka2) if value]
+    if not all(LEAST_WAVELENGTH < value < LARGEST_WAVELENGTH for value in stated):
+        values = " and ".join(f"{value:g}" for value in stated)
+        raise ScanError(f"the header states {values} angstrom, no wavelength of powder diffraction. Repair the header")
+    if ratio is not None and not 0 <= ratio <= 1:
+        raise ScanError(f"the header states {ratio:g} for the intensity of Kα2 over Kα1. Repair the header (0 to 1)")
     if not ka1:
         ka1, ka2, _ = ANODES.get(anode, (None, None, None))
     if not ka1:
@@ -65,25 +82,11 @@ def source(anode=None, ka1=None, ka2=None, ratio=None):
             "wavelength": (ka1 + ratio * ka2) / (1 + ratio)}  # fmt: skip
 
 
-def even_steps(start, step, n):
-    """Angles (n,) of a scan in even steps."""
-    if not 0 < n <= MAX_POINTS:
-        raise ScanError(f"the header promises {n} points. {DAMAGED}")
-    if not (np.isfinite(start) and np.isfinite(step) and 1e-6 < abs(step) < 180):
-        raise ScanError(f"the header says start {start:g}, step {step:g} degree. {DAMAGED}")
-    return start + step * np.arange(n)
-
-
-def check_count(n, promised):
-    """Raise ScanError where a file holds fewer intensities than its header promises."""
-    if n < promised:
-        raise ScanError(f"the header promises {promised} points, the file holds {n}. {DAMAGED}")
-
-
 def axis_warnings(axis):
     """Warnings about a scan along an axis, by its name in the file; raises ScanError where it is no powder scan."""
-    name = re.sub(r"[^a-z0-9]", "", (axis or "").lower()).removesuffix("scan")
-    if name in NOT_POWDER:
+    name = (axis or "").lower().replace("θ", "theta").replace("ω", "omega")
+    name = re.sub(r"[^a-z0-9]", "", name).removesuffix("scan")
+    if name in NOT_POWDER or MAPS.search(name):
         raise ScanError(
             f"this is a scan of {axis} (a rocking curve or a map), not a θ-2θ powder scan. Export the θ-2θ scan"
         )
@@ -108,6 +111,11 @@ def checked(scan):
         if not np.isfinite(values).all():
             at = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ScanError(f"the {name} of point {at + 1} is no finite number. Remove or repair this point")
+    largest = np.abs(intensity).max()
+    if largest > MOST_INTENSE or 0 < largest < 1 / MOST_INTENSE:
+        raise ScanError(
+            f"the largest intensity is {largest:.3g}, which no detector gives. Check which column was taken"
+        )
     if isinstance(time, np.ndarray) and (len(time) != len(angle) or not (time > 0).all()):
         raise ScanError(f"the counting times are not {len(angle)} numbers above zero. {DAMAGED}")
     _check_angles(angle)
@@ -131,6 +139,7 @@ def checked(scan):
             intensity = np.bincount(place, intensity) / n
             time = np.bincount(place, time) / n if isinstance(time, np.ndarray) else time
 
+    _check_steps(np.diff(angle))
     if (intensity < 0).any():
         negative = 100 * (intensity < 0).mean()
         warnings.append(f"{negative:.1f} % of the intensities are negative: was a background subtracted already?")
@@ -140,6 +149,12 @@ def checked(scan):
         )
     if (intensity == intensity[0]).all():
         raise ScanError("all intensities are equal: there is nothing to see. Check which column was taken")
+    anode = ANODES.get(scan.anode)
+    if anode and scan.wavelength and abs(scan.wavelength / anode[2] - 1) > 0.01:
+        warnings.append(
+            f"The header names a {scan.anode} anode and states {scan.wavelength:.5g} angstrom, which is not its Kα: "
+            "the wavelength was taken."
+        )
     if scan.radiation == "neutron":
         warnings.append("This is a neutron pattern: its intensities are not those of X-rays.")
     return replace(scan, two_theta=angle, intensity=intensity, time_per_step=time, warnings=tuple(warnings))
@@ -156,4 +171,17 @@ def _check_angles(angle):
         raise ScanError(
             f"2θ runs from {low:.3g} to {high:.3g}: is it in radian? Convert the angles to degree "
             "(or name the column 2theta_rad)"
+        )
+
+
+def _check_steps(steps):
+    """Raise ScanError for a list of peaks: the steps of a scan are small, and hardly change from point to point."""
+    if len(steps) < 4:
+        return
+    low, middle, high = np.quantile(steps, [0.1, 0.5, 0.9])
+    change = np.maximum(steps[1:], steps[:-1]) > 2.5 * np.minimum(steps[1:], steps[:-1])
+    if middle > WIDEST_STEP or (high > 2.5 * low and change.mean() > 0.25):
+        raise ScanError(
+            f"the {len(steps) + 1} points lie {low:.3g} to {high:.3g} degree apart: a list of peaks, not a scan. "
+            "Export the scan itself"
         )
