@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib import PROJECT
-from xxlib.answering.answer import SampleAnswer
+from xxlib.answering.answer import SampleAnswer, reason
 from xxlib.answering.inference import Ensemble, load_trained, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.trust import read_trust
@@ -63,27 +63,28 @@ class Predictor:
             raise CheckpointError(f"there is no checkpoint {source}: here are {there}; or give a folder or a URL")
         return cls(folder)
 
-    def __call__(self, formula=None, pattern=None, *, anode=None):
+    def __call__(self, formula=None, pattern=None, *, anode=None, scan=None):
         """Answers as a table, one row a sample.
 
         formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, an
-        array (4250,) on the grid, or None.  Both may be lists of one length, one entry a sample.
-        anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.
+        array (4250,) on the grid, or None.
+        anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.  scan: which one, from 0, of
+        a file with several.
+        Each may be a list, one entry a sample; what is no list holds for all of them.
 
         What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
         with an empty row whose column `refused` says it.
         """
-        if not any(isinstance(given, list | tuple | pd.Series) for given in (formula, pattern)):
-            return pd.DataFrame([self.answer([read_sample(formula, pattern, anode=anode)])[0].row()])
-        formulas, scans = _aligned(formula, pattern)
-        return pd.DataFrame([answer.row() for answer in self._answered_or_refused(formulas, scans, anode)])
+        given = (formula, pattern, anode, scan)
+        if not any(map(_is_list, given)):
+            return pd.DataFrame([self.answer([sample_of(*given)])[0].row()])
+        return pd.DataFrame([self._answered_or_refused(*sample).row() for sample in _aligned(*given)])
 
-    def _answered_or_refused(self, formulas, scans, anode):
-        for formula, pattern in zip(formulas, scans):
-            try:
-                yield self.answer([read_sample(formula, pattern, anode=anode)])[0]
-            except ValueError as error:
-                yield SampleAnswer(sample=_unread(formula, pattern), refused=str(error))
+    def _answered_or_refused(self, formula, pattern, anode, scan):
+        try:
+            return self.answer([sample_of(formula, pattern, anode, scan)])[0]
+        except Exception as error:  # whatever it is, it is this sample's alone
+            return SampleAnswer(sample=_unread(formula, pattern), refused=reason(error))
 
     def answer(self, samples):
         """The SampleAnswers for Samples; raises ValueError for one that the model cannot say anything of."""
@@ -184,22 +185,48 @@ def batch_of(sample):
     return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
 
 
-def _aligned(formula, pattern):
-    """Lists of one length of formulas and patterns, None where there is none."""
-    given = [list(value) if isinstance(value, list | tuple | pd.Series) else value for value in (formula, pattern)]
-    lengths = {len(value) for value in given if isinstance(value, list)}
+def _is_list(value):
+    """Is this one entry for each of several samples?  An array of numbers is one pattern."""
+    if isinstance(value, np.ndarray):
+        return value.ndim == 1 and value.dtype.kind in "OUT"
+    return isinstance(value, list | tuple | pd.Series | pd.Index)
+
+
+def _aligned(*given):
+    """(formula, pattern, anode, scan) of each sample; where one is missing in a table (NaN), it is None."""
+    lengths = {len(value) for value in given if _is_list(value)}
     if len(lengths) > 1:
-        raise ValueError(f"{len(given[0])} formulas but {len(given[1])} patterns: give one of each for every sample")
+        names = ("formulas", "patterns", "anodes", "scans")
+        counts = " but ".join(f"{len(value)} {name}" for name, value in zip(names, given) if _is_list(value))
+        raise ValueError(f"{counts}: give one of each for every sample")
     n = lengths.pop()
-    return [value if isinstance(value, list) else [value] * n for value in given]
+    columns = [list(value) if _is_list(value) else [value] * n for value in given]
+    return [tuple(None if _is_missing(value) else value for value in sample) for sample in zip(*columns)]
+
+
+def _is_missing(value):
+    return value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def sample_of(formula=None, pattern=None, anode=None, scan=None):
+    """The Sample of what was given; raises ValueError where it cannot be read."""
+    if scan is not None:
+        if not isinstance(pattern, str | Path):
+            raise ValueError(f"scan={scan} chooses among the scans of a file, and no file was given: leave it out")
+        whole = isinstance(scan, int | np.integer) or (isinstance(scan, float) and scan.is_integer())
+        if not whole or isinstance(scan, bool):
+            raise ValueError(f"scan={scan!r} is no number of a scan: give a whole number, from 0")
+        scan = int(scan)
+    return read_sample(formula, pattern, anode=anode, scan=scan)
 
 
 def _unread(formula, pattern):
     """What there is to name of a sample that could not be read."""
     name = Path(pattern).name if isinstance(pattern, str | Path) else "" if pattern is None else "array"
     return Sample(
-        formula=str(formula or ""), element_ids=np.zeros(0, np.uint8), fractions=np.zeros(0, np.float32), name=name,
-        pattern=np.zeros(N_POINTS, np.float32), hidden=np.ones(N_TOKENS, bool),
+        formula="" if formula is None else str(formula), element_ids=np.zeros(0, np.uint8),
+        fractions=np.zeros(0, np.float32), name=name, pattern=np.zeros(N_POINTS, np.float32),
+        hidden=np.ones(N_TOKENS, bool),
     )  # fmt: skip
 
 
