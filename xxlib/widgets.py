@@ -132,14 +132,14 @@ def _chosen(choice, dataset, targets):
         return replace(sample, name=str(dataset.column("id")[row])), labels
     if choice.file is None:
         raise ValueError("no scan was uploaded yet: upload one, or choose a crystal")
-    name, content = choice.file
+    name, content = Path(choice.file[0]).name[-60:].lstrip(".") or "scan", choice.file[1]
     if len(content) > MAX_BYTES:
         raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB, and a scan has at most {MAX_BYTES // 10**6}")
     number = choice.number.strip()
     if number and not (number.isascii() and number.isdigit()):
         raise ValueError(f"{number!r} is no number of a scan: the first is 0, the next 1; empty takes the first")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (Path(name).name or "scan")
+        path = Path(folder) / name
         path.write_bytes(content)
         return sample_of(formula, path, choice.anode, int(number) if number else None), {}
 

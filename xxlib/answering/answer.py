@@ -33,7 +33,7 @@ def reason(error):
 
 
 def in_terms_of(sentence, options):
-    """A sentence that advises arguments of Python, such as scan=, where these have other names: {"scan": "--number"}."""
+    """A sentence that advises arguments of Python (scan=), where these are called otherwise: {"scan": "--number"}."""
     for argument, option in options.items():
         sentence = re.sub(rf"\b{argument}=(?=\w)", f"{option} ", sentence)
         sentence = re.sub(rf"\b{argument}=", option, sentence)
