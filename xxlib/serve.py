@@ -27,11 +27,11 @@ from xxlib.datasets.preparing.workers import Lost, WorkerProcess, WorkersFailed
 MB = 1_000_000
 LARGEST_SCAN = 20 * MB  # bytes of an upload
 READ_AWAY = 1000 * MB  # bytes of an upload too large that are read and dropped, so that its sender hears why
-QUESTIONS = 16  # under way at once, those that wait for a worker too
-QUESTIONS_OF_ONE = 4  # of these from one address
+QUESTIONS = 32  # under way at once, those that wait for a worker too
+QUESTIONS_OF_ONE = 8  # of these from one address
 CONNECTIONS, CONNECTIONS_OF_ONE = 400, 40  # open at once
 SLOWEST = 60  # seconds for a request to come in
-ANSWER_TIME = 60  # seconds that a worker has, until it is replaced
+ANSWER_TIME = 30  # seconds that a worker has, until it is replaced
 ANSWER_MEMORY = 1500 * MB  # that a worker may take beyond what it needs for its model
 PAGE = Path(__file__).with_suffix(".html")
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
