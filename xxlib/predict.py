@@ -40,7 +40,7 @@ def main(arguments=None):
         last = json.dumps(content, allow_nan=False)
     except Exception as error:  # whatever it is, who reads JSON gets JSON
         _refuse(in_terms_of(reason(error), OPTIONS), options.json)
-    print(lines)
+    _show(lines, sys.stdout)
     if options.json:
         print(last)
 
@@ -49,8 +49,14 @@ def _refuse(why, json_too, status=1):
     """Say in one line, and as the JSON that was asked for, why there is no answer."""
     if json_too:
         print(json.dumps({"refused": why}))
-    print(f"predict: {why}", file=sys.stderr)
+    _show(f"predict: {why}", sys.stderr)
     sys.exit(status)
+
+
+def _show(text, stream):
+    """Print a text; what the stream has no letters for (θ, a name of another encoding) as its code."""
+    encoding = stream.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
 def _anode(text):
@@ -62,6 +68,4 @@ def _anode(text):
 
 
 if __name__ == "__main__":
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal that has no θ shows its code
     main()
