@@ -93,6 +93,7 @@ WRONG = {
     "a formula": (SCAN.read_bytes(), {"formula": "<b>"}, 200, "'<b>' is no chemical formula"),
     "a crystal": (b"", {"crystal": 10**6}, 400, "does not understand"),
     "a view": (b"", {"crystal": 1, "view": "code"}, 400, "does not understand"),
+    "a target": (b"", {"crystal": 1, "target": "x"}, 400, "does not understand"),
     "a token": (b"", {"crystal": 1, "hidden": "x"}, 400, "does not understand"),
     "too large": (bytes(serve.LARGEST_SCAN + 1), {"name": "a.xy"}, 413, "larger than 20 MB"),
 }
@@ -190,9 +191,9 @@ def desk(checkpoint, monkeypatch):
      ("stumbles", "KeyError: 'missing'")],
 )  # fmt: skip
 def test_whatever_a_question_does_the_next_one_is_answered(desk, deed, sentence):
-    reply = desk._ask({"crystal": 0, "formula": deed})
+    reply = desk.answer({"crystal": 0, "formula": deed})
     assert sentence in reply["text"] and not reply["answered"] and "\n" not in reply["text"]
-    assert desk._ask({"crystal": 0, "formula": ""})["answered"]
+    assert desk.answer({"crystal": 0, "formula": ""})["answered"]
 
 
 def test_a_checkpoint_or_a_port_that_is_not_there():

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -34,7 +35,6 @@ SLOWEST = 60  # seconds for a request to come in
 ANSWER_TIME = 30  # seconds that a worker has, until it is replaced
 ANSWER_MEMORY = 1500 * MB  # that a worker may take beyond what it needs for its model
 PAGE = Path(__file__).with_suffix(".html")
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 TOO_LARGE = f"This file is larger than {LARGEST_SCAN // MB} MB, the most that this page takes: export one scan only."
 BUSY = "The page is answering as many questions as it can: try again in a moment."
 BUSY_FOR_YOU = f"{QUESTIONS_OF_ONE} of your questions are still being answered: wait for them."
@@ -54,12 +54,9 @@ def main(arguments=None):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         sockets = bind_sockets(options.port, options.address)
-    except OSError as error:
-        sys.exit(
-            f"serve: cannot listen at {options.address}, port {options.port} ({error}): choose another with --port"
-        )
-    try:
         desk = Desk(options.model, options.workers)
+    except OSError as error:
+        sys.exit(f"serve: {options.address}, port {options.port}: {error}: choose another with --port")
     except WorkersFailed as error:
         sys.exit(f"serve: {error}")
     try:
@@ -71,8 +68,8 @@ def main(arguments=None):
 
 
 async def _serve(desk, sockets, behind_proxy):
-    own = {"desk": desk}
-    handlers = [("/", Page), ("/controls", Controls, own), ("/look", Look, own)]
+    page, controls = {"content": PAGE.read_text()}, {"content": desk.controls}
+    handlers = [("/", Given, page), ("/controls", Given, controls), ("/look", Look, {"desk": desk})]
     application = Application(handlers, default_handler_class=Reply, log_function=lambda handler: None)
     limits = {"max_header_size": 16_384, "max_buffer_size": MB, "max_body_size": READ_AWAY}
     door = Door(application, xheaders=behind_proxy, idle_connection_timeout=SLOWEST, body_timeout=SLOWEST, **limits)
@@ -100,8 +97,7 @@ class Reply(RequestHandler):
     """What every reply has in common: it is a sentence at least; nothing is here but what is named."""
 
     def set_default_headers(self):
-        for name, value in HEADERS.items():
-            self.set_header(name, value)
+        self.set_header("Cache-Control", "no-store")
 
     def prepare(self):
         if type(self) is Reply:
@@ -111,17 +107,12 @@ class Reply(RequestHandler):
         self.finish(refusal(f"This page does not understand the request ({status_code}: {self._reason})."))
 
 
-class Page(Reply):
-    def get(self):
-        self.finish(PAGE.read_bytes())
-
-
-class Controls(Reply):
-    def initialize(self, desk):
-        self.desk = desk
+class Given(Reply):
+    def initialize(self, content):
+        self.content = content
 
     def get(self):
-        self.finish(self.desk.controls)
+        self.finish(self.content)
 
 
 @stream_request_body
@@ -129,7 +120,7 @@ class Look(Reply):
     """The answer to a Choice in the query, with a scan as the body: POST /look?formula=NaCl&name=scan.xy"""
 
     def initialize(self, desk):
-        self.desk, self.content, self.bound, self.task = desk, bytearray(), None, None
+        self.desk, self.content, self.bound, self.answer = desk, bytearray(), None, None
 
     def prepare(self):
         theirs = sum(other.request.remote_ip == self.request.remote_ip for other in self.desk.underway)
@@ -153,29 +144,24 @@ class Look(Reply):
             self.set_status(self.bound[0])
             self.finish(refusal(self.bound[1]))
             return
-        self.task = asyncio.ensure_future(self.desk.ask(self._choice()))
-        try:
-            answer = await self.task
-        except asyncio.CancelledError:
-            return
-        self.finish(answer)
+        self.answer = self.desk.threads.submit(self.desk.answer, self._choice())
+        with suppress(asyncio.CancelledError):  # who asked has left
+            self.finish(await asyncio.wrap_future(self.answer))
 
     def _choice(self):
-        """Arguments of a widgets.Choice."""
-        query = self.get_query_argument
+        """Arguments of a widgets.Choice; raises HTTPError where the controls do not have them."""
+        query, known = self.get_query_argument, self.desk.controls
+        view, target = query("view", known["views"][0]), query("target", known["targets"][0])
         try:
-            crystal = int(query("crystal")) if query("crystal", "") else None
+            row = int(query("crystal")) if query("crystal", "") else None
             hidden = tuple(map(int, self.get_query_arguments("hidden")))
         except ValueError:
             raise HTTPError(400) from None
-        known = self.desk.controls
-        if crystal is not None and not 0 <= crystal < len(known["crystals"]):
-            raise HTTPError(400)
-        view, target = query("view", known["views"][0]), query("target", known["targets"][0])
-        if view not in known["views"] or target not in known["targets"]:
+        there = row is None or 0 <= row < len(known["crystals"])
+        if not there or view not in known["views"] or target not in known["targets"]:
             raise HTTPError(400)
         file = (query("name", "scan"), bytes(self.content)) if self.content or query("name", "") else None
-        return {"crystal": crystal, "file": file, "number": query("number", ""), "anode": query("anode", "") or None,
+        return {"crystal": row, "file": file, "number": query("number", ""), "anode": query("anode", "") or None,
                 "formula": query("formula", ""), "view": view, "hidden": hidden, "target": target}  # fmt: skip
 
     def on_finish(self):
@@ -183,9 +169,8 @@ class Look(Reply):
 
     def on_connection_close(self):
         self.desk.underway.discard(self)
-        self.content = bytearray()
-        if self.task:
-            self.task.cancel()
+        if self.answer:
+            self.answer.cancel()
 
 
 def refusal(why):
@@ -204,11 +189,8 @@ class Desk:
         if "text" in self.controls:
             raise WorkersFailed(f"{model} could not be loaded. {self.controls['text']}")
 
-    async def ask(self, choice):
+    def answer(self, choice):
         """What a worker process says to a Choice, given as a dict: {"picture", "text", "answered"}."""
-        return await asyncio.wrap_future(self.threads.submit(self._ask, choice))
-
-    def _ask(self, choice):
         try:
             return self._call(_look, choice)
         except WorkersFailed:
@@ -255,7 +237,7 @@ def _controls(question):
 
     predictor = _predictor(question[0])
     crystals = crystals_of(predictor.unseen, range(len(predictor.unseen)))
-    formulas = [str(formula) for formula in predictor.unseen.column("formula")[:]]
+    formulas = predictor.unseen.column("formula")[:].tolist()
     look(predictor, Choice(crystal=0, formula=formulas[0]))  # what is slow the first time is done now
     return {"name": predictor.name, "crystals": [name for name, _ in crystals], "formulas": formulas,
             "anodes": list(ANODES), "views": VIEWS, "tokens": N_TOKENS, "targets": list(predictor.ensemble.targets),
