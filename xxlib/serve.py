@@ -168,6 +168,7 @@ class Look(Reply):
         self.desk.underway.discard(self)
 
     def on_connection_close(self):
+        self.desk.underway.discard(self)
         if self.answer:
             self.answer.cancel()
 
