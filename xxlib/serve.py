@@ -160,7 +160,8 @@ class Look(Reply):
         there = row is None or 0 <= row < len(known["crystals"])
         if not there or view not in known["views"] or target not in known["targets"]:
             raise HTTPError(400)
-        file = (query("name", "scan"), bytes(self.content)) if self.content or query("name", "") else None
+        content, self.content = bytes(self.content), b""
+        file = (query("name", "scan"), content) if content or query("name", "") else None
         return {"crystal": row, "file": file, "number": query("number", ""), "anode": query("anode", "") or None,
                 "formula": query("formula", ""), "view": view, "hidden": hidden, "target": target}  # fmt: skip
 
