@@ -20,7 +20,7 @@ from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.diffraction.scattering import Sticks
 from xxlib.scans.conditioning import better_anode
-from xxlib.scans.samples import Sample, read_sample
+from xxlib.scans.samples import Sample, pair_of, printable, read_sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
@@ -66,14 +66,15 @@ class Predictor:
     def __call__(self, formula=None, pattern=None, *, anode=None):
         """Answers as a table, one row a sample.
 
-        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, an
-        array (4250,) on the grid, or None.  Both may be lists of one length, one entry a sample.
+        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, a
+        pair of arrays (two_theta, intensity), an array (4250,) on the grid, or None.  Both may be lists (or arrays) of
+        one length, one entry a sample.
         anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.
 
         What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
         with an empty row whose column `refused` says it.
         """
-        if not any(isinstance(given, list | tuple | pd.Series) for given in (formula, pattern)):
+        if not (_several(formula) or _several(pattern)):
             return pd.DataFrame([self.answer([read_sample(formula, pattern, anode=anode)])[0].row()])
         formulas, scans = _aligned(formula, pattern)
         return pd.DataFrame([answer.row() for answer in self._answered_or_refused(formulas, scans, anode)])
@@ -186,17 +187,29 @@ def batch_of(sample):
 
 def _aligned(formula, pattern):
     """Lists of one length of formulas and patterns, None where there is none."""
-    given = [list(value) if isinstance(value, list | tuple | pd.Series) else value for value in (formula, pattern)]
-    lengths = {len(value) for value in given if isinstance(value, list)}
+    several = [_several(formula), _several(pattern)]
+    lengths = {len(value) for value, many in zip((formula, pattern), several) if many}
     if len(lengths) > 1:
-        raise ValueError(f"{len(given[0])} formulas but {len(given[1])} patterns: give one of each for every sample")
+        raise ValueError(f"{len(formula)} formulas but {len(pattern)} patterns: give one of each for every sample")
     n = lengths.pop()
-    return [value if isinstance(value, list) else [value] * n for value in given]
+    return [
+        [None if np.isscalar(one) and pd.isna(one) else one for one in value] if many else [value] * n
+        for value, many in zip((formula, pattern), several)
+    ]
+
+
+def _several(given):
+    """Whether this is a list with an entry a sample, and not one sample's: intensities, or angles and intensities."""
+    if not isinstance(given, list | tuple | np.ndarray | pd.Series | pd.Index) or pair_of(given) is not None:
+        return False
+    if isinstance(given, list | tuple):
+        return not given or not all(isinstance(one, int | float | np.number) for one in given)
+    return given.ndim > 0 and (given.ndim > 1 or given.dtype.kind not in "fiu")
 
 
 def _unread(formula, pattern):
     """What there is to name of a sample that could not be read."""
-    name = Path(pattern).name if isinstance(pattern, str | Path) else "" if pattern is None else "array"
+    name = printable(Path(pattern).name) if isinstance(pattern, str | Path) else "" if pattern is None else "array"
     return Sample(
         formula=str(formula or ""), element_ids=np.zeros(0, np.uint8), fractions=np.zeros(0, np.float32), name=name,
         pattern=np.zeros(N_POINTS, np.float32), hidden=np.ones(N_TOKENS, bool),
