@@ -12,7 +12,9 @@ MAX_LENGTH = 40  # characters of a formula that is respelt
 ORDINARY = {symbol for symbol, z in ATOMIC_NUMBERS.items() if z <= 83 or symbol in ("Th", "U")}
 ORDINARY -= {"He", "Ne", "Ar", "Kr", "Xe", "Tc", "Pm"}
 ABBREVIATIONS = {"YBCO": "YBa2Cu3O7", "BSCCO": "Bi2Sr2CaCu2O8", "BFO": "BiFeO3", "KNN": "K0.5Na0.5NbO3",
-                 "BBO": "BaB2O4", "KBBF": "KBe2BO3F2", "Ti6Al4V": "Ti0.862Al0.102V0.036"}  # fmt: skip
+                 "BBO": "BaB2O4", "KBBF": "KBe2BO3F2", "Ti6Al4V": "Ti0.862Al0.102V0.036",
+                 "NdFeB": "Nd2Fe14B", "InGaAs": "In0.5Ga0.5As", "AlGaAs": "Al0.5Ga0.5As", "InGaN": "In0.5Ga0.5N",
+                 "AlGaN": "Al0.5Ga0.5N", "CdZnTe": "Cd0.9Zn0.1Te", "HgCdTe": "Hg0.8Cd0.2Te"}  # fmt: skip
 # A zero that may be the letter: of Fe203, LiMn204, Ti02 and Na20, not of Na20Cl20 and C60.
 ZERO = re.compile(r"(?<=[A-Za-z][2-9])0(?=1?[1-9](?![\d.]))|(?<=[A-Za-z])0(?!\.)|(?<=^[ABD-Z][2-9])0$|(?<=^..[2-9])0$")
 
