@@ -20,7 +20,7 @@ from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.diffraction.scattering import Sticks
 from xxlib.scans.conditioning import better_anode
-from xxlib.scans.samples import Sample, read_sample
+from xxlib.scans.samples import Sample, pair_of, printable, read_sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
@@ -28,6 +28,7 @@ CHECKPOINTS = PROJECT / "data" / "checkpoints"
 DEFAULT = "mp36k-small"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
+LISTS = (list, tuple, np.ndarray, pd.Series, pd.Index)
 GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 
 
@@ -66,17 +67,17 @@ class Predictor:
     def __call__(self, formula=None, pattern=None, *, anode=None, scan=None):
         """Answers as a table, one row a sample.
 
-        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, an
-        array (4250,) on the grid, or None.
+        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, a
+        pair of arrays (two_theta, intensity), an array (4250,) on the grid, or None.
         anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.  scan: which one, from 0, of
         a file with several.
-        Each may be a list, one entry a sample; what is no list holds for all of them.
+        Each may be a list (or an array, or a column), one entry a sample; what is none holds for all of them.
 
         What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
         with an empty row whose column `refused` says it.
         """
         given = (formula, pattern, anode, scan)
-        if not any(map(_is_list, given)):
+        if not any(_several(*given)):
             return pd.DataFrame([self.answer([sample_of(*given)])[0].row()])
         return pd.DataFrame([self._answered_or_refused(*sample).row() for sample in _aligned(*given)])
 
@@ -185,22 +186,32 @@ def batch_of(sample):
     return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
 
 
-def _is_list(value):
-    """Is this one entry for each of several samples?  An array of numbers is one pattern."""
-    if isinstance(value, np.ndarray):
-        return value.ndim == 1 and value.dtype.kind in "OUT"
-    return isinstance(value, list | tuple | pd.Series | pd.Index)
+def _several(formula, pattern, anode, scan):
+    """Whether each of the four is a list with an entry a sample.
+
+    One sample's are intensities, or angles and intensities: of numbers alone only anodes and scans are a list.
+    """
+    lists = [isinstance(given, LISTS) for given in (formula, pattern, anode, scan)]
+    return [several and not _is_one_pattern(given) for several, given in zip(lists, (formula, pattern))] + lists[2:]
+
+
+def _is_one_pattern(given):
+    if pair_of(given) is not None:
+        return True
+    if isinstance(given, list | tuple):
+        return len(given) > 0 and all(isinstance(one, int | float | np.number) for one in given)
+    return given.ndim == 0 or (given.ndim == 1 and given.dtype.kind in "fiu")
 
 
 def _aligned(*given):
     """(formula, pattern, anode, scan) of each sample; where one is missing in a table (NaN), it is None."""
-    lengths = {len(value) for value in given if _is_list(value)}
-    if len(lengths) > 1:
-        names = ("formulas", "patterns", "anodes", "scans")
-        counts = " but ".join(f"{len(value)} {name}" for name, value in zip(names, given) if _is_list(value))
+    several = _several(*given)
+    lengths = [len(value) for value, many in zip(given, several) if many]
+    if len(set(lengths)) > 1:
+        names = [name for name, many in zip(("formulas", "patterns", "anodes", "scans"), several) if many]
+        counts = " but ".join(f"{n} {name}" for n, name in zip(lengths, names))
         raise ValueError(f"{counts}: give one of each for every sample")
-    n = lengths.pop()
-    columns = [list(value) if _is_list(value) else [value] * n for value in given]
+    columns = [list(value) if many else [value] * lengths[0] for value, many in zip(given, several)]
     return [tuple(None if _is_missing(value) else value for value in sample) for sample in zip(*columns)]
 
 
@@ -222,7 +233,7 @@ def sample_of(formula=None, pattern=None, anode=None, scan=None):
 
 def _unread(formula, pattern):
     """What there is to name of a sample that could not be read."""
-    name = Path(pattern).name if isinstance(pattern, str | Path) else "" if pattern is None else "array"
+    name = printable(Path(pattern).name) if isinstance(pattern, str | Path) else "" if pattern is None else "array"
     return Sample(
         formula="" if formula is None else str(formula), element_ids=np.zeros(0, np.uint8),
         fractions=np.zeros(0, np.float32), name=name, pattern=np.zeros(N_POINTS, np.float32),
