@@ -36,9 +36,9 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=.
 
-# Notebook 07 as a page without code.
+# The controls of notebook 07 as a page, for this machine; README.md says how others see it.
 page: $(READY)
-	$(BIN)/voila notebooks/07_from_scan_to_answer.ipynb
+	$(BIN)/python -m xxlib.serve $(ARGS)
 
 # What is too long for every change.
 stress: $(READY)

@@ -1,4 +1,4 @@
-"""Notebook 07 as its users see it: in JupyterLab and as a page of Voila, in a browser without a screen."""
+"""The controls of notebook 07 as their users see them: in JupyterLab and as a page, in a browser without a screen."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import pytest
 
 from xxlib import PROJECT
@@ -20,6 +21,18 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 ALONE = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
 PATIENCE = 240  # seconds: on an idle machine a tenth of it is enough
+
+
+def _block(first, last):
+    """One scan of a .ras: a line at 31.7, another at 45.4 degree on a background."""
+    angles = np.arange(first, last, 0.05)
+    counts = 20 + sum(500 * np.exp(-0.5 * ((angles - line) / 0.1) ** 2) for line in (31.7, 45.4))
+    rows = "".join(f"{x:.2f} {y:.0f} 1.0\n" for x, y in zip(angles, counts + np.arange(len(angles)) % 7))
+    axis = '*MEAS_SCAN_AXIS_X "TwoThetaTheta"'
+    return f"*RAS_HEADER_START\n{axis}\n*RAS_HEADER_END\n*RAS_INT_START\n{rows}*RAS_INT_END\n"
+
+
+TWO_SCANS = f"*RAS_DATA_START\n{_block(25, 40)}{_block(40, 60)}*RAS_DATA_END\n".encode()
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
 
@@ -88,7 +101,7 @@ def serve(tmp_path):
 def _answers(server, address, log):
     assert server.poll() is None, log.read_text()
     try:
-        # Voila would run the notebook for its first page; both have static files.
+        # JupyterLab's first page is large; the page has no icon and says so.
         return urllib.request.urlopen(f"{address}/static/favicons/favicon.ico", timeout=2)
     except urllib.error.HTTPError:
         return True
@@ -105,8 +118,6 @@ def page():
         page = browser.new_page(viewport={"width": 1500, "height": 1000})
         page.set_default_timeout(1000 * PATIENCE)
         page.errors = []
-        # Voila's template asks for an icon font there; the page does without.
-        page.route("https://cdn.jsdelivr.net/**", lambda route: route.fulfill(status=200, body=""))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on(
             "console",
@@ -118,54 +129,102 @@ def page():
         browser.close()
 
 
-def figure(page):
-    """Where the picture of the explorer comes from: another address for each picture, "" while it shows none."""
-    picture = page.locator("img.jupyter-widgets").first
-    return picture.evaluate("image => image.complete && image.naturalWidth ? image.src : ''")
+class Widgets:
+    """The controls in JupyterLab."""
+
+    def __init__(self, page):
+        self.page, self.picture = page, page.locator("img.jupyter-widgets").first
+        self.text = page.locator(".jupyter-widgets.widget-html").last
+        selects, fields = page.locator(".jupyter-widgets select"), page.locator(".jupyter-widgets input[type=text]")
+        self.crystal, self.anode, self.hidden, self.target = (selects.nth(k) for k in range(4))
+        self.formula, self.number = fields.nth(0), fields.nth(1)
+
+    def view(self, name):
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def upload(self, file):
+        with self.page.expect_file_chooser() as chooser:
+            self.page.get_by_role("button", name="upload a scan").click()
+        chooser.value.set_files(file)
 
 
-def changes(page, act, what):
+class Page:
+    """The controls of the page."""
+
+    def __init__(self, page):
+        self.page, self.picture, self.text = page, page.locator("output img"), page.locator("output pre")
+        names = ("crystal", "anode", "hidden", "target", "formula", "number")
+        for name in names:
+            setattr(self, name, page.locator(f"#{name}"))
+
+    def view(self, name):
+        self.page.get_by_label(name, exact=True).check()
+
+    def upload(self, file):
+        self.page.locator("#file").set_input_files(file)
+
+
+def figure(controls):
+    """Where the picture comes from: another address for each picture, "" while there is none."""
+    loaded = "images => images.length && images[0].complete && images[0].naturalWidth ? images[0].src : ''"
+    return controls.picture.evaluate_all(loaded)
+
+
+def changes(controls, act, what):
     """Do something and wait until the picture is another one."""
-    before = figure(page)
+    before = figure(controls)
     act()
-    wait(lambda: figure(page) not in (before, ""), f"the figure follows: {what}")
+    wait(lambda: figure(controls) not in (before, ""), f"the figure follows: {what}")
 
 
-def upload(page, file):
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="upload a scan").click()
-    chooser.value.set_files(file)
+def says(controls, words, what):
+    """Wait until the text holds some words."""
+    wait(lambda: words in " ".join(controls.text.all_inner_texts()), what)
 
 
-def use_every_control(page):
-    """Choose, type, press and upload; each must be seen."""
-    page.locator("img.jupyter-widgets").first.wait_for()
-    said = page.locator(".jupyter-widgets.widget-html").last
-    wait(lambda: figure(page), "a first figure")
-    selects = page.locator(".jupyter-widgets select")
-    crystal, anode, hidden, target = (selects.nth(k) for k in range(4))
-    changes(page, lambda: crystal.select_option(index=3), "another crystal")
+def enter(field, value):
+    field.fill(value)
+    field.press("Enter")
+
+
+def use_every_control(controls):
+    """Choose, type, press and upload; each must be seen, and nothing of what was before."""
+    wait(lambda: figure(controls), "a first figure")
+    changes(controls, lambda: controls.crystal.select_option(index=3), "another crystal")
     for name in ("tokens", "attention", "attribution", "known materials"):
-        changes(page, lambda name=name: page.get_by_role("button", name=name, exact=True).click(), name)
+        changes(controls, lambda name=name: controls.view(name), name)
         if name == "tokens":
-            changes(page, lambda: hidden.select_option(index=[4, 5]), "hidden tokens")
+            changes(controls, lambda: controls.hidden.select_option(index=[4, 5]), "hidden tokens")
         if name == "attribution":
-            changes(page, lambda: target.select_option(index=1), "another target")
-    changes(page, lambda: page.get_by_role("button", name="answer", exact=True).click(), "answer")
+            changes(controls, lambda: controls.target.select_option(index=1), "another target")
+    changes(controls, lambda: controls.view("answer"), "answer")
+    assert controls.anode.is_disabled() and controls.number.is_disabled(), "a crystal's pattern is simulated"
 
-    upload(page, SCAN)
-    wait(lambda: "NaCl.uxd, answered from xrd" in said.inner_text(), "a scan alone")
-    formula = page.locator(".jupyter-widgets input[type=text]").first
-    formula.fill("NaCl")
-    changes(page, lambda: formula.press("Enter"), "formula")
-    assert "NaCl and NaCl.uxd" in said.inner_text()
-    changes(page, lambda: anode.select_option(label="Mo"), "anode")
-    formula.fill("NaCL")
-    formula.press("Enter")
-    wait(lambda: "no chemical formula" in said.inner_text(), "a typo is refused in words")
+    controls.upload(SCAN)
+    says(controls, "NaCl.uxd, answered from xrd", "a scan alone")
+    changes(controls, lambda: enter(controls.formula, "NaCl"), "formula")
+    says(controls, "NaCl and NaCl.uxd", "formula and scan")
+    changes(controls, lambda: controls.anode.select_option(label="Mo"), "anode")
+    enter(controls.formula, "NaCL")
+    says(controls, "no chemical formula", "a typo is refused in words")
+    assert not figure(controls)
+
     photograph = {"name": "photograph.xy", "mimeType": "image/jpeg", "buffer": b"\xff\xd8\xff\xe0" + bytes(100)}
-    upload(page, photograph)
-    wait(lambda: "JPEG" in said.inner_text(), "a photograph is refused in words")
+    controls.upload(photograph)
+    says(controls, "JPEG", "a photograph is refused in words")
+    enter(controls.formula, "KCl")
+    says(controls, "photograph.xy: this is a JPEG", "it stays refused, whatever the formula")
+    assert not figure(controls) and controls.anode.input_value() in ("", "as in the file")
+
+    controls.upload({"name": "two.ras", "mimeType": "text/plain", "buffer": TWO_SCANS})
+    says(controls, "two.ras, answered from xrd", "the next upload starts anew")
+    says(controls, "control `scan`", "there is another scan")
+    assert controls.formula.input_value() == ""
+    changes(controls, lambda: enter(controls.number, "1"), "another scan of the file")
+    enter(controls.number, "2")
+    says(controls, "there is no scan 2", "no such scan")
+    changes(controls, lambda: controls.crystal.select_option(index=2), "a crystal again")
+    assert controls.number.input_value() == "" and "two.ras" not in controls.text.inner_text()
 
 
 def test_in_jupyterlab(root, serve, page):
@@ -188,16 +247,29 @@ def test_in_jupyterlab(root, serve, page):
     failed = page.locator("[data-mime-type='application/vnd.jupyter.error']")
     wait(lambda: failed.count() or all(text.strip("[]: ").isdigit() for text in prompts()), "all cells ran")
     assert failed.all_inner_texts() == []
-    use_every_control(page)
+    use_every_control(Widgets(page))
     assert failed.all_inner_texts() == []
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
     assert page.errors == []
 
 
-def test_as_a_page_of_voila(root, serve, page):
-    address = serve("voila", str(root / NOTEBOOK.name), "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}")
-    page.goto(address)
-    use_every_control(page)
-    assert page.locator("pre.error, .jp-RenderedText[data-mime-type='application/vnd.jupyter.error']").count() == 0
-    assert "widgets.explore" not in page.locator("body").inner_text(), "a page without code"
+def test_as_a_page(checkpoint, serve, page):
+    page.goto(serve("xxlib.serve", "--model", str(checkpoint), "--port={port}"))
+    use_every_control(Page(page))
     assert page.errors == []
+
+
+def test_the_page_says_what_it_does_not_take_and_when_it_is_gone(checkpoint, serve, page, tmp_path):
+    page.goto(serve("xxlib.serve", "--model", str(checkpoint), "--port={port}"))
+    controls = Page(page)
+    wait(lambda: figure(controls), "a first figure")
+    (tmp_path / "long.xy").write_bytes(bytes(30_000_000))
+    controls.upload(tmp_path / "long.xy")
+    says(controls, "long.xy: This file is larger than 20 MB", "too large a file is not sent")
+    controls.formula.fill("N")
+    assert not figure(controls), "a formula that is being typed has no answer yet"
+    changes(controls, lambda: controls.crystal.select_option(index=1), "a crystal again")
+    page.route("**/look?*", lambda route: route.abort())
+    controls.crystal.select_option(index=2)
+    says(controls, "The page did not answer", "a page that is gone")
+    assert not figure(controls)

@@ -233,6 +233,174 @@ def test_unusual_but_complete(tmp_path, name):
     assert np.array_equal(crystal.lattice, np.eye(3) * 4)
 
 
+RUTILE = cif("Ti1 Ti 0 0 0 1\nO1 O 0.305 0.305 0 1", (4.59, 4.59, 2.96, 90, 90, 90), "_space_group_IT_number 136")
+
+
+def ddlm(text):
+    """The names of a CIF as the dictionaries of the second generation write them."""
+    for category in ("_cell", "_atom_site", "_space_group"):
+        text = text.replace(f"{category}_", f"{category}.")
+    return text
+
+
+SPELT = {
+    "capitals": RUTILE.replace("_cell_length", "_CELL_LENGTH").replace("fract", "Fract").replace("loop_", "LOOP_"),
+    "keywords in capitals": RUTILE.replace("data_", "DATA_"),
+    "IT number": RUTILE.replace("_space_group_IT_number", "_Space_Group_it_Number"),
+    "dots": ddlm(RUTILE),
+    "dots and capitals": ddlm(RUTILE).upper().replace("TI1 TI", "Ti1 Ti"),
+    "group by name": RUTILE.replace("_space_group_IT_number 136", "_SYMMETRY_SPACE_GROUP_NAME_H-M 'P 42/m n m'"),
+    "group by DDLm name": RUTILE.replace("_space_group_IT_number 136", "_space_group.name_h-m_alt 'P 42/m n m'"),
+    "several on a line": RUTILE.replace("4.59\n_cell_length_b", "4.59 _Cell_Length_B"),
+}
+
+
+@pytest.mark.parametrize("name", SPELT)
+def test_names_of_any_case_and_of_ddlm(tmp_path, name):
+    crystal = read(tmp_path, SPELT[name])
+    assert np.bincount(crystal.atomic_numbers)[[8, 22]].tolist() == [4, 2]
+    assert space_group(crystal) == 136
+
+
+def test_operations_by_a_name_in_another_case(tmp_path):
+    symmetry = fm_3m().replace("_space_group_symop_operation_xyz", "_Space_Group_Symop_Operation_xyz")
+    crystal = read(tmp_path, cif(cell=(5.64, 5.64, 5.64, 90, 90, 90), symmetry=symmetry))
+    assert len(crystal.atomic_numbers) == 8
+
+
+IN_A_TEXT_FIELD = {
+    "a cell": "of the subcell with\n_cell_length_a 2.82",
+    "coordinates": "loop_\n  _atom_site_fract_x\n  _atom_site_fract_y\n  0.1 0.2",
+    "operations": "loop_\n_symmetry_equiv_pos_as_xyz\n1-x,1-y,1-z",
+    "a block": "the block\ndata_other\nwas removed",
+    "a block in capitals": "  DATA_OTHER",
+    "a frame": "save_\nglobal_\nstop_",
+    "a moment": "_atom_site_moment_label Fe1",
+    "a quote": "the 'open quote and the \"other",
+    "a comment": "# so it was\ntext # and so on",
+    "a long line": "x" * 3000,
+    "a result file": "TITL x\nCELL 0.71073 4 4 4 90 90 90\nHKLF 4\n_exptl 1",
+}
+
+
+@pytest.mark.parametrize("name", IN_A_TEXT_FIELD)
+def test_what_stands_in_a_text_field_is_no_data(tmp_path, name):
+    text = cif(head=f"_publ_section_comment\n;\n{IN_A_TEXT_FIELD[name]}\n;")
+    assert sorted(read(tmp_path, text).atomic_numbers) == [11, 17]
+    after = cif() + f"_publ_section_title\n; first line\n{IN_A_TEXT_FIELD[name]}\n;\n"
+    assert sorted(read(tmp_path, after).atomic_numbers) == [11, 17]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "_publ_section_title 'Sample #5 of the series'",
+        '_publ_section_title "loop_ of #5"',
+        "_publ_section_title '_cell_length_a 3'",
+        "_dft_cell_magn_moment 0.00004",
+        "_exptl_magnetic_moment 1.2",
+        "_tcod_total_magnetization_moment 0",
+    ],
+)
+def test_values_and_names_that_only_look_like_others(tmp_path, head):
+    assert sorted(read(tmp_path, cif(head=head)).atomic_numbers) == [11, 17]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    ["_atom_site_moment.crystalaxis_x", "_Space_Group_Magn.number_BNS", "_cell_wave_vector_x", "_space_group_ssg_name"],
+)
+def test_magnetic_and_modulated_structures_are_refused_in_any_spelling(tmp_path, tag):
+    with pytest.raises(RejectedCrystal, match="magnetic or modulated"):
+        read(tmp_path, cif(head=f"{tag} 1"))
+
+
+BISMUTH = {
+    "H": ("Bi1 Bi 0 0 0.2339 1", (4.546, 4.546, 11.863, 90, 90, 120), 6),
+    "R": ("Bi1 Bi 0.2339 0.2339 0.2339 1", (4.746, 4.746, 4.746, 57.23, 57.23, 57.23), 2),
+}
+
+
+@pytest.mark.parametrize("name", ["R -3 m :H", "R -3 m:H", "R-3m:h", "R -3 m H", "R -3 m :R", "R_-3_m:R", "R -3 m R"])
+@pytest.mark.parametrize("tag", ["_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt"])
+def test_group_name_with_the_setting_of_its_cell(tmp_path, tag, name):
+    rows, cell, n_atoms = BISMUTH[name[-1].upper()]
+    crystal = read(tmp_path, cif(rows, cell, f"{tag} '{name}'"))
+    assert len(crystal.atomic_numbers) == n_atoms and space_group(crystal) == 166
+
+
+@pytest.mark.parametrize(
+    ("name", "silicon"), [("F d -3 m :1", 0), ("F d -3 m :2", 0.125), ("F d -3 m S", 0), ("F d -3 m Z", 0.125)]
+)
+def test_group_name_with_its_origin(tmp_path, name, silicon):
+    rows = f"Si1 Si {silicon} {silicon} {silicon} 1"
+    crystal = read(tmp_path, cif(rows, (5.43, 5.43, 5.43, 90, 90, 90), f"_symmetry_space_group_name_H-M '{name}'"))
+    assert len(crystal.atomic_numbers) == 8 and space_group(crystal) == 227
+
+
+def mineral(rows, formula="", cell=(4, 4, 4, 90, 90, 90)):
+    """A CIF of the American Mineralogist's database: labels without type symbols; rows without them."""
+    head = f"_chemical_formula_sum '{formula}'" if formula else ""
+    return without(cif(rows, cell, head=head), "type_symbol")
+
+
+@pytest.mark.parametrize(
+    ("labels", "formula", "elements"),
+    [
+        ("MgT OA", "Mg O", [8, 12]),
+        ("CaM1 O1", "Ca O", [8, 20]),
+        ("FeT2 OW", "Fe O", [8, 26]),
+        ("AlOct O3A", "Al O", [8, 13]),
+        ("FeO O-1", "(Fe) O", [8, 26]),
+        ("NaB OB", "Na O", [8, 11]),
+        ("CA1 O", "Ca O", [8, 20]),
+        ("CA1 O", "C O", [6, 8]),
+        ("KA Cl", "K Cl", [17, 19]),
+        ("VT OII", "V O", [8, 23]),
+        ("Pdb S1", "Pd S", [16, 46]),
+        ("FeCu S1", "Fe S", [16, 26]),
+        ("MgT O1", "", [8, 12]),
+        ("CaM1 O1", "", [8, 20]),
+    ],
+)
+def test_site_labels_of_minerals(tmp_path, labels, formula, elements):
+    first, second = labels.split()
+    crystal = read(tmp_path, mineral(f"{first} 0 0 0 1\n{second} .5 .5 .5 1", formula))
+    assert sorted(crystal.atomic_numbers) == elements
+
+
+@pytest.mark.parametrize(
+    ("labels", "formula", "reason"),
+    [
+        ("Wat1 Na1", "W Na", "water (Wat1) without coordinates of its hydrogens"),
+        ("CO1 Na1", "Co C Na", "the element of 'CO1' is not clear"),
+        ("FeNi1 S1", "Fe0.5 Ni0.5 S", "the formula is Fe0.5 Ni0.5 S"),
+        ("OH1 Na1", "Na O H", "the formula is Na O H"),
+        ("FeNi1 S1", "", "the element of 'FeNi1' is not clear"),
+        ("FeB S1", "", "the element of 'FeB' is not clear"),
+        ("OA1 Na1", "", "the element of 'OA1' is not clear"),
+        ("OA1 Na1", "Na O n", "not clear without a formula"),
+    ],
+)
+def test_labels_that_decide_nothing_are_refused(tmp_path, labels, formula, reason):
+    first, second = labels.split()
+    with pytest.raises(RejectedCrystal) as caught:
+        read(tmp_path, mineral(f"{first} 0 0 0 1\n{second} .5 .5 .5 1", formula))
+    assert reason in str(caught.value)
+
+
+def test_the_cases_of_the_shared_folder(shared_data):
+    cases = shared_data.parent / "cases"
+    if not cases.is_dir():
+        pytest.skip("no shared cases")
+    expected = {"amcsd-site-labels/spinel": (56, 227), "ddlm-names/dots": (5, 221)}
+    expected |= {"tag-in-a-text-field/text": (8, 225), "total-magnetisation/dft": (8, 225)}
+    expected |= {"group-name-with-setting/setting": (6, 166), "mixed-case-symmetry-tag/case": (8, 225)}
+    for name, answer in expected.items():
+        crystal = crystal_from_cif(cases / f"cif-{name}.cif", name)
+        assert (len(crystal.atomic_numbers), space_group(crystal)) == answer
+
+
 def test_written_by_gsas(shared_data):
     crystal = crystal_from_cif(shared_data / "formats" / "alumina_pd.cif", "alumina")
     assert np.bincount(crystal.atomic_numbers)[[8, 13]].tolist() == [18, 12]

@@ -1,6 +1,8 @@
 """Crystals: cells, symmetry labels, and every limit of what counts as one."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,6 +11,7 @@ from pymatgen.core import Element, Lattice, Species, Structure
 
 from xxlib.crystals import crystal as crystals
 from xxlib.crystals import elements
+from xxlib.crystals.cif import crystal_from_cif
 from xxlib.crystals.crystal import (
     CRYSTAL_SYSTEMS,
     Crystal,
@@ -18,6 +21,7 @@ from xxlib.crystals.crystal import (
     lattice_from_cell,
     space_group,
 )
+from xxlib.crystals.poscar import crystal_from_poscar
 from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.parquet import parquet
 
@@ -232,3 +236,32 @@ def test_symbols_are_those_of_pymatgen_both_ways():
 def test_what_is_no_symbol_is_refused(name, words):
     with pytest.raises(RejectedCrystal, match=words):
         elements.atomic_number(name)
+
+
+@pytest.mark.parametrize("read", [crystal_from_cif, crystal_from_poscar])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
+def test_what_is_no_regular_file_is_not_opened(tmp_path, read, make):
+    make(tmp_path / "POSCAR")
+    with pytest.raises(RejectedCrystal, match="a folder, pipe or device"):
+        read(tmp_path / "POSCAR", "odd")
+
+
+@pytest.mark.parametrize("read", [crystal_from_cif, crystal_from_poscar])
+def test_a_file_that_is_too_large_is_not_read(tmp_path, read):
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(RejectedCrystal, match=r"too large: 1000000\.0 MB"):
+        read(tmp_path / "large", "large")
+
+
+def test_poscar_under_a_name_that_is_no_utf8(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/POSCAR_caf\xe9"))
+    path.write_text("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 1\nDirect\n0 0 0\n.5 .5 .5\n")
+    assert crystal_from_poscar(path, "NaCl").atomic_numbers.tolist() == [11, 17]
+
+
+def test_poscar_with_a_raised_digit_is_refused(tmp_path):
+    path = tmp_path / "POSCAR"
+    path.write_text("x\n1.0\n4 0 0\n0 4 0\n0 0 4\nNa Cl\n1 \u00b2\nDirect\n0 0 0\n.5 .5 .5\n")
+    with pytest.raises(RejectedCrystal, match="line 7"):
+        crystal_from_poscar(path, "NaCl")

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,10 +16,12 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.answering.predictor import CHECKPOINTS
+from xxlib.answering import predictor
+from xxlib.answering.answer import SampleAnswer
+from xxlib.answering.predictor import CHECKPOINTS, sample_of
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import TWO_THETA
-from xxlib.predict import Predictor
+from xxlib.predict import Predictor, main
 from xxlib.release import release
 from xxlib.scans.samples import read_sample
 from xxlib.scans.scan import Scan, ScanError
@@ -97,6 +100,87 @@ def test_the_anode_is_heard(model, scan):
     assert not any("does not state" in warning for warning in copper["warnings"][0])
     with pytest.raises(ScanError, match="no anode 'Xy'"):
         model("LaMnO3", scan, anode="Xy")
+
+
+@pytest.fixture(scope="module")
+def two_scans(tmp_path_factory):
+    """A .ras of two scans: 25-42 degree, 42-60 degree."""
+    path = tmp_path_factory.mktemp("scans") / "two.ras"
+    blocks = "".join(
+        '*RAS_HEADER_START\n*HW_XG_TARGET_NAME "Cu"\n*RAS_HEADER_END\n*RAS_INT_START\n'
+        + "".join(f"{x:.2f} {y:.2f} 1.0\n" for x, y in zip(X[part], Y[part]))
+        + "*RAS_INT_END\n"
+        for part in ((X > 25) & (X < 42), (X >= 42) & (X < 60))
+    )
+    path.write_text(f"*RAS_DATA_START\n{blocks}")
+    return path
+
+
+def test_the_advice_scan_can_be_followed(model, two_scans):
+    first = model("LaMnO3", two_scans).iloc[0]
+    assert any("choose another with scan=" in warning for warning in first["warnings"])
+    chosen = [model("LaMnO3", two_scans, scan=k).iloc[0] for k in (0, 1)]
+    assert chosen[0]["e_form (eV/atom)"] == first["e_form (eV/atom)"] != chosen[1]["e_form (eV/atom)"]
+    assert not any("scan=" in warning for row in chosen for warning in row["warnings"])
+    assert sample_of("LaMnO3", two_scans, scan=1).conditioned.covered == pytest.approx((42, 60), abs=0.1)
+    table = model("LaMnO3", two_scans, scan=[1, 0, None, 2])  # a list among all that is given
+    expected = [chosen[1]["e_form (eV/atom)"], *2 * [first["e_form (eV/atom)"]]]
+    assert table["e_form (eV/atom)"].tolist()[:3] == pytest.approx(expected)
+    assert "there is no scan 2" in table["refused"][3]
+    frame = pd.DataFrame({"file": [str(two_scans), str(two_scans)], "scan": [1, None]})  # 1.0 and NaN
+    table = model("LaMnO3", frame["file"], scan=frame["scan"])
+    assert table["e_form (eV/atom)"].tolist() == pytest.approx(expected[:2])
+
+
+@pytest.mark.parametrize("number", [1.5, "1", True, -1])
+def test_what_is_no_number_of_a_scan(model, two_scans, number):
+    with pytest.raises(ValueError, match=r"is no number of a scan|there is no scan -1"):
+        model("LaMnO3", two_scans, scan=number)
+
+
+def test_a_scan_is_chosen_of_a_file_only(model):
+    for pattern in (None, Y, Scan(two_theta=X, intensity=Y)):
+        with pytest.raises(ValueError, match="scan=1 chooses among the scans of a file, and no file was given"):
+            model("LaMnO3", pattern, scan=1)
+
+
+def test_samples_of_a_table(model, scan):
+    """Arrays and columns are lists; what is missing in a column is not given."""
+    expected = model("NaCl", None)["e_form (eV/atom)"][0]
+    for formulas in (np.array(["NaCl", "KCl"]), np.array(["NaCl", None], object), pd.Series(["NaCl", None]),
+                     pd.Index(["NaCl", "KCl"]), ("NaCl", pd.NA)):  # fmt: skip
+        table = model(formulas, [None, scan])
+        assert table["e_form (eV/atom)"][0] == pytest.approx(expected) and not table["refused"].any()
+        assert table["answered from"][1] == ("xrd" if pd.isna(formulas[1]) else "composition + xrd")
+    table = model(["NaCl", "KCl"], scan, anode=["Cu", "Xy"])
+    assert [bool(why) for why in table["refused"]] == [False, True] and "no anode 'Xy'" in table["refused"][1]
+    with pytest.raises(ValueError, match="2 formulas but 3 scans: give one of each"):
+        model(["NaCl", "KCl"], scan, scan=[0, 0, 0])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), ZeroDivisionError("by zero"), KeyError("x"),
+                                   RuntimeWarning("overflow"), OSError(5, "Input/output error")])  # fmt: skip
+def test_whatever_one_sample_raises_costs_only_itself(model, scan, error, monkeypatch):
+    read = predictor.read_sample
+
+    def stumbling(formula, *rest, **options):
+        if formula == "KCl":
+            raise error
+        return read(formula, *rest, **options)
+
+    monkeypatch.setattr(predictor, "read_sample", stumbling)
+    table = model(["NaCl", "KCl", "LaMnO3"], [scan, scan, scan])
+    assert [bool(why) for why in table["refused"]] == [False, True, False]
+    assert "\n" not in table["refused"][1] and "Traceback" not in table["refused"][1]
+    assert type(error).__name__ in table["refused"][1] or "Input/output" in table["refused"][1]
+
+
+def test_entries_of_the_strangest_kinds(model, scan):
+    strange = [7, np.arange(3), {"a": 1}, object(), b"NaCl", [1, 2]]
+    table = model([*strange, "NaCl"], [*[scan] * len(strange), scan])
+    assert table["refused"].astype(bool).tolist() == [True] * len(strange) + [False]
+    table = model("NaCl", [7, {"a": 1}, object(), dict, "", "\0", "nowhere.xy", scan])
+    assert table["refused"].astype(bool).tolist() == [True] * 7 + [False]
 
 
 def written(x, y):
@@ -199,6 +283,57 @@ def test_the_command_refuses_in_one_line(checkpoint, tmp_path):
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("predict: photograph.xy: this is a JPEG picture")
     assert json.loads(done.stdout.splitlines()[-1])["refused"] in done.stderr
+
+
+def in_json(capsys, *arguments):
+    """(exit status, the last line of a command, as JSON, the lines of its errors)."""
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--json"])
+    said = capsys.readouterr()
+    return ended.value.code, json.loads(said.out.splitlines()[-1]), said.err.splitlines()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), ZeroDivisionError("by zero"), KeyError("x"),
+                                   RuntimeWarning("over\nflow"), OSError(5, "Input/output error")])  # fmt: skip
+def test_json_is_json_whatever_happens(error, monkeypatch, capsys):
+    monkeypatch.setattr(Predictor, "load", lambda *_: (_ for _ in ()).throw(error))
+    status, reply, errors = in_json(capsys, "--formula", "NaCl")
+    assert status == 1 and errors == [f"predict: {reply['refused']}"]
+    assert type(error).__name__ in reply["refused"] or "Input/output error" in reply["refused"]
+
+
+def test_json_where_the_command_is_wrong(capsys, two_scans):
+    for arguments, why in ((["--number", "x"], "invalid int value"), (["--nonsense"], "unrecognized"), ([], "neither"),
+                           ([str(two_scans), "--number", "2"], "there is no scan 2"),
+                           (["--formula", "NaCl", "--number", "1"], "--number 1 chooses among the scans of a file"),
+                           (["--formula", "NaCl", "--model", "https://example.org/x.zip"], "give --sha256"),
+                           (["nowhere\udce9.xy"], "no such file")):  # fmt: skip
+        status, reply, _ = in_json(capsys, *arguments)
+        assert status and why in reply["refused"], arguments
+
+
+def test_an_answer_that_is_no_number_is_refused(checkpoint, monkeypatch, capsys):
+    """JSON has no NaN."""
+    answer = SampleAnswer(sample=sample_of("NaCl"), values={"e_form": (float("nan"), 0.0, 0.0)})
+    monkeypatch.setattr(Predictor, "answer", lambda *_: [answer])
+    assert "JSON" in in_json(capsys, "--formula", "NaCl", "--model", str(checkpoint))[1]["refused"]
+
+
+def test_the_command_calls_its_options_by_name(checkpoint, two_scans, capsys):
+    main(["--formula", "LaMnO3", str(two_scans), "--model", str(checkpoint), "--json"])
+    *lines, last = capsys.readouterr().out.splitlines()
+    for warnings in (lines, json.loads(last)["warnings"]):
+        assert any("choose another with --number." in warning for warning in warnings)
+        assert not any("scan=" in warning for warning in warnings)
+    main(["--formula", "LaMnO3", str(two_scans), "--number", "1", "--model", str(checkpoint)])
+    assert "--number" not in capsys.readouterr().out
+
+
+def test_a_terminal_without_greek_letters(checkpoint, tmp_path, two_scans):
+    path = shutil.copy(two_scans, tmp_path / "θ.ras")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = command("--formula", "LaMnO3", path, "--model", checkpoint, "--json", env=environment)
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1])["pattern"] == "θ.ras"
 
 
 def test_a_checkpoint_that_is_not_there_or_damaged(checkpoint, answering_run, tmp_path):

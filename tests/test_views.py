@@ -128,20 +128,121 @@ def test_what_a_model_cannot_show_is_said(model, answer):
             explain.reconstruct(other, batch, np.ones(17, bool))
 
 
+class Controls:
+    """Those of the explorer, and what it shows."""
+
+    def __init__(self, model, **options):
+        view, row = widgets.explore(model, **options).children
+        controls, (self.picture, self.text) = (part.children for part in row.children)
+        self.view, (self.crystal, self.upload, self.formula, self.anode, self.number, self.hidden, self.target) = (
+            view, controls
+        )  # fmt: skip
+
+    def receive(self, name, content):
+        file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
+        self.upload.value = ({**file, "last_modified": datetime(2026, 11, 29)},)
+
+    def looks(self):
+        """What is chosen and what is shown."""
+        return (self.crystal.value, self.formula.value, self.anode.value, self.number.value,
+                bytes(self.picture.value), self.text.value)  # fmt: skip
+
+
+PHOTOGRAPH = b"\xff\xd8\xff\xe0" + bytes(100)
+RAS = "*RAS_DATA_START\n" + "".join(
+    '*RAS_HEADER_START\n*HW_XG_TARGET_NAME "Cu"\n*RAS_HEADER_END\n*RAS_INT_START\n'
+    + "".join(f"{x:.2f} {20 + 500 * np.exp(-200 * (x - line) ** 2) + k % 7:.0f} 1.0\n" for k, x in enumerate(angles))
+    + "*RAS_INT_END\n"
+    for line, angles in ((31.7, np.arange(25, 42, 0.05)), (45.4, np.arange(42, 60, 0.05)))
+)
+
+
 def test_controls_change_the_picture(model):
-    box = widgets.explore(model)
-    view, (controls, (picture, text)) = box.children[0], (part.children for part in box.children[1].children)
-    crystal, upload, formula, _, hidden, _ = controls
-    seen = [bytes(picture.value)]
-    crystal.index = 2
-    seen.append(bytes(picture.value))
-    view.value = "tokens"
-    seen.append(bytes(picture.value))
-    hidden.value = (8,)
-    seen.append(bytes(picture.value))
+    controls = Controls(model)
+    seen = [bytes(controls.picture.value)]
+    controls.crystal.index = 2
+    seen.append(bytes(controls.picture.value))
+    controls.view.value = "tokens"
+    seen.append(bytes(controls.picture.value))
+    controls.hidden.value = (8,)
+    seen.append(bytes(controls.picture.value))
     assert len(set(seen)) == 4 and all(value.startswith(b"\x89PNG") for value in seen)
-    formula.value = "LaMno3"
-    assert "no chemical formula" in text.value and not picture.value
-    file = {"name": "NaCl.uxd", "type": "", "size": 0, "content": memoryview(SCAN.read_bytes())}
-    upload.value = ({**file, "last_modified": datetime.now()},)
-    assert "NaCl.uxd, answered from xrd" in text.value and formula.value == "" and crystal.value is None
+    controls.formula.value = "LaMno3"
+    assert "no chemical formula" in controls.text.value and not controls.picture.value
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    assert "NaCl.uxd, answered from xrd" in controls.text.value
+    assert controls.formula.value == "" and controls.crystal.value is None
+
+
+def test_a_refused_upload_leaves_nothing_of_what_was_before(model):
+    controls = Controls(model)
+    controls.receive("photograph.xy", PHOTOGRAPH)
+    assert controls.crystal.value is None and controls.formula.value == ""
+    for change in ("NaCl", "KCl", ""):
+        controls.formula.value = change
+        assert "photograph.xy: this is a JPEG" in controls.text.value and not controls.picture.value
+    controls.crystal.index = 1
+    assert controls.picture.value and "photograph" not in controls.text.value
+    controls.crystal.value = None
+    assert "photograph.xy: this is a JPEG" in controls.text.value, "the file that was uploaded last"
+
+
+def test_the_same_file_again_is_seen(model):
+    controls = Controls(model)
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    first = controls.looks()
+    controls.crystal.index = 1
+    assert "NaCl.uxd" not in controls.text.value
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    assert controls.looks() == first
+
+
+@pytest.mark.parametrize("change", ["formula", "anode", "number"])
+def test_another_file_starts_anew(model, change):
+    """What is shown of a file does not depend on what was chosen for the one before."""
+    controls = Controls(model)
+    controls.receive("two.ras", RAS.encode())
+    first = controls.looks()
+    assert "two.ras, answered from xrd" in controls.text.value
+    getattr(controls, change).value = {"formula": "KCl", "anode": "Co", "number": "1"}[change]
+    assert controls.looks()[4:] != first[4:]
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    fresh = Controls(model)
+    fresh.receive("NaCl.uxd", SCAN.read_bytes())
+    assert controls.looks() == fresh.looks()
+    controls.receive("two.ras", RAS.encode())
+    assert controls.looks() == first
+
+
+def test_the_scan_of_a_file_with_several(model):
+    controls = Controls(model)
+    controls.receive("two.ras", RAS.encode())
+    assert "choose another with the control `scan`" in controls.text.value
+    first = bytes(controls.picture.value)
+    controls.number.value = "1"
+    assert controls.picture.value != first and "control" not in controls.text.value
+    for value, why in (("2", "there is no scan 2"), ("x", "is no number of a scan"), ("\u00b2", "is no number")):
+        controls.number.value = value
+        assert why in controls.text.value and not controls.picture.value
+
+
+def test_the_truth_is_shown_of_the_crystal_only(model, monkeypatch):
+    truths = []
+    monkeypatch.setattr(widgets.views, "answer", lambda *given: truths.append(given[4]) or Figure())
+    controls = Controls(model)
+    own = controls.formula.value
+    for formula in ("NaCl", own, ""):
+        controls.formula.value = formula
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    controls.formula.value = own
+    assert [bool(truth) for truth in truths] == [True, False, True, True, False, False]
+
+
+def test_whatever_goes_wrong_is_said_and_leaves_no_picture(model, monkeypatch):
+    controls = Controls(model)
+    for error, sentence in ((MemoryError(), "more memory"), (ZeroDivisionError("by zero"), "ZeroDivisionError")):
+        monkeypatch.setattr(widgets, "see_attention", lambda *_, error=error: (_ for _ in ()).throw(error))
+        controls.view.value = "attention"
+        assert sentence in controls.text.value and not controls.picture.value and "\n" not in controls.text.value
+        controls.view.value = "answer"
+        assert controls.picture.value

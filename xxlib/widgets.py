@@ -3,21 +3,24 @@
 import html
 import io
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from xxlib.answering import explain
+from xxlib.answering.answer import in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.predictor import batch_of
+from xxlib.answering.predictor import batch_of, sample_of
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_TOKENS, unpatchify
 from xxlib.plots import views
-from xxlib.scans.reading import read_scan
-from xxlib.scans.samples import read_sample
+from xxlib.scans.reading import MAX_BYTES
 from xxlib.scans.scan import ANODES
+
+VIEWS = ("answer", "tokens", "attention", "attribution", "known materials")
+CONTROLS = {"scan": "the control `scan`", "anode": "the control `anode`"}  # what Python's arguments are called here
 
 
 def see_answer(predictor, answer, labels=None):
@@ -82,6 +85,65 @@ def patterns_of(dataset, rows):
     return unpatchify(make_batch(dataset, rows, ("xrd",)).inputs["xrd"].tokens.numpy())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is chosen at the controls, all of it: what is shown follows from this and from nothing before it."""
+
+    crystal: int | None = None  # row of the crystals to choose from; None = the file
+    file: tuple[str, bytes] | None = None  # name and content of an uploaded scan
+    number: str = ""  # which scan of the file, "" = the first
+    anode: str | None = None  # of the tube, None = as the file says
+    formula: str = ""  # "" = the pattern alone
+    view: str = VIEWS[0]
+    hidden: tuple[int, ...] = ()  # tokens, from 1, that the model is to reconstruct
+    target: str | None = None  # what the attribution is of
+
+
+def look(predictor, choice, dataset=None):
+    """(picture, text, True) of a Choice, or (b"", why not, False): a PNG, and sentences.
+
+    dataset: crystals that are chosen from; those that the checkpoint brings along where None.
+    """
+    dataset = predictor.unseen if dataset is None else dataset
+    try:
+        sample, labels = _chosen(choice, dataset, predictor.ensemble.targets)
+        answer = predictor.answer([sample])[0]
+        figure = {
+            "answer": lambda: see_answer(predictor, answer, labels),
+            "tokens": lambda: see_reconstruction(predictor, answer, choice.hidden),
+            "attention": lambda: see_attention(predictor, answer),
+            "attribution": lambda: see_attribution(predictor, answer, choice.target),
+            "known materials": lambda: see_neighbours(predictor, answer),
+        }[choice.view]()
+        return _png(figure), in_terms_of(str(answer), CONTROLS), True
+    except Exception as error:  # whatever it is, who looks reads a sentence
+        return b"", in_terms_of(reason(error), CONTROLS), False
+
+
+def _chosen(choice, dataset, targets):
+    """The Sample of a Choice, and the truth by target, which a crystal with another formula does not have."""
+    formula = choice.formula.strip() or None
+    if choice.crystal is not None:
+        row = choice.crystal
+        own = str(dataset.column("formula")[row])
+        sample = sample_of(formula, patterns_of(dataset, [row])[0])
+        labels = {name: dataset.labels[name][row] for name in targets} if formula in (None, own) else {}
+        labels = {name: value for name, value in labels.items() if np.isfinite(value)}
+        return replace(sample, name=str(dataset.column("id")[row])), labels
+    if choice.file is None:
+        raise ValueError("no scan was uploaded yet: upload one, or choose a crystal")
+    name, content = Path(choice.file[0]).name[-60:].lstrip(".") or "scan", choice.file[1]
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB, and a scan has at most {MAX_BYTES // 10**6}")
+    number = choice.number.strip()
+    if number and not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{number!r} is no number of a scan: the first is 0, the next 1; empty takes the first")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return sample_of(formula, path, choice.anode, int(number) if number else None), {}
+
+
 def explore(predictor, dataset=None, rows=None):
     """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in five ways.
 
@@ -91,78 +153,68 @@ def explore(predictor, dataset=None, rows=None):
 
     dataset = predictor.unseen if dataset is None else dataset
     rows = np.arange(len(dataset)) if rows is None else rows
-    formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
     options = {"style": {"description_width": "80px"}, "layout": {"width": "330px"}}
-    crystals = [("(an uploaded scan)", None), *((f"{f}  {i}", int(row)) for f, i, row in zip(formulas, ids, rows))]
+    crystals = [("(an uploaded scan)", None), *crystals_of(dataset, rows)]
     crystal = ipywidgets.Dropdown(options=crystals, value=int(rows[0]), description="crystal", **options)
-    upload = ipywidgets.FileUpload(description="upload a scan", layout={"width": "330px"})
+    upload = ipywidgets.FileUpload(description="upload a scan (at most 10 MB)", layout={"width": "330px"})
     formula = ipywidgets.Text(description="formula", continuous_update=False, **options)
     anodes = [("as in the file", None), *((name, name) for name in ANODES)]
     anode = ipywidgets.Dropdown(options=anodes, description="anode", **options)
-    names = ["answer", "tokens", "attention", "attribution", "known materials"]
-    view = ipywidgets.ToggleButtons(options=names, style={"button_width": "130px"})
+    placeholder = "of a file with several: 0, 1, ..."
+    number = ipywidgets.Text(description="scan", placeholder=placeholder, continuous_update=False, **options)
+    view = ipywidgets.ToggleButtons(options=VIEWS, style={"button_width": "130px"})
     tokens = range(1, N_TOKENS + 1)
     hidden = ipywidgets.SelectMultiple(options=tokens, description="hide tokens", rows=6, **options)
     target = ipywidgets.Dropdown(options=predictor.ensemble.targets, description="attributed", **options)
     picture, text = ipywidgets.Image(format="png"), ipywidgets.HTML()
-    given = {"pattern": None, "name": "", "labels": None, "shown": None}
+    state = {"file": None, "quiet": False}
 
     def show(_=None):
-        chosen = (formula.value, id(given["pattern"]), anode.value, view.value, hidden.value, target.value)
-        if chosen == given["shown"]:
+        if state["quiet"]:  # several controls are being set: the picture waits for the last
             return
-        given["shown"] = chosen
-        try:
-            sample = read_sample(formula.value.strip() or None, given["pattern"], anode=anode.value)
-            sample = replace(sample, name=given["name"])
-            answer = predictor.answer([sample])[0]
-            figure = {
-                "answer": lambda: see_answer(predictor, answer, given["labels"]),
-                "tokens": lambda: see_reconstruction(predictor, answer, hidden.value),
-                "attention": lambda: see_attention(predictor, answer),
-                "attribution": lambda: see_attribution(predictor, answer, target.value),
-                "known materials": lambda: see_neighbours(predictor, answer),
-            }[view.value]()
-        except ValueError as error:
-            refuse(error)
-            return
-        picture.value, text.value = _png(figure), f"<pre>{html.escape(str(answer))}</pre>"
+        picture.value, text.value = b"", "..."  # what was seen before is of another choice
+        choice = Choice(crystal=crystal.value, file=state["file"], number=number.value, anode=anode.value,
+                        formula=formula.value, view=view.value, hidden=hidden.value, target=target.value)  # fmt: skip
+        picture.value, sentences, answered = look(predictor, choice, dataset)
+        tag = "pre" if answered else "b"
+        text.value = f"<{tag}>{html.escape(sentences)}</{tag}>"
 
-    def choose(_=None):
-        row = crystal.value
-        if row is None:
-            return
-        given["pattern"] = patterns_of(dataset, [row])[0]
-        given["name"] = ids[list(rows).index(row)]
-        given["labels"] = {name: dataset.labels[name][row] for name in predictor.ensemble.targets}
-        formula.value = str(dataset.column("formula")[row])
+    def start_with(row, file):
+        """Another crystal or another file: nothing that belonged to the one before stays."""
+        state["quiet"] = True
+        try:
+            state["file"] = file or state["file"]
+            crystal.value, anode.value, number.value = row, None, ""
+            formula.value = "" if row is None else str(dataset.column("formula")[row])
+            anode.disabled = number.disabled = row is not None
+        finally:
+            state["quiet"] = False
         show()
 
-    def receive(_):
-        for file in upload.value:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / Path(file["name"]).name
-                path.write_bytes(file["content"])
-                try:
-                    given["pattern"] = read_scan(path)
-                except ValueError as error:
-                    refuse(error)
-                    return
-            given["name"], given["labels"] = path.name, None
-            crystal.value, formula.value = None, ""  # not that of the crystal before
-            show()
+    def choose(_=None):
+        if not state["quiet"]:
+            start_with(crystal.value, None)
 
-    def refuse(error):
-        picture.value, text.value = b"", f"<b>{html.escape(str(error))}</b>"
+    def receive(_):
+        if upload.value:
+            file = upload.value[-1]
+            upload.value = ()  # or the same file, uploaded again, would go unseen
+            start_with(None, (file["name"], bytes(file["content"])))
 
     crystal.observe(choose, "value")
     upload.observe(receive, "value")
-    for control in (formula, anode, view, hidden, target):
+    for control in (formula, anode, number, view, hidden, target):
         control.observe(show, "value")
     choose()
     shown = ipywidgets.VBox([picture, text], layout={"align_items": "flex-start"})  # pictures keep their size
-    controls = ipywidgets.VBox([crystal, upload, formula, anode, hidden, target])
+    controls = ipywidgets.VBox([crystal, upload, formula, anode, number, hidden, target])
     return ipywidgets.VBox([view, ipywidgets.HBox([controls, shown])])
+
+
+def crystals_of(dataset, rows):
+    """(formula and id, row) of crystals to choose from."""
+    formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
+    return [(f"{formula}  {id}", int(row)) for formula, id, row in zip(formulas, ids, rows)]
 
 
 def _png(figure):

@@ -1,13 +1,43 @@
 """What is said of one sample, and how sure it is: as a row of a table, as JSON, as lines to read."""
 
+import re
+import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from xxlib.answering.calibration import LEVEL
+from xxlib.datasets.downloads import DownloadError
+from xxlib.datasets.store import DatasetError
 from xxlib.datasets.targets import TARGETS
 from xxlib.scans.samples import Sample
 from xxlib.training.records import JOINED
+from xxlib.training.runs import CheckpointError
+
+# What the checks of this project raise, and what the system says of files: their messages are reasons already.
+REASONS = (CheckpointError, DatasetError, DownloadError, ValueError, OSError)
+
+
+def reason(error):
+    """Why something was refused, in one line: what the check says that refused it, or what kind of fault it was."""
+    message = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"this takes more memory than there is ({message or 'MemoryError'}): give less at once"
+    if message and isinstance(error, REASONS):
+        return message
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    kind = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"no check foresaw what happened here ({kind}{place}): please report it, with the file or formula"
+
+
+def in_terms_of(sentence, options):
+    """A sentence that advises arguments of Python (scan=), where these are called otherwise: {"scan": "--number"}."""
+    for argument, option in options.items():
+        sentence = re.sub(rf"\b{argument}=(?=\w)", f"{option} ", sentence)
+        sentence = re.sub(rf"\b{argument}=", option, sentence)
+    return sentence
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib import PROJECT
-from xxlib.answering.answer import SampleAnswer
+from xxlib.answering.answer import SampleAnswer, reason
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.trust import check_trust, read_trust
@@ -20,7 +20,7 @@ from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.diffraction.scattering import Sticks
 from xxlib.scans.conditioning import better_anode
-from xxlib.scans.samples import Sample, read_sample
+from xxlib.scans.samples import Sample, pair_of, printable, read_sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
@@ -28,6 +28,7 @@ CHECKPOINTS = PROJECT / "data" / "checkpoints"
 DEFAULT = "mp36k-small"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
+LISTS = (list, tuple, np.ndarray, pd.Series, pd.Index)
 GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 
 
@@ -64,27 +65,28 @@ class Predictor:
             raise CheckpointError(f"there is no checkpoint {source}: here are {there}; or give a folder or a URL")
         return cls(folder)
 
-    def __call__(self, formula=None, pattern=None, *, anode=None):
+    def __call__(self, formula=None, pattern=None, *, anode=None, scan=None):
         """Answers as a table, one row a sample.
 
-        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, an
-        array (4250,) on the grid, or None.  Both may be lists of one length, one entry a sample.
-        anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.
+        formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, a
+        pair of arrays (two_theta, intensity), an array (4250,) on the grid, or None.
+        anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.  scan: which one, from 0, of
+        a file with several.
+        Each may be a list (or an array, or a column), one entry a sample; what is none holds for all of them.
 
         What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
         with an empty row whose column `refused` says it.
         """
-        if not any(isinstance(given, list | tuple | pd.Series) for given in (formula, pattern)):
-            return pd.DataFrame([self.answer([read_sample(formula, pattern, anode=anode)])[0].row()])
-        formulas, scans = _aligned(formula, pattern)
-        return pd.DataFrame([answer.row() for answer in self._answered_or_refused(formulas, scans, anode)])
+        given = (formula, pattern, anode, scan)
+        if not any(_several(*given)):
+            return pd.DataFrame([self.answer([sample_of(*given)])[0].row()])
+        return pd.DataFrame([self._answered_or_refused(*sample).row() for sample in _aligned(*given)])
 
-    def _answered_or_refused(self, formulas, scans, anode):
-        for formula, pattern in zip(formulas, scans):
-            try:
-                yield self.answer([read_sample(formula, pattern, anode=anode)])[0]
-            except ValueError as error:
-                yield SampleAnswer(sample=_unread(formula, pattern), refused=str(error))
+    def _answered_or_refused(self, formula, pattern, anode, scan):
+        try:
+            return self.answer([sample_of(formula, pattern, anode, scan)])[0]
+        except Exception as error:  # whatever it is, it is this sample's alone
+            return SampleAnswer(sample=_unread(formula, pattern), refused=reason(error))
 
     def answer(self, samples):
         """The SampleAnswers for Samples; raises ValueError for one that the model cannot say anything of."""
@@ -185,22 +187,58 @@ def batch_of(sample):
     return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
 
 
-def _aligned(formula, pattern):
-    """Lists of one length of formulas and patterns, None where there is none."""
-    given = [list(value) if isinstance(value, list | tuple | pd.Series) else value for value in (formula, pattern)]
-    lengths = {len(value) for value in given if isinstance(value, list)}
-    if len(lengths) > 1:
-        raise ValueError(f"{len(given[0])} formulas but {len(given[1])} patterns: give one of each for every sample")
-    n = lengths.pop()
-    return [value if isinstance(value, list) else [value] * n for value in given]
+def _several(formula, pattern, anode, scan):
+    """Whether each of the four is a list with an entry a sample.
+
+    One sample's are intensities, or angles and intensities: of numbers alone only anodes and scans are a list.
+    """
+    lists = [isinstance(given, LISTS) for given in (formula, pattern, anode, scan)]
+    return [several and not _is_one_pattern(given) for several, given in zip(lists, (formula, pattern))] + lists[2:]
+
+
+def _is_one_pattern(given):
+    if pair_of(given) is not None:
+        return True
+    if isinstance(given, list | tuple):
+        return len(given) > 0 and all(isinstance(one, int | float | np.number) for one in given)
+    return given.ndim == 0 or (given.ndim == 1 and given.dtype.kind in "fiu")
+
+
+def _aligned(*given):
+    """(formula, pattern, anode, scan) of each sample; where one is missing in a table (NaN), it is None."""
+    several = _several(*given)
+    lengths = [len(value) for value, many in zip(given, several) if many]
+    if len(set(lengths)) > 1:
+        names = [name for name, many in zip(("formulas", "patterns", "anodes", "scans"), several) if many]
+        counts = " but ".join(f"{n} {name}" for n, name in zip(lengths, names))
+        raise ValueError(f"{counts}: give one of each for every sample")
+    columns = [list(value) if many else [value] * lengths[0] for value, many in zip(given, several)]
+    return [tuple(None if _is_missing(value) else value for value in sample) for sample in zip(*columns)]
+
+
+def _is_missing(value):
+    return value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def sample_of(formula=None, pattern=None, anode=None, scan=None):
+    """The Sample of what was given; raises ValueError where it cannot be read."""
+    if scan is not None:
+        if not isinstance(pattern, str | Path):
+            raise ValueError(f"scan={scan} chooses among the scans of a file, and no file was given: leave it out")
+        whole = isinstance(scan, int | np.integer) or (isinstance(scan, float) and scan.is_integer())
+        if not whole or isinstance(scan, bool):
+            raise ValueError(f"scan={scan!r} is no number of a scan: give a whole number, from 0")
+        scan = int(scan)
+    return read_sample(formula, pattern, anode=anode, scan=scan)
 
 
 def _unread(formula, pattern):
     """What there is to name of a sample that could not be read."""
-    name = Path(pattern).name if isinstance(pattern, str | Path) else "" if pattern is None else "array"
+    name = printable(Path(pattern).name) if isinstance(pattern, str | Path) else "" if pattern is None else "array"
     return Sample(
-        formula=str(formula or ""), element_ids=np.zeros(0, np.uint8), fractions=np.zeros(0, np.float32), name=name,
-        pattern=np.zeros(N_POINTS, np.float32), hidden=np.ones(N_TOKENS, bool),
+        formula="" if formula is None else str(formula), element_ids=np.zeros(0, np.uint8),
+        fractions=np.zeros(0, np.float32), name=name, pattern=np.zeros(N_POINTS, np.float32),
+        hidden=np.ones(N_TOKENS, bool),
     )  # fmt: skip
 
 

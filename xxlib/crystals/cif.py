@@ -6,37 +6,35 @@ before, and what pymatgen made of it after.
 """
 
 import re
-import stat
 import warnings
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from xxlib.crystals.cif_text import (
     CELL_TAGS,
+    NAME_TAGS,
+    NUMBER_TAGS,
     OPERATION_TAGS,
-    check_size,
     listen,
     number,
     sites_of,
     structure_block,
     text_of,
 )
-from xxlib.crystals.crystal import MAX_ATOMS, RejectedCrystal, check_cell, lattice_from_cell
+from xxlib.crystals.crystal import MAX_ATOMS, RejectedCrystal, check_cell, content_of, lattice_from_cell
 from xxlib.crystals.structures import crystal_from_structure
 
 MAX_OPERATIONS = 192  # of the largest space groups, in their conventional cell
 SAME_PLACE = 1e-4  # of a cell vector: pymatgen takes sites this close for one
 SAME_ATOM = 0.1  # angstrom: images of a site this close are one atom
 
-GROUP_TAGS = ["_symmetry_Int_Tables_number", "_space_group_IT_number"]
-GROUP_TAGS += ["_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt"]
 # Groups with two origins in International Tables: their name alone does not say which.
 TWO_ORIGINS = {48, 50, 59, 68, 70, 85, 86, 88, 125, 126, 129, 130, 133, 134, 137, 138, 141, 142, 201, 203, 222, 224}
 TWO_ORIGINS |= {227, 228}
 
+SETTING = re.compile(r"(.+?)(?:\s*:\s*(\S+)|\s+([HRSZ]))")  # R -3 m :H; R -3 m H and F d -3 m Z in ICSD
 OPERATION = re.compile(r"[-+xyz\d./*\s]+(?:,[-+xyz\d./*\s]+){2}", re.IGNORECASE)
 
 
@@ -46,14 +44,7 @@ def crystal_from_cif(path, id):
     Raises RejectedCrystal with the reason for a file that cannot be read, that holds no or several structures, or that
     pymatgen does not read as it is written.
     """
-    try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
-            raise RejectedCrystal("cannot be read: a folder, pipe or device")
-        check_size(status.st_size)
-        return crystal_from_cif_bytes(Path(path).read_bytes(), id)
-    except OSError as error:
-        raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
+    return crystal_from_cif_bytes(content_of(path), id)
 
 
 def crystal_from_cif_bytes(data, id):
@@ -68,8 +59,14 @@ def crystal_from_cif_bytes(data, id):
         raise RejectedCrystal(f"impossible cell {', '.join(f'{value:g}' for value in cell)}")
     lattice = lattice_from_cell(*cell)
     check_cell(lattice)
-    sites = sites_of(block.data)
+    sites, to_confirm = sites_of(block.data)
     parser = listen("pymatgen cannot read it", CifParser.from_str, text)
+    (parsed,) = (other for other in parser._cif.data.values() if other.header == block.header)
+    if to_confirm:
+        parsed.data["_atom_site_type_symbol"] = [site.symbol for site in sites]
+    if not any(tag in block.data for tag in OPERATION_TAGS):
+        block.data |= _operations_of_setting(block.data)
+        parsed.data |= _operations_of_setting(block.data)
     turns, shifts = _operations(parser, block, lattice)
     n_places = sum(_multiplicity(place, turns, shifts, lattice) for place in _places(sites))
     if n_places > MAX_ATOMS:  # before pymatgen, which is quadratic in them
@@ -79,7 +76,8 @@ def crystal_from_cif_bytes(data, id):
     options = {"primitive": False, "check_occu": False, "on_error": "ignore"}
     (structure,) = listen("pymatgen cannot read it", parser.parse_structures, **options)
     if any("implicit hydrogens" in warning for warning in parser.warnings):
-        raise RejectedCrystal("hydrogens without coordinates (_atom_site_attached_hydrogens)")
+        tag = "_atom_site_attached_hydrogens"
+        raise RejectedCrystal(f"hydrogens without coordinates ({tag if tag in block.data else 'a site O-H'})")
     if not np.allclose(structure.lattice.parameters, cell, rtol=1e-6):
         raise RejectedCrystal(f"pymatgen reads the cell {cell} as {structure.lattice.parameters}")
     _check_sites(structure, sites)
@@ -88,7 +86,9 @@ def crystal_from_cif_bytes(data, id):
             f"{len(structure)} places, {n_places:g} if images within {SAME_ATOM:g} angstrom are one: "
             "a special position with too few digits?"
         )
-    _check_formula(structure, block.data.get("_chemical_formula_sum"), block.data.get("_cell_formula_units_Z"))
+    confirmed = _confirmed(structure, block.data.get("_chemical_formula_sum"), block.data.get("_cell_formula_units_Z"))
+    if to_confirm and not confirmed:
+        raise RejectedCrystal("the elements of the labels are not clear without a formula: add _atom_site_type_symbol")
     # pymatgen's own matrix has cos(90 degree) = 6e-17.
     return replace(crystal_from_structure(structure, id), lattice=lattice)
 
@@ -122,28 +122,52 @@ def _operations(parser, block, lattice):
     if np.abs(turns.transpose(0, 2, 1) @ metric @ turns - metric).max() > 0.02 * metric.max():
         raise RejectedCrystal("the symmetry operations do not fit the cell")
 
+    if not listed:
+        # pymatgen falls back to P1, and takes a Hall symbol for a Hermann-Mauguin one.
+        names = {str(value) for tag, value in block.data.items() if tag.startswith(("_symmetry_", "_space_group_"))}
+        unknown = [name for name in names - {"?", "."} if not name.isdigit()] if len(turns) == 1 else []
+        if (unknown and not names & {"P 1", "P1", "1"}) or (
+            len(turns) > 1 and any("name_hall" in warning.lower() for warning in parser.warnings)
+        ):
+            raise RejectedCrystal(f"a space group that pymatgen does not know: {', '.join(sorted(names))[:100]}")
     group = spglib.get_spacegroup_type_from_symmetry(np.rint(turns), shifts, lattice)
     other = _stated_groups(block.data) - {group.number if group else None}
     if group and other:
         raise RejectedCrystal(
             f"space group {min(other)} is stated, the symmetry operations are those of {group.number}"
         )
-    if not listed:
-        # pymatgen falls back to P1, and takes a Hall symbol for a Hermann-Mauguin one.
-        names = {str(value) for tag, value in block.data.items() if tag.startswith(("_symmetry_", "_space_group_"))}
-        unknown = len(turns) == 1 and names - {"?", "."} and not names & {"P 1", "P1", "1"}
-        if unknown or (len(turns) > 1 and any("name_hall" in warning.lower() for warning in parser.warnings)):
-            raise RejectedCrystal(f"a space group that pymatgen does not know: {', '.join(sorted(names))[:100]}")
-        if group is not None and group.number in TWO_ORIGINS:
-            raise RejectedCrystal(f"{group.international_short} has two origins: list its symmetry operations")
+    if not listed and group is not None and group.number in TWO_ORIGINS:
+        raise RejectedCrystal(f"{group.international_short} has two origins: list its symmetry operations")
     return turns, shifts
+
+
+def _operations_of_setting(data):
+    """The list of operations of a group name with a setting, "R -3 m :H", by its tag; {} where there is none."""
+    import spglib
+    from pymatgen.core.operations import SymmOp
+
+    for name in (data[tag] for tag in NAME_TAGS if isinstance(data.get(tag), str)):
+        match = SETTING.fullmatch(name.strip())
+        if not match:
+            continue
+        group, setting = (re.sub(r"[\s_]", "", text) for text in (match[1], match[2] or match[3]))
+        setting = {"S": "1", "Z": "2"}.get(setting.upper(), setting)
+        for hall in range(1, 531):
+            listed = spglib.get_spacegroup_type(hall)
+            names = {listed.international.replace(" ", ""), listed.international_short}
+            if group in names and setting.lower() == listed.choice.lower():
+                found = spglib.get_symmetry_from_database(hall)
+                pairs = zip(found["rotations"], found["translations"])
+                texts = [SymmOp.from_rotation_and_translation(*pair).as_xyz_str() for pair in pairs]
+                return {OPERATION_TAGS[1]: texts}
+    return {}
 
 
 def _stated_groups(data):
     """Numbers of the space groups that the file names, as far as pymatgen knows the names."""
     from pymatgen.symmetry.groups import SpaceGroup
 
-    values = [str(data[tag]) for tag in GROUP_TAGS if tag in data]
+    values = [str(data[tag]) for tag in NUMBER_TAGS + NAME_TAGS if tag in data]
     stated = {int(value) for value in values if value.isdigit()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -191,16 +215,19 @@ def _check_sites(structure, sites):
             raise RejectedCrystal(f"occupancy {stated:g} of {site.label} is {read:g} after the symmetry operations")
 
 
-def _check_formula(structure, formula, n_units):
-    """The atoms have the composition of the formula in the file, where there is one, within its usual two decimals."""
+def _confirmed(structure, formula, n_units):
+    """Whether a formula in the file says that the atoms have its composition, within its usual two decimals.
+
+    Raises RejectedCrystal where it says another one.
+    """
     from pymatgen.core import Composition
 
     if not isinstance(formula, str) or len(formula) > 300:  # pymatgen is quadratic in it
-        return
+        return False
     try:
         stated = {element.name: amount for element, amount in Composition(formula, strict=True).items()}
     except (ValueError, KeyError):
-        return  # "?", or in a style of its own
+        return False  # "?", or in a style of its own
     read = structure.composition.get_el_amt_dict()
     scale = sum(stated.values()) / sum(read.values())
     tolerance = {symbol: 0.02 + 0.005 * amount for symbol, amount in stated.items()}
@@ -210,3 +237,4 @@ def _check_formula(structure, formula, n_units):
         differs |= min(abs(1 / scale - 1), abs(1 / scale - int(n_units))) > 0.02 * int(n_units)
     if differs:
         raise RejectedCrystal(f"the formula is {formula}, the atoms give {structure.composition.formula}")
+    return True

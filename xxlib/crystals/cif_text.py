@@ -6,7 +6,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from xxlib.crystals.crystal import MAX_ATOMS, MAX_FILE_BYTES, RejectedCrystal
+from xxlib.crystals.crystal import MAX_ATOMS, RejectedCrystal, check_size
 from xxlib.crystals.elements import ATOMIC_NUMBERS, ISOTOPES, atomic_number
 
 MAX_LINE = 2048  # characters, the limit of CIF 1.1; pymatgen's search for quotes is quadratic in it
@@ -16,20 +16,25 @@ CELL_TAGS = [f"_cell_length_{axis}" for axis in "abc"] + ["_cell_angle_alpha", "
 FRACT_TAGS = [f"_atom_site_fract_{axis}" for axis in "xyz"]
 OPTIONAL_TAGS = ["_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag"]
 OPERATION_TAGS = ["_symmetry_equiv_pos_as_xyz", "_space_group_symop_operation_xyz"]
+NAME_TAGS = ["_symmetry_space_group_name_H-M", "_space_group_name_H-M_alt"]
+NUMBER_TAGS = ["_symmetry_Int_Tables_number", "_space_group_IT_number"]
+# Names are the same in any case, and in DDLm with a dot; pymatgen knows one spelling.
+HALL_TAGS = ["_space_group_name_Hall", "_symmetry_space_group_name_Hall"]
+SPELLINGS = {tag.lower(): tag for tag in (*NAME_TAGS, *NUMBER_TAGS, *HALL_TAGS, "_cell_formula_units_Z")}
+UNREADABLE = re.compile(  # of magnetic and modulated structures; not _dft_cell_magn_moment, a computed number
+    "_(space_group|symmetry)_(symop_)?(magn|ssg)|_magnetic_|_atom_sites?_(.*_)?(moment|magn|modul|fourier)"
+    "|_cell_(modul|wave_vector|subsystem)"
+)
 
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:\(\d+\))?")  # 5.431(2): the uncertainty is dropped
 ATOM_TYPE = re.compile(r"([A-Za-z]{1,2})(?:\d*\.?\d*[+-]|[+-]\d+|0)?")  # Fe, FE, Fe3+, Fe2.5+, Fe+3, Fe0, Fe0+
 ATOM_LABEL = re.compile(r"([A-Za-z]{1,2})(?![A-Za-z])[\w()'*+-]*")  # Fe, Fe1, Fe1A, Fe(1), O1', Fe3+
+SITE_LABEL = re.compile(r"([A-Z][a-z])(?:[TMAX]|[Oo]ct|[Tt]et)\d*[*']?")  # of minerals: MgT, CaM1, FeT2, AlOct
 QUOTED = re.compile(r"""(?<!\S)(?:'.*?'|".*?")(?!\S)""")
+WORD = re.compile(rf"{QUOTED.pattern}|(?<!\S)#.*|(?<!\S)(?:_|data_|loop_|save_|global_|stop_)\S*", re.IGNORECASE)
 OPEN_QUOTE = re.compile(r"""(?<!\S)(?:['"]|(#))""")  # or a comment, whichever comes first
 
 Site = namedtuple("Site", "label symbol frac_coords occupancy")  # one row of the list of atoms
-
-
-def check_size(size):
-    """Raise RejectedCrystal for a file of more than MAX_FILE_BYTES."""
-    if size > MAX_FILE_BYTES:
-        raise RejectedCrystal(f"too large: {size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
 
 
 def text_of(data):
@@ -43,19 +48,34 @@ def text_of(data):
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]  # pymatgen is quadratic in blank lines
     if not lines:
         raise RejectedCrystal("an empty file")
-    if max(map(len, lines)) > MAX_LINE:
-        raise RejectedCrystal(f"not a CIF: a line of more than {MAX_LINE} characters")
     in_text_field = False
-    for line in lines:
+    for i, line in enumerate(lines):
         if line.startswith(";"):
             in_text_field = not in_text_field
-        elif not in_text_field and ("'" in line or '"' in line):
+        if in_text_field:  # what looks like data there is none
+            lines[i] = re.sub(r"^(\s*)(?=_|data_|loop_|save_|global_|#)", r"\1> ", line, flags=re.IGNORECASE)[:MAX_LINE]
+            continue
+        if len(line) > MAX_LINE:
+            raise RejectedCrystal(f"not a CIF: a line of more than {MAX_LINE} characters")
+        if "'" in line or '"' in line:
             opened = OPEN_QUOTE.search(QUOTED.sub("", line))
             if opened and not opened[1]:
                 raise RejectedCrystal(f"a quote is never closed: {line.strip()[:60]}")
+        lines[i] = WORD.sub(_plain, line)
     if in_text_field:
         raise RejectedCrystal("a text field opened by ; is never closed: truncated?")
     return "\n".join(lines)
+
+
+def _plain(word):
+    """A data name or keyword in the spelling that pymatgen knows; a quoted value without marks of a comment."""
+    if word[0][0] in "'\"":
+        return word[0].replace("#", "?")
+    if word[0][0] == "_":
+        name = word[0].lower().replace(".", "_")
+        return SPELLINGS.get(name, name)
+    start, keyword = re.match(r"([a-z]*_|)(.*)", word[0], re.IGNORECASE).groups()
+    return start.lower() + keyword
 
 
 def listen(reason, read, *args, **kwargs):
@@ -88,7 +108,7 @@ def structure_block(file, text):
         if count > sum(tag in block.data for block in file.data.values()):
             raise RejectedCrystal(f"more than one structure: {tag} occurs {count} times")
     tags = [tag for block in file.data.values() for tag in block.data]
-    unreadable = [tag for tag in tags if re.search("_magn|_moment|_ssg|_modulat", tag)]
+    unreadable = [tag for tag in tags if UNREADABLE.match(tag)]
     if unreadable:
         raise RejectedCrystal(f"a magnetic or modulated structure ({unreadable[0]})")
     return blocks[0]
@@ -105,7 +125,10 @@ def number(value, tag):
 
 
 def sites_of(data):
-    """The list of atoms, as Site; raises RejectedCrystal for the first that is no atom of an element."""
+    """(the list of atoms, as Site; whether the formula must confirm their elements).
+
+    Raises RejectedCrystal for the first that is no atom of an element.
+    """
     needed = ["_atom_site_label", *FRACT_TAGS]
     columns = {tag: data[tag] for tag in (*needed, *OPTIONAL_TAGS) if tag in data}
     labels = columns.get("_atom_site_label", [])
@@ -117,12 +140,11 @@ def sites_of(data):
     if "dum" in columns.get("_atom_site_calc_flag", ()):
         raise RejectedCrystal("a dummy atom (_atom_site_calc_flag is dum)")
     types, occupancies = columns.get("_atom_site_type_symbol"), columns.get("_atom_site_occupancy", ["1"] * len(labels))
-    sites = []
+    formula = set(re.findall("[A-Z][a-z]?", str(data.get("_chemical_formula_sum", ""))))
+    sites, to_confirm = [], False
     for i, label in enumerate(labels):
-        symbol = _symbol(label, ATOM_LABEL) if types is None else _symbol(types[i], ATOM_TYPE)
-        # The case of a label counts: "CA1" may be calcium or the carbon atom A1.
-        if types is None and not label.startswith(symbol):
-            raise RejectedCrystal(f"the element of {label!r} is not clear: add _atom_site_type_symbol")
+        symbol, clear = _element_of_label(label, formula) if types is None else (_symbol(types[i], ATOM_TYPE), True)
+        to_confirm |= not clear
         frac = [number(columns[tag][i], f"{tag} of {label}") for tag in FRACT_TAGS]
         if max(map(abs, frac)) > MAX_COORDINATE:
             raise RejectedCrystal(f"the coordinates of {label} are no fractions of the cell vectors: {frac}")
@@ -130,7 +152,27 @@ def sites_of(data):
         if not 0 < occupancy <= 1:
             raise RejectedCrystal(f"occupancy {occupancy:g} of {label} outside (0, 1]")
         sites.append(Site(label, symbol, np.array(frac), occupancy))
-    return sites
+    return sites, to_confirm
+
+
+def _element_of_label(label, formula):
+    """(element of a label, whether it is clear without the formula, whose elements are given as a set).
+
+    Mineral databases write element + name of the site: MgT, CaM1, OA1.  The case counts: "CA1" may be calcium or the
+    carbon atom A1.  Raises RejectedCrystal where neither label nor formula decides.
+    """
+    match = ATOM_LABEL.fullmatch(label) or SITE_LABEL.fullmatch(label)
+    if match and label.startswith(match[1]) and match[1] in {*ATOMIC_NUMBERS, *ISOTOPES}:
+        return _symbol(match[1], ATOM_TYPE), True
+    if re.match("wat", label, re.IGNORECASE):
+        raise RejectedCrystal(f"water ({label}) without coordinates of its hydrogens")
+    elements = [symbol for symbol in (label[:2].title(), label[:1].upper()) if symbol in ATOMIC_NUMBERS]
+    options = [symbol for symbol in elements if symbol in formula]
+    if len(options) == 1 or (options and label[1:2].islower()):
+        return options[0], False
+    if not elements or not re.fullmatch(r"[\w()'*+-]+", label):
+        raise RejectedCrystal(f"{label!r} is no element")
+    raise RejectedCrystal(f"the element of {label!r} is not clear: add _atom_site_type_symbol")
 
 
 def _symbol(text, pattern):

@@ -1,6 +1,8 @@
 """A crystal as plain arrays, its symmetry, and the checks that refuse what is not a crystal."""
 
+import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -40,6 +42,25 @@ class Crystal:
     def volume(self):
         """Volume of the cell in cubic angstrom."""
         return float(abs(np.linalg.det(self.lattice)))
+
+
+def content_of(path):
+    """Content of a file that holds one crystal; raises RejectedCrystal for one that cannot be read or is too large."""
+    try:
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise RejectedCrystal("cannot be read: a folder, pipe or device")
+        check_size(status.st_size)
+        with open(path, "rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)  # it may have grown since
+    except OSError as error:
+        raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
+
+
+def check_size(n_bytes):
+    """Raise RejectedCrystal for a file of more than MAX_FILE_BYTES."""
+    if n_bytes > MAX_FILE_BYTES:
+        raise RejectedCrystal(f"too large: {n_bytes / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
 
 
 def lattice_from_cell(a, b, c, alpha, beta, gamma):

@@ -41,7 +41,7 @@ def crystal_from_extxyz(frame, id):
         lines = frame.decode("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise RejectedCrystal("not a text file (UTF-8)") from error
-    if not lines[0].strip().isdigit():
+    if not lines[0].strip().isdecimal():
         raise RejectedCrystal(f"{lines[0].strip()[:60]!r} is no number of atoms: not an extended XYZ file")
     if len(lines) - 2 != int(lines[0]):
         raise RejectedCrystal(f"{lines[0].strip()} atoms are announced, {max(len(lines) - 2, 0)} listed: truncated?")

@@ -3,11 +3,9 @@
 pymatgen parses the file, but guesses where elements are missing: what the file says is checked before.
 """
 
-import stat
 import warnings
-from pathlib import Path
 
-from xxlib.crystals.crystal import MAX_ATOMS, MAX_FILE_BYTES, RejectedCrystal
+from xxlib.crystals.crystal import MAX_ATOMS, RejectedCrystal, check_size, content_of
 from xxlib.crystals.elements import ATOMIC_NUMBERS
 from xxlib.crystals.structures import crystal_from_structure
 
@@ -32,15 +30,10 @@ def crystal_from_poscar(path, id):
 
 
 def _text(path):
+    content = content_of(path)
+    check_size(len(content))
     try:
-        status = Path(path).stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
-            raise RejectedCrystal("cannot be read: a folder, pipe or device")
-        if status.st_size > MAX_FILE_BYTES:
-            raise RejectedCrystal(f"too large: {status.st_size / 1e6:.1f} MB, more than {MAX_FILE_BYTES / 1e6:g}")
-        return Path(path).read_bytes().decode("utf-8")
-    except OSError as error:
-        raise RejectedCrystal(f"cannot be read: {error.strerror}") from error
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise RejectedCrystal("not a text file (UTF-8)") from error
 
@@ -52,13 +45,13 @@ def _check_header(lines):
     if len(lines) < 9:
         raise RejectedCrystal(f"{len(lines)} lines are no POSCAR: truncated?")
     symbols = [word.split("_")[0].split("/")[0] for word in lines[5].split()]  # "Fe_pv", "Fe/1a2b3c4d"
-    if all(symbol.isdigit() for symbol in symbols):
+    if all(symbol.isdecimal() for symbol in symbols):
         raise RejectedCrystal("no line of elements (VASP 4): write it before the numbers of atoms")
     for symbol in symbols:
         if symbol not in ATOMIC_NUMBERS:
             raise RejectedCrystal(f"{symbol!r} in line 6 is no element")
     counts = lines[6].split()
-    if not all(count.isdigit() for count in counts) or len(counts) != len(symbols):
+    if not all(count.isdecimal() for count in counts) or len(counts) != len(symbols):
         raise RejectedCrystal(f"line 7 is {lines[6][:80]!r}, not the number of atoms of {' '.join(symbols)}"[:200])
     n_atoms = sum(map(int, counts))
     if n_atoms > MAX_ATOMS:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xxlib.crystals.compositions import composition_of_formula
+from xxlib.crystals.compositions import atoms_of_formula, composition_of_formula
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.scans.conditioning import FEATURELESS, Conditioned, condition
 from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import Scan, ScanError, checked
+
+LARGEST = 1e15  # counts; beyond, an intensity overflowed
+OVERFLOW = "an intensity of {:.3g}, which no detector counts: divide all by a number, or export the scan again"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,7 +45,8 @@ class Sample:
 def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     """The Sample of a formula ("LaMnO3"), a pattern, or both.
 
-    pattern: path of a diffractometer file, a Scan, a Conditioned, or intensities (4250,) on the grid.
+    pattern: path of a diffractometer file, a Scan, a Conditioned, a pair (two_theta, intensity) in degree, or
+    intensities (4250,) on the grid.
     anode: "Cu", "Mo", ... or angstrom, where the file does not state the wavelength.  scan: which one, from 0, of a
     file with several.
     Raises ValueError (ScanError where it is the pattern) with the reason and what to do; also where no peak stands out
@@ -50,16 +54,21 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     """
     if formula is None and pattern is None:
         raise ValueError("neither a formula nor a pattern was given: give at least one of them")
-    element_ids, fractions = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+    element_ids, fractions, doubts = np.zeros(0, np.uint8), np.zeros(0, np.float32), ()
     if formula is not None:
         element_ids, fractions = composition_of_formula(formula)
+        _, doubts = atoms_of_formula(formula)
     name, conditioned, warnings = "", None, ()
     values, hidden = np.zeros(N_POINTS, np.float32), np.ones(N_TOKENS, bool)
     if isinstance(pattern, str | Path):
-        name, pattern = Path(pattern).name, read_scan(pattern, scan)
+        name, pattern = printable(Path(pattern).name), read_scan(pattern, scan)
     elif isinstance(pattern, Scan):
         name, pattern = pattern.sample or "scan", checked(pattern)
+    elif (pair := pair_of(pattern)) is not None:
+        name, pattern = "arrays", _scan_of_pair(*pair)
     if isinstance(pattern, Scan):
+        if np.abs(pattern.intensity).max() > LARGEST:
+            raise ScanError(f"{name}: {OVERFLOW.format(np.abs(pattern.intensity).max())}.")
         try:
             pattern = condition(pattern, anode)
         except ScanError as error:
@@ -73,15 +82,48 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
         name, values, hidden = "array", _on_the_grid(pattern), np.zeros(N_TOKENS, bool)
     return Sample(
         formula="" if formula is None else str(formula), element_ids=element_ids, fractions=fractions, name=name,
-        pattern=values, hidden=hidden, conditioned=conditioned, warnings=warnings,
+        pattern=values, hidden=hidden, conditioned=conditioned, warnings=(*doubts, *warnings),
     )  # fmt: skip
+
+
+def pair_of(pattern):
+    """(two_theta, intensity) of a pattern given as two lists of numbers, two rows or two columns; None of all else.
+
+    Two lists of 4250 numbers, none of them in one order as angles are, are two patterns on the grid.
+    """
+    if not isinstance(pattern, list | tuple) and np.ndim(pattern) == 2:
+        pattern = list(np.asarray(pattern) if len(pattern) == 2 else np.asarray(pattern).T)
+    if not isinstance(pattern, list | tuple) or len(pattern) != 2:
+        return None
+    if any(isinstance(values, str | Path | Scan | Conditioned) or np.ndim(values) != 1 for values in pattern):
+        return None
+    try:
+        pair = tuple(np.asarray(values, np.float64) for values in pattern)
+    except (TypeError, ValueError):
+        return None
+    return pair if any(len(values) != N_POINTS or _in_one_order(values) for values in pair) else None
+
+
+def _in_one_order(values):
+    return bool((np.diff(values) > 0).all() or (np.diff(values) < 0).all())
+
+
+def _scan_of_pair(two_theta, intensity):
+    if not _in_one_order(two_theta) and _in_one_order(intensity):
+        raise ScanError("the second of the two arrays seems to hold the angles: give (two_theta, intensity)")
+    return checked(Scan(two_theta=two_theta, intensity=intensity, format="arrays"))
+
+
+def printable(name):
+    """The name of a file whose bytes may be no UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _on_the_grid(intensity):
     """Intensities (4250,) that are on the grid already, scaled to a maximum of 100."""
     advice = "for a scan with angles of its own give its file, or Scan(two_theta=..., intensity=...)"
     try:
-        intensity = np.asarray(intensity, np.float32)
+        intensity = np.asarray(intensity, np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"a pattern is a file, a Scan or numbers; this is {type(intensity).__name__}") from error
     if intensity.shape != (N_POINTS,):
@@ -91,8 +133,10 @@ def _on_the_grid(intensity):
         )
     if not np.isfinite(intensity).all():
         raise ValueError(f"not all intensities of the array are finite numbers: {advice}")
+    if np.abs(intensity).max() > LARGEST:
+        raise ValueError(f"the array holds {OVERFLOW.format(np.abs(intensity).max())}")
     if intensity.min() < 0:
         raise ValueError(f"the array holds negative intensities: subtract no more than its background, or {advice}")
     if not intensity.max() > 0 or intensity.min() == intensity.max():
         raise ValueError("all intensities of the array are equal: there is nothing to see")
-    return intensity * (100 / intensity.max())
+    return (intensity / intensity.max() * 100).astype(np.float32)
