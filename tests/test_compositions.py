@@ -156,6 +156,7 @@ PRINTED = {
     "Ca10(PO4)5.5(CO3)0.5(OH)1.5": "Ca10P5.5C0.5O25H1.5",
     "CsPbI2.49Br0.51": "Cs100Pb100I249Br51",
     "TiO1.5N0.5": "Ti2O3N",
+    "Mg3Si4O9.5(OH)1.5": "Mg3Si4O11H1.5",
     "Sr.9Ca.1TiO3": "Sr0.9Ca0.1TiO3",
     "LiNi₀.₈Co₀.₁Mn₀.₁O₂": "LiNi0.8Co0.1Mn0.1O2",
     "Bi1.6Pb0.4Sr2Ca2.1Cu3O10": "Bi1.6Pb0.4Sr2Ca2.1Cu3O10",

@@ -53,7 +53,7 @@ def text_of(data):
         if line.startswith(";"):
             in_text_field = not in_text_field
         if in_text_field:  # what looks like data there is none
-            lines[i] = re.sub(r"^(\s*)(?=_|data_|loop_|save_|global_|#)", r"\1> ", line, flags=re.IGNORECASE)[:MAX_LINE]
+            lines[i] = re.sub(r"^(\s*)(?=_|data_|loop_|save_|global_|#)", r"\1> ", line, flags=re.IGNORECASE)
             continue
         if len(line) > MAX_LINE:
             raise RejectedCrystal(f"not a CIF: a line of more than {MAX_LINE} characters")
