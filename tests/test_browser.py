@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import numpy as np
@@ -234,7 +235,10 @@ def test_in_jupyterlab(root, serve, page):
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
 
     def kernels():
-        return json.load(urllib.request.urlopen(f"{address}/api/kernels?token=t"))
+        try:
+            return json.load(urllib.request.urlopen(f"{address}/api/kernels?token=t"))
+        except urllib.error.HTTPError:  # jupyter_server's, of a kernel that is only just starting
+            return []
 
     def prompts():
         return [text.strip() for text in page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()]
