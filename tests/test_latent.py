@@ -16,6 +16,7 @@ from xxlib import PROJECT
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
+from xxlib.diffraction.patterns import grid
 from xxlib.models.build import build
 from xxlib.training import embeddings, runs
 
@@ -48,7 +49,7 @@ def test_a_finished_run_is_described_without_its_weights(tmp_path):
     config = variant("smoke", "bimodal", "multi")
     model = build(config.model, config.widths)
     normalisers = {"e_form": {"mean": 0.0, "std": 1.0}}
-    runs.save_model(tmp_path, model, {"config": config.as_dict(), "normalisers": normalisers})
+    runs.save_model(tmp_path, model, {"config": config.as_dict(), "normalisers": normalisers, "grid": grid()})
     latent.describe(tmp_path)
     demo = Dataset(PROJECT / "data" / "demo")
     rows = demo.indices("test")

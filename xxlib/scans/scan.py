@@ -114,7 +114,7 @@ def checked(scan):
     largest = np.abs(intensity).max()
     if largest > MOST_INTENSE or 0 < largest < 1 / MOST_INTENSE:
         raise ScanError(
-            f"the largest intensity is {largest:.3g}, which no detector gives. Check which column was taken"
+            f"the largest intensity is {largest:.3g}, which no detector counts. Check which column was taken"
         )
     if isinstance(time, np.ndarray) and (len(time) != len(angle) or not (time > 0).all()):
         raise ScanError(f"the counting times are not {len(angle)} numbers above zero. {DAMAGED}")
