@@ -1,5 +1,6 @@
 """What several test files need."""
 
+import dataclasses
 import signal
 import sys
 from pathlib import Path
@@ -55,3 +56,24 @@ def checkpoint(answering_run, trained_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints") / "demo"
     release([answering_run], folder, reconstructing=reconstructing, n_training=300)
     return folder
+
+
+@pytest.fixture(scope="session")
+def rock_salts(tmp_path_factory):
+    """240 crystals of 12 formulas, whose formation energy follows the anion; those of rubidium are tetragonal."""
+    from test_datasets import rock_salt
+
+    from xxlib.datasets.sources import Source, parsed
+    from xxlib.datasets.store import Dataset
+    from xxlib.prepare import prepare
+
+    folder, crystals = tmp_path_factory.mktemp("data") / "rock-salts", []
+    for i in range(240):  # boosting wants 20 crystals in a leaf
+        first, second = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3]
+        labels = {"e_form": -0.1 * second, "split": ("train", "train", "val", "test")[i // 12 % 4]}
+        crystal = rock_salt(4.0 + 0.005 * i, first, second, f"rs-{i}")
+        if first == 37:
+            crystal = dataclasses.replace(crystal, lattice=crystal.lattice * [1, 1, 1.2])
+        crystals.append(parsed(crystal, "here", **labels))
+    prepare(Source({"name": "rock salts"}, lambda: iter(crystals)), folder, progress=False)
+    return Dataset(folder)

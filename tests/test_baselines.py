@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_datasets import rock_salt
 from test_models import WIDTHS, changed, inputs
 
 from xxlib.crystals.compositions import mat2vec
-from xxlib.datasets.sources import Source, parsed
-from xxlib.datasets.store import Dataset
 from xxlib.models import baselines
 from xxlib.models.baselines import FCNMLP
 from xxlib.models.build import ARCHITECTURES, build
@@ -20,7 +17,6 @@ from xxlib.models.config import ELEMENT_VECTORS, EncoderConfig, ModelConfig
 from xxlib.models.encoders.composition import ELEMENT_FEATURES, MAX_Z
 from xxlib.models.inputs import INPUTS, Composition, Pattern
 from xxlib.models.xxact import count_parameters
-from xxlib.prepare import prepare
 from xxlib.training.config import Budget, ConfigError, Data, Machine, RunConfig
 from xxlib.training.losses import robust_l1, target_losses
 from xxlib.training.records import value
@@ -215,21 +211,6 @@ def test_fixed_element_vectors_do_not_train_and_are_never_forgotten():
 
 
 # ---------------------------------------------------------------- learning
-
-
-@pytest.fixture(scope="module")
-def rock_salts(tmp_path_factory):
-    """240 crystals of 12 formulas, whose formation energy follows the anion; those of rubidium are tetragonal."""
-    folder, records = tmp_path_factory.mktemp("data") / "rock-salts", []
-    for i in range(240):  # boosting wants 20 crystals in a leaf
-        first, second = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3]
-        known = {"e_form": -0.1 * second, "split": ("train", "train", "val", "test")[i // 12 % 4]}
-        crystal = rock_salt(4.0 + 0.005 * i, first, second, f"rs-{i}")
-        if first == 37:
-            crystal = dataclasses.replace(crystal, lattice=crystal.lattice * [1, 1, 1.2])
-        records.append(parsed(crystal, "here", **known))
-    prepare(Source({"name": "rock salts"}, lambda: iter(records)), folder, progress=False)
-    return Dataset(folder)
 
 
 def test_crabnet_trains_as_a_run_with_mat2vec_in_its_checkpoint(rock_salts, tmp_path):

@@ -1,7 +1,5 @@
 """The floor below all networks: gradient boosting on statistics of the elements."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from study import archive
@@ -30,21 +28,6 @@ def test_composition_statistics_are_weighted_by_fractions(tmp_path):
     (row,) = composition_statistics(Dataset(tmp_path / "one"))
     assert row[:5].tolist() == [14, 3, 11, 17, 6]  # of Z: mean, standard deviation, least, greatest, range
     assert row[-2:].tolist() == [2, 0.5]
-
-
-@pytest.fixture(scope="module")
-def rock_salts(tmp_path_factory):
-    """240 crystals of 12 formulas, whose formation energy follows the anion; those of rubidium are tetragonal."""
-    folder, crystals = tmp_path_factory.mktemp("data") / "rock-salts", []
-    for i in range(240):  # boosting wants 20 crystals in a leaf
-        first, second = (3, 11, 19, 37)[i % 4], (9, 17, 35)[i % 3]
-        labels = {"e_form": -0.1 * second, "split": ("train", "train", "val", "test")[i // 12 % 4]}
-        crystal = rock_salt(4.0 + 0.005 * i, first, second, f"rs-{i}")
-        if first == 37:
-            crystal = dataclasses.replace(crystal, lattice=crystal.lattice * [1, 1, 1.2])
-        crystals.append(parsed(crystal, "here", **labels))
-    prepare(Source({"name": "rock salts"}, lambda: iter(crystals)), folder, progress=False)
-    return Dataset(folder)
 
 
 def test_the_floor_is_a_run_that_tables_read(rock_salts, tmp_path):

@@ -9,6 +9,7 @@ from test_launch import config
 from xxlib.launch import compare
 from xxlib.launching import overview, processes
 from xxlib.launching.comparison import write_events
+from xxlib.launching.progress import by_step
 from xxlib.training import runs
 from xxlib.training.records import record
 
@@ -76,3 +77,14 @@ def test_event_files_hold_the_metrics(folder, tmp_path):
     events.Reload()
     assert [(one.step, one.value) for one in events.Scalars("val/error")] == [(40, 1), (80, 6), (120, 11), (160, 16)]
     assert len(events.Scalars("train/loss")) == 20
+
+
+def test_what_is_shown_of_a_run_while_it_trains():
+    """A line a step: rates, losses, and of `val` the errors of ideal patterns and the losses of pretraining."""
+    view = {"target": "e_form", "given": ("composition", "xrd")}
+    records = [record("train", "samples", 8, step=1), record("train", "loss", 3, step=1)]
+    records += [record("train", "loss", 2, step=1, target="e_form"), record("val", "masked xrd", 0.5, step=1)]
+    records += [record("val", "mae", 0.1, step=1, **view), record("val", "mae", 9, step=1, exchanged="xrd", **view)]
+    (line,) = by_step(records)
+    assert line == {"samples": 8, "seconds": 0, "train/loss": 3, "train/e_form": 2, "val/masked xrd": 0.5,
+                    "val/e_form mae": 0.1}  # fmt: skip

@@ -23,8 +23,8 @@ from xxlib.models.build import build
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig
 from xxlib.models.inputs import INPUTS
 from xxlib.prepare import prepare
+from xxlib.training import parallel, runs, state
 from xxlib.training import run as loop
-from xxlib.training import runs, state
 from xxlib.training.config import Budget, ConfigError, Data, Machine, RunConfig
 from xxlib.training.examples import examples_of
 from xxlib.training.judging import evaluate_formulas
@@ -451,3 +451,20 @@ def test_launch_takes_up_a_run_with_other_threads(dataset, tmp_path, monkeypatch
     launch._written(config(dataset))
     launch._written(config(dataset, n_threads=2))
     assert RunConfig.load(tmp_path / "tiny" / "run.json").machine.n_threads == 2
+    (tmp_path / "tiny" / "results.json").write_text('{"name": "tiny", "metrics": []}')
+    launch.train(config(dataset))
+    assert RunConfig.load(tmp_path / "tiny" / "run.json").machine.n_threads == 2, "what a finished run was stays"
+
+
+def test_only_the_first_process_reads_all_of_a_dataset(dataset, tmp_path, monkeypatch):
+    """To compare it with its checksums: the others take its word."""
+    copy = tmp_path / "dataset"
+    shutil.copytree(dataset, copy)
+    meta = json.loads((copy / "dataset.json").read_text())
+    meta["shards"][0]["sha256"] = "0" * 64
+    (copy / "dataset.json").write_text(json.dumps(meta))
+    monkeypatch.setattr(parallel, "rank", lambda: 1)
+    assert len(examples_of(config(copy)).dataset) == 48
+    monkeypatch.setattr(parallel, "rank", lambda: 0)
+    with pytest.raises(DatasetError, match="does not match its sha256"):
+        examples_of(config(copy))

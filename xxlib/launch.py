@@ -200,7 +200,8 @@ def _written(config):
         config.save(path)
     elif not config.is_same_run(RunConfig.load(path)):
         raise ConfigError(f"{path.parent} holds another run: give this one another name, or remove the folder")
-    elif not processes.owner(path.parent):  # it may go on with another number of threads
+    elif runs.results(path.parent) is None and not processes.owner(path.parent):
+        # It may go on with another number of threads.
         config.save(path)
     return path
 

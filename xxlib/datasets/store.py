@@ -226,10 +226,14 @@ class Dataset:
 
     def lengths(self, name, rows):
         """How many values of a list column each of some rows has: (k,)."""
+        rows = np.asarray(rows)
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
-        places = rows - self.first_rows[shards]
-        ends = [self._ragged[s][name].offsets[[place, place + 1]] for s, place in zip(shards, places)]
-        return np.diff(np.reshape(ends, (-1, 2)), axis=1)[:, 0]
+        lengths = np.empty(len(rows), np.int64)
+        for shard in np.unique(shards):
+            here = shards == shard
+            offsets, places = self._ragged[shard][name].offsets, rows[here] - self.first_rows[shard]
+            lengths[here] = offsets[places + 1] - offsets[places]
+        return lengths
 
     def take(self, name, rows):
         """A list column for some rows, laid end to end, as (values, offsets (k + 1,)).

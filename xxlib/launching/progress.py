@@ -100,7 +100,7 @@ def by_step(records):
         line, metric = lines.setdefault(one["step"], {"samples": 0, "seconds": 0}), one["metric"]
         if one["split"] == "train" and one["target"] is None and metric in RATES:
             line[metric] = one["value"]
-        elif one["split"] == "train" or metric == "error":
+        elif one["split"] == "train" or one["target"] is None:
             line[f"{one['split']}/{one['target'] or metric}"] = one["value"]
         elif one["effects"] is None and one["exchanged"] is None and metric in ("mae", "accuracy"):
             line[f"val/{one['target']} {metric}"] = one["value"]
