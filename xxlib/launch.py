@@ -5,8 +5,11 @@ launch.train(config, n_gpus=8)          torchrun, one process a GPU
 launch.train(config, n_processes=2)     torchrun, two processes on the CPU (gloo); n_gpus=0 is one
 launch.train(config, detach=True)       goes on when the notebook ends; launch.attach(name) follows it again
 launch.command(config, n_nodes=2, ...)  what to type on each of several machines; launch.slurm writes the script
+
+From a terminal: xxlib launch start run.json --gpus 8; xxlib launch list, follow NAME, stop NAME
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -15,11 +18,12 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import psutil
 
 from xxlib import PROJECT
-from xxlib.launching import comparison, processes, progress, supervisor
+from xxlib.launching import comparison, overview, processes, progress, supervisor
 from xxlib.launching.processes import AlreadyRunning
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, check_name
@@ -243,3 +247,30 @@ def _outcome(folder, status=0):
     if ignores_pattern(result["metrics"]):
         warnings.warn(f"{folder.name} {IGNORES}", stacklevel=3)
     return result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib launch", description=__doc__.split("\n")[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    start = verbs.add_parser("start", help="a training, or go on with one that was stopped")
+    start.add_argument("run", type=Path, help="run.json; everything is written to data/runs/<its name>")
+    start.add_argument("--gpus", type=int, metavar="N", help="one process a GPU; 0: on the CPU")
+    start.add_argument("--processes", type=int, metavar="N", help="on the CPU")
+    start.add_argument("--detach", action="store_true", help="leave it alone; `follow` and `stop` find it by its name")
+    verbs.add_parser("list", help="the runs of data/runs")
+    for verb, what in (("follow", "a run to its end"), ("stop", "a run, which saves its state first")):
+        verbs.add_parser(verb, help=what).add_argument("name")
+    options = parser.parse_args(arguments)
+    try:
+        if options.verb == "start":
+            train(RunConfig.load(options.run), options.gpus, options.processes, options.detach)
+        elif options.verb == "list":
+            print(overview.list_runs().to_string(index=False))
+        else:
+            {"follow": attach, "stop": stop}[options.verb](options.name)
+    except (ConfigError, AlreadyRunning, TrainingFailed, OSError) as error:
+        sys.exit(f"launch: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,10 @@ from xxlib.answering.predictor import DEFAULT, Predictor, sample_of
 OPTIONS = {"scan": "--number", "anode": "--anode", "sha256": "--sha256"}  # what Python's arguments are called here
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(map(str, arguments))
     description = __doc__.split("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m xxlib.predict", description=description, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="xxlib predict", description=description, allow_abbrev=False)
     parser.add_argument("scan", type=Path, nargs="?", help="file of a diffractometer; without it the formula answers")
     parser.add_argument("--formula", help="such as LaMnO3; without it the pattern answers")
     parser.add_argument("--anode", help="Cu, Mo, Co, ... or angstrom, where the file does not state the wavelength")

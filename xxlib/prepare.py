@@ -179,8 +179,8 @@ def summary(folder, seconds):
         yield f"each is in {storable(str(folder / 'rejects.parquet'))}"
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib prepare", description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("source", help="file, folder or URL of the crystals, or how many to generate")
     parser.add_argument(

@@ -182,8 +182,8 @@ def write_crystals(dataset, rows, folder, least=0.0):
     runs.write_json(folder / "dataset.json", meta)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.release", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib release", description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders; several are averaged")
     parser.add_argument("folder", type=Path, help="of the checkpoint, data/checkpoints/<name>")
     parser.add_argument("--reconstructing", type=Path, metavar="RUN", help="a run of masked XRD modelling, to look at")

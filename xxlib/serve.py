@@ -43,8 +43,8 @@ TOO_MUCH = "This ended the process that was to answer it (too much memory?): is 
 AWAY = "The process that answers could not be started again: try in a minute, or tell who keeps this page."
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.serve", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib serve", description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="mp36k-small", help="name, folder of a checkpoint (default: mp36k-small)")
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--address", default="127.0.0.1", help="to listen at; the default is seen by this machine only")

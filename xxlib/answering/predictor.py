@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xxlib import PROJECT
+from xxlib import PACKAGE, PROJECT
 from xxlib.answering.answer import SampleAnswer, reason
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
@@ -25,6 +25,7 @@ from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
+SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel was installed
 DEFAULT = "mp36k-small"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
@@ -59,9 +60,9 @@ class Predictor:
         """
         if str(source).startswith(("http://", "https://")):
             return cls(_downloaded(source, sha256))
-        folder = next((path for path in (CHECKPOINTS / source, Path(source)) if path.is_dir()), None)
+        folder = next((path for path in (CHECKPOINTS / source, SHIPPED / source, Path(source)) if path.is_dir()), None)
         if folder is None:
-            there = ", ".join(sorted(path.name for path in CHECKPOINTS.glob("*/"))) or "none"
+            there = ", ".join(sorted(path.name for of in (CHECKPOINTS, SHIPPED) for path in of.glob("*/"))) or "none"
             raise CheckpointError(f"there is no checkpoint {source}: here are {there}; or give a folder or a URL")
         return cls(folder)
 
