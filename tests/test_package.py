@@ -136,7 +136,9 @@ def test_public_functions_are_annotated(name):
         if getattr(member, "__module__", None) != module.__name__:
             continue
         if inspect.isclass(member):
-            functions += [one for one in vars(member).values() if inspect.isfunction(one) and one.__module__ == module.__name__]
+            functions += [
+                one for one in vars(member).values() if inspect.isfunction(one) and one.__module__ == module.__name__
+            ]
         elif inspect.isfunction(member):
             functions.append(member)
     assert functions

@@ -15,6 +15,7 @@ from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
+from xxlib.diffraction.axes import along, two_theta_of
 from xxlib.diffraction.patterns import N_POINTS, STEP, TWO_THETA, render_one, restrict, tokens_outside
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
 from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
@@ -77,7 +78,11 @@ def condition(
     intensity, unit = scan.intensity, scan.unit
     if isinstance(scan.time_per_step, np.ndarray) and scan.unit == "counts":
         intensity, unit = intensity / scan.time_per_step, "counts per second"
-    two_theta = _true_angles(scan.two_theta, zero_shift, displacement, radius)
+    two_theta = scan.two_theta
+    if scan.axis != "two_theta":  # its lines stand where they do: another wavelength changes their angles
+        two_theta = two_theta_of("q", along("q", two_theta, scan.wavelength), taken)
+        two_theta, intensity = two_theta[np.isfinite(two_theta)], intensity[np.isfinite(two_theta)]
+    two_theta = _true_angles(two_theta, zero_shift, displacement, radius)
     angle, scaled = to_cu(two_theta, intensity, taken)
     resampled = resample(angle, scaled)
     measured = np.flatnonzero(np.isfinite(resampled))
@@ -223,7 +228,7 @@ def _wavelength(scan, wavelength, warnings):
             raise ScanError(f"there is no anode {wavelength!r} here. Give one of {', '.join(ANODES)}, or angstrom")
         wavelength = source(wavelength)["wavelength"]
     stated = scan.wavelength
-    if wavelength and stated and abs(wavelength / stated - 1) > SAME_WAVELENGTH:
+    if wavelength and stated and scan.axis == "two_theta" and abs(wavelength / stated - 1) > SAME_WAVELENGTH:
         warnings.append(f"The file states {stated:.5g} angstrom, {wavelength:.5g} angstrom was given and taken.")
     if not wavelength and not stated:
         warnings.append("The file does not state the wavelength: Cu Kα (1.5418 angstrom) was taken.")
