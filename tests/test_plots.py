@@ -45,7 +45,15 @@ FIGURES = {
     plots.tokens: (lambda: plots.tokens(PATTERN), [("2θ (degree)", "0-100"), ("(degree)", "token")]),
     plots.conditioning: (
         lambda: plots.conditioning(condition(SCAN)),
-        [("at 1.5418 angstrom (degree)", "(counts)"), ("Cu Kα (degree)", "(counts, scaled)"), ("(degree)", "0-100")],
+        [("at 1.5418 Å (degree)", "(counts)"), ("Cu Kα (degree)", "(counts, scaled)"), ("(degree)", "0-100")],
+    ),
+    plots.sheet: (
+        lambda: plots.sheet(PATTERN, condition(SCAN), {"cubic": 0.9, "trigonal": 0.1}, ("cubic",), 0.9, "q"),
+        [("q (1/Å)", "(counts, scaled)"), ("probability (%)", "")],
+    ),
+    plots.series: (
+        lambda: plots.series([PATTERN] * 3, [2, 0, 1], "time (h)", {"E (eV)": np.ones((3, 3))}, {"cubic": np.ones(3)}),
+        [("Cu Kα (degree)", "time (h)"), ("E\n(eV)", ""), ("probability (%)", "")],
     ),
     plots.patterns_by_system: (
         lambda: plots.patterns_by_system([PATTERN, PATTERN], ["cubic", "trigonal"], ["a", "b"]),

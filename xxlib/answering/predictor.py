@@ -1,13 +1,15 @@
 """A released checkpoint that answers for samples, refuses what it cannot answer, and warns where it may be wrong."""
 
+from collections.abc import Sequence
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from xxlib import PACKAGE, PROJECT
-from xxlib.answering.answer import SampleAnswer, reason
+from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.trust import check_trust, read_trust
@@ -16,7 +18,7 @@ from xxlib.datasets.archives import unpack
 from xxlib.datasets.batches import sample_batch
 from xxlib.datasets.downloads import cache, fetch
 from xxlib.datasets.store import Dataset
-from xxlib.datasets.targets import TARGETS
+from xxlib.datasets.targets import TARGETS, Target
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.diffraction.scattering import Sticks
 from xxlib.scans.conditioning import better_anode
@@ -66,11 +68,29 @@ class Predictor:
             raise CheckpointError(f"there is no checkpoint {source}: here are {there}; or give a folder or a URL")
         return cls(folder)
 
-    def __call__(self, formula=None, pattern=None, *, anode=None, scan=None):
-        """Answers as a table, one row a sample.
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What is answered, by name, with its unit or its classes."""
+        return {name: TARGETS[name] for name in self.ensemble.targets}
+
+    def __repr__(self):
+        what = ", ".join(f"{name} ({t.unit})" if t.unit else name for name, t in self.targets.items())
+        inputs = ", from ".join(map(JOINED.join, self.trust))
+        return f"<Predictor {self.name}: {what}; from {inputs}; {sum(self.elements > 0)} elements>"
+
+    def __call__(
+        self,
+        formula: str | pd.DataFrame | Sequence | None = None,
+        pattern: Any = None,
+        *,
+        anode: str | float | Sequence | None = None,
+        scan: int | Sequence | None = None,
+    ) -> pd.DataFrame:
+        """Answers as a table (answer.table_of), one row a sample.
 
         formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, a
-        pair of arrays (two_theta, intensity), an array (4250,) on the grid, or None.
+        pair of arrays (two_theta, intensity), a table of two columns (two_theta, q or d, and intensity), an array
+        (4250,) on the grid, or None.  Or one table of samples, with any of the columns formula, pattern, anode, scan.
         anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.  scan: which one, from 0, of
         a file with several.
         Each may be a list (or an array, or a column), one entry a sample; what is none holds for all of them.
@@ -78,12 +98,15 @@ class Predictor:
         What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
         with an empty row whose column `refused` says it.
         """
+        if isinstance(formula, pd.DataFrame):
+            formula, pattern, anode, scan = _columns_of(formula, pattern, anode, scan)
         given = (formula, pattern, anode, scan)
         if not any(_several(*given)):
-            return pd.DataFrame([self.answer([sample_of(*given)])[0].row()])
-        return pd.DataFrame([self._answered_or_refused(*sample).row() for sample in _aligned(*given)])
+            return table_of(self.answer([sample_of(*given)]))
+        return table_of([self.answer_or_refuse(*sample) for sample in _aligned(*given)])
 
-    def _answered_or_refused(self, formula, pattern, anode, scan):
+    def answer_or_refuse(self, formula=None, pattern=None, anode=None, scan=None) -> SampleAnswer:
+        """The SampleAnswer of one sample, given as for a call; where there is none, it says why."""
         try:
             return self.answer([sample_of(formula, pattern, anode, scan)])[0]
         except Exception as error:  # whatever it is, it is this sample's alone
@@ -179,8 +202,10 @@ class Predictor:
         names = ("id", "formula", "crystal_system")
         columns = {name: self.training.column(name)[answer.nearest] for name in names}
         for name in ("e_form", "band_gap"):
-            columns[f"{name} ({TARGETS[name].unit})"] = self.training.labels[name][answer.nearest]
-        return pd.DataFrame(columns).dropna(axis="columns", how="all")
+            columns[name] = self.training.labels[name][answer.nearest]
+        table = pd.DataFrame(columns).dropna(axis="columns", how="all")
+        table.attrs["units"] = {name: TARGETS[name].unit for name in ("e_form", "band_gap") if name in table}
+        return table
 
 
 def batch_of(sample):
@@ -195,6 +220,16 @@ def _several(formula, pattern, anode, scan):
     """
     lists = [isinstance(given, LISTS) for given in (formula, pattern, anode, scan)]
     return [several and not _is_one_pattern(given) for several, given in zip(lists, (formula, pattern))] + lists[2:]
+
+
+def _columns_of(table, *others):
+    """(formula, pattern, anode, scan) of a table of samples; raises ValueError where it has none of these columns."""
+    names = ("formula", "pattern", "anode", "scan")
+    if any(other is not None for other in others):
+        raise ValueError("a table of samples was given, and something besides: make it a column of the table")
+    if not {"formula", "pattern"} & set(table):
+        raise ValueError(f"a table of samples has columns formula, pattern, anode, scan; this has {', '.join(table)}")
+    return tuple(table.get(name) for name in names)
 
 
 def _is_one_pattern(given):
@@ -223,6 +258,10 @@ def _is_missing(value):
 
 def sample_of(formula=None, pattern=None, anode=None, scan=None):
     """The Sample of what was given; raises ValueError where it cannot be read."""
+    formula, pattern, anode, scan = (
+        given.item() if isinstance(given, np.ndarray | np.generic) and np.ndim(given) == 0 else given
+        for given in (formula, pattern, anode, scan)
+    )  # of numpy's scalars what they hold
     if scan is not None:
         if not isinstance(pattern, str | Path):
             raise ValueError(f"scan={scan} chooses among the scans of a file, and no file was given: leave it out")

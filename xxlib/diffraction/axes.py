@@ -18,7 +18,7 @@ def along(axis: str, two_theta: np.ndarray, wavelength: float) -> np.ndarray:
 
 
 def two_theta_of(axis: str, values: np.ndarray, wavelength: float) -> np.ndarray:
-    """Angles (n,) in degree of values along an axis, the inverse of `along`; NaN where the wavelength reaches no such."""
+    """Angles (n,) in degree of values along an axis, the inverse of `along`; NaN beyond the reach of the wavelength."""
     if axis == "two_theta":
         return values
     if axis not in AXES:

@@ -99,30 +99,3 @@ def tokens(pattern, title=""):
     ax.tick_params(axis="y", labelsize=8)
     figure.colorbar(image, ax=ax, label=INTENSITY, ticks=(0, 10, 25, 50, 100))
     return figure
-
-
-def conditioning(conditioned, title=""):
-    """Every step from a measured scan to its pattern (a Conditioned): as measured, on the grid, without background."""
-    figure, axes = subplots(3, 1, size=(8.5, 7.5))
-    top, middle, bottom = axes[:, 0]
-    at = f"{conditioned.wavelength:.4f} angstrom"
-    measured = f"as measured: {len(conditioned.two_theta):,} points"
-    top.plot(conditioned.two_theta, conditioned.intensity, color=LINES[0], linewidth=0.8, label=measured)
-    top.set(xlabel=f"2θ at {at} (degree)", ylabel=f"intensity ({conditioned.unit})")
-    middle.plot(TWO_THETA, conditioned.resampled, color=LINES[0], linewidth=0.8, label="on the grid, as Cu Kα sees it")
-    middle.plot(TWO_THETA, conditioned.background, color=LINES[1], linewidth=1.5, label="background")
-    middle.set(xlabel="2θ at Cu Kα (degree)", ylabel=f"intensity ({conditioned.unit}, scaled)")
-    first, last = conditioned.covered
-    inside = (first <= TWO_THETA) & (last >= TWO_THETA)
-    bottom.plot(TWO_THETA[inside], conditioned.pattern[inside], color=LINES[0], linewidth=0.8, label="pattern")
-    bottom.set(xlabel="2θ at Cu Kα (degree)", ylabel=INTENSITY)
-    for ax in (middle, bottom):
-        gaps = [pair for pair in ((TWO_THETA[0], first), (last, TWO_THETA[-1])) if pair[1] - pair[0] > STEP]
-        for k, (left, right) in enumerate(gaps):
-            ax.axvspan(left, right, color="0.88", zorder=0, label="_" * k + "not measured")
-        ax.set_xlim(TWO_THETA[0], TWO_THETA[-1])
-    for ax in (top, middle, bottom):
-        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(title)
-    return figure

@@ -17,8 +17,8 @@ SURELY_ANGSTROM, SURELY_NM = 12.0, 30.0
 def scan_along(axis: str, values, intensity, wavelength: float | None = None, **fields) -> Scan:
     """The Scan of intensities (n,) along q (1/angstrom) or d (angstrom); fields: what else is known of a Scan.
 
-    Lines of q and d stand where they do whatever the wavelength, angstrom; where it is not known, Cu K-alpha is taken for
-    what it does to the intensities, and a warning says so.
+    Lines of q and d stand where they do whatever the wavelength (angstrom).  Where it is not known, Cu K-alpha is taken
+    for what it does to the intensities, and a warning says so.
     Raises ScanError where the wavelength reaches none of these values, or, known, not all of them.
     """
     values, intensity = np.asarray(values, np.float64), np.asarray(intensity, np.float64)

@@ -97,7 +97,10 @@ def facts_of(head, names, at, n):
 
 
 def _axis(head, name):
-    """{"radian": True}, {"along": ("q", label)} or {}, and warnings; the line nearest to the numbers that names one counts."""
+    """{"radian": True}, {"along": ("q", label)} or {}, and warnings.
+
+    The line nearest to the numbers that names an axis counts.
+    """
     labels = [(name.strip(EDGES), True, True)] if name else []
     for label, is_axis, is_name in labels + [_label(line) for line in reversed(head)]:
         if ANGLE.match(label) or (is_name and ANGLE.search(label)):

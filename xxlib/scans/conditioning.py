@@ -11,6 +11,7 @@ What a scan does not cover is zero, and said: `covered`, `tokens_outside`.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -43,6 +44,14 @@ class Conditioned:
     resampled: np.ndarray  # (4250,) on the grid, NaN outside `covered`
     background: np.ndarray  # (4250,) NaN outside `covered`
     warnings: tuple[str, ...]  # plain sentences, those of the Scan first
+
+    def save_xy(self, path: str | Path) -> None:
+        """Write the pattern, as far as it was measured, as two columns that read_scan and other programs read."""
+        first, last = self.covered
+        inside = (first <= TWO_THETA) & (last >= TWO_THETA)
+        head = f"# no background, maximum 100\n# wavelength = {CU_KA} angstrom (Cu Kalpha)\n# 2theta_deg intensity\n"
+        rows = "".join(f"{x:.2f} {y:.4f}\n" for x, y in zip(TWO_THETA[inside], self.pattern[inside]))
+        Path(path).write_text(head + rows)
 
 
 def condition(

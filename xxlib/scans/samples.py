@@ -1,12 +1,15 @@
 """What a scientist has of a sample -> a Sample: a formula, a diffractometer file, or both."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from xxlib.crystals.compositions import atoms_of_formula, composition_of_formula
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
+from xxlib.scans.axes import in_angstrom, scan_along
 from xxlib.scans.conditioning import FEATURELESS, Conditioned, condition
 from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import Scan, ScanError, checked
@@ -45,8 +48,8 @@ class Sample:
 def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     """The Sample of a formula ("LaMnO3"), a pattern, or both.
 
-    pattern: path of a diffractometer file, a Scan, a Conditioned, a pair (two_theta, intensity) in degree, or
-    intensities (4250,) on the grid.
+    pattern: path of a diffractometer file, a Scan, a Conditioned, a pair (two_theta, intensity) in degree, a table of
+    two_theta (degree), q (1/angstrom) or d (angstrom) and intensity, or intensities (4250,) on the grid.
     anode: "Cu", "Mo", ... or angstrom, where the file does not state the wavelength.  scan: which one, from 0, of a
     file with several.
     Raises ValueError (ScanError where it is the pattern) with the reason and what to do; also where no peak stands out
@@ -62,6 +65,8 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     values, hidden = np.zeros(N_POINTS, np.float32), np.ones(N_TOKENS, bool)
     if isinstance(pattern, str | Path):
         name, pattern = printable(Path(pattern).name), read_scan(pattern, scan)
+    elif isinstance(pattern, pd.DataFrame):
+        name, pattern = "table", checked(_scan_of_table(pattern))
     elif isinstance(pattern, Scan):
         name, pattern = pattern.sample or "scan", checked(pattern)
     elif (pair := pair_of(pattern)) is not None:
@@ -102,6 +107,19 @@ def pair_of(pattern):
     except (TypeError, ValueError):
         return None
     return pair if any(len(values) != N_POINTS or _in_one_order(values) for values in pair) else None
+
+
+def _scan_of_table(table):
+    """The Scan of a table of two columns, by the name of the first."""
+    if table.shape[1] != 2:
+        raise ScanError(f"the table has {table.shape[1]} columns: give two, two_theta (or q, or d) and the intensity")
+    values, intensity = (table.iloc[:, k].to_numpy(np.float64) for k in (0, 1))
+    label = str(table.columns[0])
+    axis = re.match(r"[qd](?![a-z])", label, re.IGNORECASE)
+    if not axis:
+        return _scan_of_pair(values, intensity)
+    values, doubts = in_angstrom(axis[0].lower(), values, label if len(label) > 1 else f"{label}_a")
+    return scan_along(axis[0].lower(), values, intensity, format="table", warnings=tuple(doubts))
 
 
 def _in_one_order(values):
