@@ -136,9 +136,11 @@ def test_public_functions_are_annotated(name):
         if getattr(member, "__module__", None) != module.__name__:
             continue
         if inspect.isclass(member):
-            functions += [
-                one for one in vars(member).values() if inspect.isfunction(one) and one.__module__ == module.__name__
+            inherited = {attribute for base in member.__mro__[1:] for attribute in vars(base)} - {"__init__"}
+            methods = [
+                one for one in vars(member).values() if inspect.isfunction(one) and one.__name__ not in inherited
             ]
+            functions += [one for one in methods if one.__module__ == module.__name__]
         elif inspect.isfunction(member):
             functions.append(member)
     assert functions
@@ -151,3 +153,39 @@ def test_public_functions_are_annotated(name):
         returns = signature.return_annotation is not signature.empty
         assert returns or function.__name__ == "__init__", f"{name}.{function.__qualname__} returns what?"
     assert (Path(xxlib.__file__).parent / "py.typed").is_file()
+
+
+def test_logging_is_left_to_who_uses_the_package(checkpoint, caplog):
+    """What is worth a line goes to loggers under "xxlib", which have no handler and no level of their own."""
+    import logging
+
+    from xxlib.answering.predictor import Predictor
+
+    with caplog.at_level(logging.INFO, logger="xxlib"):
+        Predictor.load(checkpoint)
+    assert [record.name for record in caplog.records] == ["xxlib.answering.predictor"]
+    assert "loaded <Predictor demo: e_form" in caplog.text
+    code = "import logging, xxlib.predict; top = logging.getLogger('xxlib'); assert not top.handlers and not top.level"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_changed_is_said_of_this_version():
+    """CHANGELOG.md begins with what is being worked on, then this version or an earlier one."""
+    versions = re.findall(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert xxlib.__version__ in versions[:2]
+    assert f"version: {xxlib.__version__}\n" in (PROJECT / "CITATION.cff").read_text()
+
+
+def test_what_contributing_names_is_there():
+    page = (PROJECT / "CONTRIBUTING.md").read_text()
+    named = [name for name in re.findall(r"`([\w./]+)`", page) if "/" in name]
+    assert named and not [name for name in named if not (PROJECT / name).exists()]
+    assert len(page.splitlines()) <= 30
+    for template in (PROJECT / ".github" / "ISSUE_TEMPLATE").glob("*"):
+        assert template.suffix == ".yml" and "name:" in template.read_text()
+
+
+def test_pre_commit_runs_the_ruff_of_the_tests():
+    """The same checks before a commit and in make test."""
+    hooks = (PROJECT / ".pre-commit-config.yaml").read_text()
+    assert "id: ruff-check" in hooks and "id: ruff-format" in hooks

@@ -18,7 +18,9 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -29,6 +31,9 @@ from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, check_name
 from xxlib.training.metrics import IGNORES, ignores_pattern
 
+if TYPE_CHECKING:  # a terminal does without matplotlib
+    from matplotlib.figure import Figure
+
 MODULE = "xxlib.train"  # what every process runs
 POLL = 0.3  # seconds
 
@@ -37,7 +42,9 @@ class TrainingFailed(RuntimeError):
     """A training ended before its time; the message holds its own last words: those of the rank that failed first."""
 
 
-def train(config, n_gpus=None, n_processes=None, detach=False):
+def train(
+    config: RunConfig, n_gpus: int | None = None, n_processes: int | None = None, detach: bool = False
+) -> dict | None:
     """Train a RunConfig in data/runs/<name> and return its results (results.json as a dict).
 
     A run that has finished is not trained again, one that was stopped goes on.  Progress is shown while it trains.
@@ -82,7 +89,7 @@ def train(config, n_gpus=None, n_processes=None, detach=False):
     return _outcome(folder, child.poll())
 
 
-def attach(name):
+def attach(name: str) -> dict:
     """Follow a run that another notebook started, to its end, and return its results, as train does.
 
     Interrupting the cell ends the following, not the run.  Raises TrainingFailed where it failed or was stopped.
@@ -93,7 +100,7 @@ def attach(name):
     return _outcome(folder)
 
 
-def stop(name):
+def stop(name: str) -> None:
     """End a run, wherever it was started on this machine; it saves its state first, and train goes on from there.
 
     Where it has not ended after 40 s it is killed.  Raises ConfigError where it does not run here.
@@ -107,7 +114,9 @@ def stop(name):
     processes.end(psutil.Process(owner.pid), signal.SIGTERM, supervisor.PATIENT + 10)
 
 
-def compare(names, metric="error", target=None, split="val", title=""):
+def compare(
+    names: Iterable[str], metric: str = "error", target: str | None = None, split: str = "val", title: str = ""
+) -> "Figure":
     """Figure of one metric of several runs of data/runs, finished or not, against the samples seen.
 
     metric, target, split: as records have them, "mae" of "e_form" on "val".  Raises ValueError where no run has it.
@@ -118,7 +127,9 @@ def compare(names, metric="error", target=None, split="val", title=""):
     return plots.learning_curves(curves, quantity, title, log=metric not in ("accuracy", "balanced_accuracy", "r2"))
 
 
-def command(config, n_nodes, n_gpus=0, n_processes=1, endpoint="HEAD:29500"):
+def command(
+    config: RunConfig, n_nodes: int, n_gpus: int = 0, n_processes: int = 1, endpoint: str = "HEAD:29500"
+) -> str:
     """The torchrun command that trains a RunConfig on several machines; type the same on each, within minutes.
 
     n_gpus: of one machine, a process each; 0: n_processes processes a machine on the CPU.  endpoint: host and port of
@@ -140,7 +151,7 @@ def _command(config, n_nodes, n_gpus, n_processes, endpoint):
     )
 
 
-def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
+def slurm(config: RunConfig, n_nodes: int, n_gpus: int = 0, n_processes: int = 1, hours: int = 24) -> Path:
     """Write the same as a batch script for Slurm and return its path: sbatch data/runs/<name>/slurm.sh
 
     Two minutes before `hours` are over Slurm sends SIGTERM and the training saves its state; submitted again, it goes

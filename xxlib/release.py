@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from xxlib.answering.inference import Ensemble
 from xxlib.answering.novelty import Contradiction, auroc, signs_of_disagreement
 from xxlib.answering.trust import Trust, count_elements, doubts, write_trust
 from xxlib.datasets.batches import exchanged_rows
-from xxlib.datasets.store import COLUMNS, DatasetError, sha256
+from xxlib.datasets.store import COLUMNS, Dataset, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.datasets.writing import write_atomically
 from xxlib.training import runs
@@ -44,7 +45,13 @@ N_UNSEEN = 100  # crystals of `test` that it carries, to be asked about
 LEAST_LINE = 3.0  # intensity (0-100) of the weakest line of these that is kept
 
 
-def release(folders, folder, *, reconstructing=None, n_training=N_TRAINING):
+def release(
+    folders: Iterable[str | Path],
+    folder: str | Path,
+    *,
+    reconstructing: str | Path | None = None,
+    n_training: int = N_TRAINING,
+) -> dict:
     """Turn finished runs into a checkpoint folder; returns metrics.json as a dict.
 
     reconstructing: folder of a run that was pretrained to guess hidden tokens of patterns.
@@ -133,7 +140,7 @@ def _contradiction(ensemble, trust, outputs, dataset, rows):
     }
 
 
-def draw(folder, trust, outputs, labels):
+def draw(folder: Path, trust: dict, outputs: dict, labels: dict) -> None:
     """reliability.png and refusal.png on `test`, a line for each combination of inputs."""
     panels, tables = {}, {}
     for modalities, part in trust.items():
@@ -157,7 +164,7 @@ def _some(rows, n):
     return np.sort(np.random.default_rng(0).choice(rows, min(n, len(rows)), replace=False))
 
 
-def write_crystals(dataset, rows, folder, least=0.0):
+def write_crystals(dataset: Dataset, rows: np.ndarray, folder: Path, least: float = 0.0) -> None:
     """Some rows of a Dataset as a small dataset of one compressed shard, without lines of less intensity (0-100)."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = pa.Table.from_batches(dataset.shards)

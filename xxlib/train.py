@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"train: {result['name']} {IGNORES}", file=sys.stderr)
 
 
-def summary(result):
+def summary(result: dict) -> str:
     """The metrics of a finished run in a line."""
     lines = []
     for one in result["metrics"]:

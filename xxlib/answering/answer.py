@@ -20,7 +20,7 @@ from xxlib.training.runs import CheckpointError
 REASONS = (CheckpointError, DatasetError, DownloadError, ValueError, OSError)
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     """Why something was refused, in one line: what the check says that refused it, or what kind of fault it was."""
     message = " ".join(str(error).split())
     if isinstance(error, MemoryError):
@@ -33,7 +33,7 @@ def reason(error):
     return f"no check foresaw what happened here ({kind}{place}): please report it, with the file or formula"
 
 
-def in_terms_of(sentence, options):
+def in_terms_of(sentence: str, options: dict[str, str]) -> str:
     """A sentence that advises arguments of Python (scan=), where these are called otherwise: {"scan": "--number"}."""
     for argument, option in options.items():
         sentence = re.sub(rf"\b{argument}=(?=\w)", f"{option} ", sentence)
@@ -54,7 +54,7 @@ class SampleAnswer:
     refused: str = ""  # why there is no answer
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The sample by its formula and its pattern."""
         return " and ".join(filter(None, (self.sample.formula, self.sample.name)))
 

@@ -1,6 +1,7 @@
 """A released checkpoint that answers for samples, refuses what it cannot answer, and warns where it may be wrong."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.trust import check_trust, read_trust
 from xxlib.crystals.compositions import reduced_formula
 from xxlib.datasets.archives import unpack
-from xxlib.datasets.batches import sample_batch
+from xxlib.datasets.batches import Batch, sample_batch
 from xxlib.datasets.downloads import cache, fetch
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS, Target
@@ -26,6 +27,7 @@ from xxlib.scans.samples import Sample, pair_of, printable, read_sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
+log = logging.getLogger(__name__)
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
 SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel was installed
 DEFAULT = "mp36k-small"
@@ -38,7 +40,7 @@ GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 class Predictor:
     """A released checkpoint that answers for samples."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         """folder: of a checkpoint, as xxlib.release writes it.  Raises CheckpointError where it is damaged."""
         folder = Path(folder)
         if not (folder / "calibration.json").is_file():
@@ -53,9 +55,10 @@ class Predictor:
         self.trust, self.contradiction, self.elements = read_trust(folder)
         self.training, self.unseen = Dataset(folder / "training"), Dataset(folder / "unseen")  # crystals it carries
         check_trust(folder, self.trust, self.contradiction, self.ensemble, self.training)
+        log.info("loaded %r from %s", self, folder)
 
     @classmethod
-    def load(cls, source=DEFAULT, sha256=None):
+    def load(cls, source: str | Path = DEFAULT, sha256: str | None = None) -> "Predictor":
         """A checkpoint by its name in data/checkpoints, by its folder, or by the URL of an archive of it.
 
         sha256: of the archive at a URL, which must be given.  Raises CheckpointError, DatasetError or DownloadError.
@@ -105,14 +108,20 @@ class Predictor:
             return table_of(self.answer([sample_of(*given)]))
         return table_of([self.answer_or_refuse(*sample) for sample in _aligned(*given)])
 
-    def answer_or_refuse(self, formula=None, pattern=None, anode=None, scan=None) -> SampleAnswer:
+    def answer_or_refuse(
+        self,
+        formula: str | None = None,
+        pattern: Any = None,
+        anode: str | float | None = None,
+        scan: int | None = None,
+    ) -> SampleAnswer:
         """The SampleAnswer of one sample, given as for a call; where there is none, it says why."""
         try:
             return self.answer([sample_of(formula, pattern, anode, scan)])[0]
         except Exception as error:  # whatever it is, it is this sample's alone
             return SampleAnswer(sample=_unread(formula, pattern), refused=reason(error))
 
-    def answer(self, samples):
+    def answer(self, samples: Iterable[Sample]) -> list[SampleAnswer]:
         """The SampleAnswers for Samples; raises ValueError for one that the model cannot say anything of."""
         return [self._answer(sample) for sample in samples]
 
@@ -197,7 +206,7 @@ class Predictor:
                 f"{sample.conditioned.wavelength:.4f} angstrom that was taken: check the anode."
             )
 
-    def neighbours(self, answer):
+    def neighbours(self, answer: SampleAnswer) -> pd.DataFrame:
         """The training crystals nearest to a sample in the model's eyes: a table, the nearest first."""
         names = ("id", "formula", "crystal_system")
         columns = {name: self.training.column(name)[answer.nearest] for name in names}
@@ -208,7 +217,7 @@ class Predictor:
         return table
 
 
-def batch_of(sample):
+def batch_of(sample: Sample) -> Batch:
     """A Batch of one Sample."""
     return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
 
@@ -256,7 +265,12 @@ def _is_missing(value):
     return value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def sample_of(formula=None, pattern=None, anode=None, scan=None):
+def sample_of(
+    formula: str | None = None,
+    pattern: Any = None,
+    anode: str | float | None = None,
+    scan: int | None = None,
+) -> Sample:
     """The Sample of what was given; raises ValueError where it cannot be read."""
     formula, pattern, anode, scan = (
         given.item() if isinstance(given, np.ndarray | np.generic) and np.ndim(given) == 0 else given

@@ -18,8 +18,9 @@ import numpy as np
 
 from xxlib.diffraction.axes import along, two_theta_of
 from xxlib.diffraction.patterns import N_POINTS, STEP, TWO_THETA, render_one, restrict, tokens_outside
+from xxlib.diffraction.scattering import Sticks
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
-from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
+from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, Scan, ScanError, source
 
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
 LEAST_ANGLE = 0.01  # degree: below is the direct beam, where the correction has no limit
@@ -55,8 +56,15 @@ class Conditioned:
 
 
 def condition(
-    scan, wavelength=None, *, background=True, strip_ka2=False, zero_shift=0.0, displacement=0.0, radius=None
-):
+    scan: Scan,
+    wavelength: float | str | None = None,
+    *,
+    background: bool = True,
+    strip_ka2: bool = False,
+    zero_shift: float = 0.0,
+    displacement: float = 0.0,
+    radius: float | None = None,
+) -> Conditioned:
     """Conditioned pattern of a Scan.
 
     wavelength: angstrom, or the name of an anode ("Mo"), where the file does not state it or is wrong.
@@ -125,7 +133,7 @@ def condition(
     )  # fmt: skip
 
 
-def to_cu(two_theta, intensity, wavelength):
+def to_cu(two_theta: np.ndarray, intensity: np.ndarray, wavelength: float) -> tuple[np.ndarray, np.ndarray]:
     """Angles (degree) and intensities as Cu K-alpha would have given them; what it cannot reach is left out.
 
     Intensity is per degree: besides the Lorentz-polarisation factor it changes as the distance of two points does.
@@ -137,12 +145,12 @@ def to_cu(two_theta, intensity, wavelength):
     return 2 * np.degrees(new), intensity[seen] * lorentz_polarisation(new) / lorentz_polarisation(old) / stretch
 
 
-def lorentz_polarisation(theta):
+def lorentz_polarisation(theta: np.ndarray) -> np.ndarray:
     """LP factor of an unpolarised beam, as in `diffraction`; theta in radian."""
     return (1 + np.cos(2 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
 
 
-def resample(two_theta, intensity):
+def resample(two_theta: np.ndarray, intensity: np.ndarray) -> np.ndarray:
     """Intensities (4250,) on the grid, NaN where nothing was measured.
 
     Each is the mean of the line through the points over the grid interval: finer steps are averaged, coarser ones
@@ -168,7 +176,7 @@ def resample(two_theta, intensity):
     return out
 
 
-def background_of(intensity):
+def background_of(intensity: np.ndarray) -> np.ndarray:
     """Background (m,) of intensities on the grid: iarPLS (Ye 2020) of their square roots.
 
     Counting noise grows with the root of the counts, so that of the square roots is the same everywhere, as the method
@@ -183,7 +191,7 @@ def background_of(intensity):
         return Baseline().iarpls(np.sqrt(np.maximum(intensity, 0)), lam=BACKGROUND_STIFFNESS)[0] ** 2
 
 
-def without_ka2(intensity, ka1, ka2, ratio):
+def without_ka2(intensity: np.ndarray, ka1: float, ka2: float, ratio: float) -> np.ndarray:
     """Intensities (4250,) with the K-alpha2 peaks removed, from low to high angles (Rachinger 1948)."""
     place = 2 * np.degrees(np.arcsin(np.sin(np.radians(TWO_THETA / 2)) * ka1 / ka2))
     position = (place - TWO_THETA[0]) / STEP
@@ -198,7 +206,7 @@ def without_ka2(intensity, ka1, ka2, ratio):
     return out
 
 
-def better_anode(conditioned, sticks):
+def better_anode(conditioned: Conditioned, sticks: Sticks) -> tuple[str | None, dict[str, float]]:
     """Which anode's wavelength fits known lines better than the one taken, or None; and how well each fits.
 
     sticks: the lines of the phase for Cu K-alpha, as `diffraction.sticks` gives them.  The fits are correlations of the

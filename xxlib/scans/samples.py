@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,20 +33,22 @@ class Sample:
     warnings: tuple[str, ...] = ()  # plain sentences
 
     @property
-    def modalities(self):
+    def modalities(self) -> tuple[str, ...]:
         """What was given: ("composition", "xrd") or one of them."""
         given = {"composition": len(self.element_ids) > 0, "xrd": not self.hidden.all()}
         return tuple(name for name in given if given[name])
 
     @property
-    def elements(self):
+    def elements(self) -> list[str]:
         """Symbols (E,) of the elements."""
         from pymatgen.core import Element
 
         return [Element.from_Z(int(z)).symbol for z in self.element_ids]
 
 
-def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
+def read_sample(
+    formula: str | None = None, pattern: Any = None, *, anode: str | float | None = None, scan: int | None = None
+) -> Sample:
     """The Sample of a formula ("LaMnO3"), a pattern, or both.
 
     pattern: path of a diffractometer file, a Scan, a Conditioned, a pair (two_theta, intensity) in degree, a table of
@@ -91,7 +94,7 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     )  # fmt: skip
 
 
-def pair_of(pattern):
+def pair_of(pattern: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """(two_theta, intensity) of a pattern given as two lists of numbers, two rows or two columns; None of all else.
 
     Two lists of 4250 numbers, none of them in one order as angles are, are two patterns on the grid.
@@ -132,7 +135,7 @@ def _scan_of_pair(two_theta, intensity):
     return checked(Scan(two_theta=two_theta, intensity=intensity, format="arrays"))
 
 
-def printable(name):
+def printable(name: str) -> str:
     """The name of a file whose bytes may be no UTF-8."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 
