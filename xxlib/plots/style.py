@@ -54,13 +54,19 @@ def journal(draw):
 def save_figure(figure, name):
     """Save a Figure as figures/<name>.pdf and, with 300 dots an inch, .png, and return the path of the latter.
 
-    `name` may hold folders, as in "mp36k/figure_4".
+    `name` may hold folders, as in "mp36k/figure_4".  A journal has no titles in figures: it is in the file's metadata.
     """
     path = PROJECT / "figures" / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=300)
+    title = figure._suptitle
+    said = {"Title": title.get_text() if title else ""}
+    if title:
+        title.set(visible=False, in_layout=False)
     with plt.rc_context({"pdf.fonttype": 42}):  # letters stay letters
-        figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})
+        figure.savefig(path, dpi=300, metadata=said)
+        figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata=said | {"CreationDate": None})
+    if title:
+        title.set(visible=True, in_layout=True)
     return path
 
 
