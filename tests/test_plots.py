@@ -6,9 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.text import Text
 from study.power_laws import power_law
 
 from xxlib import plots
@@ -16,6 +19,7 @@ from xxlib.answering.calibration import refusal, reliability
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
 from xxlib.diffraction.patterns import TWO_THETA, render_one
 from xxlib.diffraction.scattering import sticks
+from xxlib.plots.style import COLUMN, PAGE
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan
 from xxlib.training.metrics import accuracy_interval, regression_metrics
@@ -117,7 +121,7 @@ FIGURES = {
     ),
     plots.accuracies: (
         lambda: plots.accuracies({"m": pd.DataFrame([{"patterns": "measured", "of": "all"} | INTERVAL])}),
-        [("accuracy of the crystal system (%)", "")],
+        [("crystal system right (%)", "")],
     ),
 }
 
@@ -137,6 +141,68 @@ def test_every_plot_is_a_figure_with_units_that_can_be_drawn(name):
     for ax, (x, y) in zip(figure.axes, labels):
         assert x in ax.get_xlabel() and y in ax.get_ylabel(), (ax.get_xlabel(), ax.get_ylabel())
         assert bool(x) == bool(ax.get_xlabel()) and bool(y) == bool(ax.get_ylabel())
+
+
+def at_print_size(figure):
+    """What of a figure is not as a journal has it, in words."""
+    figure.draw_without_rendering()
+    wide = figure.get_figwidth()
+    faults = [] if wide in (COLUMN, PAGE) else [f"{wide} inch wide"]
+    shown = figure.bbox.padded(0.01 * figure.dpi)
+    for text in figure.findobj(Text):
+        if text.get_text().strip() and text.get_visible() and all(map(Artist.get_visible, above(text, figure))):
+            if text.get_fontsize() < 7:
+                faults.append(f"{text.get_text()!r} has {text.get_fontsize():.1f} points")
+            box = text.get_window_extent()
+            if not (shown.contains(box.x0, box.y0) and shown.contains(box.x1, box.y1)) and is_tick_in_sight(
+                text, figure
+            ):
+                faults.append(f"{text.get_text()!r} is cut")
+    return faults
+
+
+def above(artist, figure):
+    """The axes that hold an artist."""
+    return [artist.axes] if artist.axes is not None and artist.axes is not figure else []
+
+
+def is_tick_in_sight(text, figure):
+    """Whether a text is drawn: labels of ticks outside the limits of their axis are not."""
+    for axis in (axis for ax in figure.findobj(Axes) for axis in (ax.xaxis, ax.yaxis)):
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+            if text in (tick.label1, tick.label2):
+                low, high = sorted(axis.get_view_interval())
+                return low <= tick.get_loc() <= high
+    return True
+
+
+@pytest.mark.parametrize("name", [function.__name__ for function in FIGURES])
+def test_every_plot_is_at_print_size(name):
+    """A column or a page wide, no letter smaller than 7 points, nothing that leaves the paper."""
+    assert not at_print_size(FIGURES[getattr(plots, name)][0]())
+
+
+def test_panels_have_letters():
+    figure = plots.parity({"m": (TRUE, TRUE + 1), "n": (TRUE, TRUE)}, "E", "eV/atom")
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == [r"$\bf{a}$  m", r"$\bf{b}$  n"]
+    assert plots.parity({"m": (TRUE, TRUE)}, "E", "eV").axes[0].get_title(loc="left") == "m"
+
+
+def test_points_at_the_ends_of_a_scale_are_whole():
+    """An accuracy of 0 or 100 % is not cut in half by the axis."""
+    rows = [{"patterns": "measured", "of": name, "n": 5, "accuracy (%)": end, "low (%)": 0, "high (%)": 100}
+            for name, end in (("a", 0.0), ("b", 100.0))]  # fmt: skip
+    low, high = plots.accuracies({"m": pd.DataFrame(rows)}).axes[0].get_xlim()
+    assert low < -1 and high > 101
+
+
+def test_lines_that_lie_on_each_other_are_told_apart():
+    """The first is wider, and of markers in one place every other one is hollow and larger."""
+    same = {"m": ([1000, 2000], [3.0, 2.0]), "n": ([1000, 2000], [3.0, 2.0])}
+    first, second = plots.learning_curves(same, "MAE (eV)").axes[0].get_lines()
+    assert first.get_linewidth() > second.get_linewidth() and second.get_linestyle() != "-"
+    points = plots.scaling({"m": (SIZES, SIZES, None), "n": (SIZES, SIZES, None)}, "MAE (eV)").axes[0].get_lines()
+    assert points[1].get_markersize() > points[0].get_markersize() and points[1].get_markerfacecolor() == "none"
 
 
 def test_every_plot_is_tested():
@@ -239,7 +305,7 @@ def test_confusion_is_normalised_by_row_and_shows_counts():
     assert np.array_equal(shares[0], [75, 25, 0, 0, 0, 0, 0])
     assert shares[3].sum() == 0, "a class that is absent has no share"
     assert list(filter(None, words(figure))) == ["75\n3", "25\n1", "100\n1"]
-    assert "80.0 % right of 5" in figure.axes[0].get_xlabel()
+    assert "80.0 % right of 5" in figure.axes[0].get_title(loc="left")
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CRYSTAL_SYSTEMS)
 
 
@@ -298,8 +364,9 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
 
     joined = plots.scaling({"m": (SIZES[::-1], SIZES[::-1] ** -0.5, None)}, "MAE (eV)").axes[0].get_lines()
     assert [list(line.get_xdata()) for line in joined] == [list(SIZES)], "without a law the points are joined in order"
+    assert joined[0].get_linestyle() == "-"
     seeds = plots.scaling({"m": (np.append(SIZES, SIZES), np.ones(8), None)}, "MAE (eV)").axes[0]
-    assert not seeds.get_lines(), "two errors of one size are no curve"
+    assert seeds.get_lines()[0].get_linestyle() == "None", "two errors of one size are no curve"
 
 
 @pytest.mark.parametrize(("highest", "labels"), [(300, "100 200 300"), (1000, "100 200 300 500 700 1,000"),
@@ -353,4 +420,18 @@ def test_save_figure_makes_folders_and_returns_the_path(tmp_path, monkeypatch):
     monkeypatch.setattr(plots.style, "PROJECT", tmp_path)
     path = plots.save_figure(plots.crystal_systems(["cubic"]), "demo/systems")
     assert path == tmp_path / "figures" / "demo" / "systems.png"
-    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.read_bytes().startswith(b"\x89PNG") and path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_what_is_saved_is_for_print(tmp_path, monkeypatch):
+    """300 dots an inch, as wide as it says, without the title, which stands in the file."""
+    from PIL import Image
+
+    monkeypatch.setattr(plots.style, "PROJECT", tmp_path)
+    figure = plots.crystal_systems(["cubic"], "of one crystal")
+    with Image.open(plots.save_figure(figure, "systems")) as image:
+        assert image.width == 300 * COLUMN and image.text["Title"] == "of one crystal"
+    assert figure.get_suptitle() == "of one crystal" and figure._suptitle.get_visible(), "a notebook shows it"
+    with_title = np.asarray(Image.open(plots.save_figure(figure, "systems")))
+    without = np.asarray(Image.open(plots.save_figure(plots.crystal_systems(["cubic"]), "plain")))
+    assert np.array_equal(with_title, without)

@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import FuncFormatter
 
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
-from xxlib.plots.style import COLUMN, DASHES, LINES, MARKERS, PAGE, SMALL, journal, letter, subplots
+from xxlib.plots.style import COLUMN, DASHES, LINES, MARKERS, PAGE, SMALL, WIDTHS, entitle, journal, letter, subplots
 from xxlib.training.metrics import classification_metrics, regression_metrics
 
 
@@ -38,21 +38,20 @@ def parity(panels, quantity, unit, title=""):
         for ax, pair in zip(axes[0], labelled.values())
     ]
     norm = LogNorm(1, max(2, *(cell.get_array().max() for cell in cells)))  # one colour scale for all panels
-    for ax, drawn, (name, pair) in zip(axes[0], cells, labelled.items()):
+    for ax, drawn, pair in zip(axes[0], cells, labelled.values()):
         drawn.set_norm(norm)
         metrics = regression_metrics(*pair)
         ax.plot([low, high], [low, high], color="black", linewidth=0.6, linestyle="--")
         legend = f"MAE {metrics['mae']:.3f} {unit}\n$R^2$ {metrics['r2']:.3f}\nn {len(pair[0]):,}"
         ax.text(0.03, 0.98, legend, transform=ax.transAxes, va="top", fontsize=SMALL)
         ax.set(xlabel=f"true {quantity} ({unit})", xlim=(low, high), ylim=(low, high), box_aspect=1)
-        ax.set_title(fill(name, 20), fontsize=SMALL)
     axes[0, 0].set_ylabel(f"predicted {quantity} ({unit})")
     beside = axes[0, -1].inset_axes((1.05, 0, 0.05, 1))  # as tall as the panels, whose width the layout then knows
     bar = figure.colorbar(cells[-1], cax=beside, label="crystals in a cell")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     bar.ax.yaxis.set_minor_formatter("")
-    letter(axes)
-    figure.suptitle(title)
+    letter(axes, [fill(name, 24) for name in labelled])
+    entitle(figure, title)
     return figure
 
 
@@ -64,7 +63,7 @@ def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
     """
     if not panels:
         raise ValueError("no model: nothing to draw")
-    K = len(classes)
+    K, names = len(classes), []
     figure, axes = subplots(1, len(panels), size=(COLUMN if len(panels) == 1 else PAGE, 3.5), sharey=True)
     for ax, (name, (true, probabilities)) in zip(axes[0], panels.items()):
         true, probabilities = np.asarray(true, float), np.asarray(probabilities)
@@ -82,13 +81,14 @@ def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
             xticklabels=classes, yticklabels=classes,
         )  # fmt: skip
         accuracy = 100 * classification_metrics(true, probabilities)["accuracy"]
-        ax.set_xlabel(f"predicted {name}\n{accuracy:.1f} % right of {labelled.sum():,}")
+        names.append(f"{name}: {accuracy:.1f} % right of {labelled.sum():,}")
+        ax.set_xlabel("predicted")
         ax.tick_params(length=0)
         ax.set_xticks(ax.get_xticks(), classes, rotation=40, ha="right", rotation_mode="anchor")
         ax.set_yticks(ax.get_yticks(), classes, rotation=0)
     axes[0, 0].set_ylabel("true")
-    letter(axes)
-    figure.suptitle(title)
+    letter(axes, names)
+    entitle(figure, title)
     return figure
 
 
@@ -113,7 +113,7 @@ def reliability(panels, title=""):
     ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
     for handle in ax.legend(loc="upper left").legend_handles[1:]:
         handle.set_sizes([16])
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -132,7 +132,7 @@ def refusal(panels, title=""):
         ax.set(xlabel="answered, the surest first (%)", ylabel=quantity, xlim=(0, 101))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     letter(axes)
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -148,16 +148,22 @@ def severity(table, quantity, title=""):
     effects, names = (list(dict.fromkeys(table[name])) for name in ("effect", "run"))
     n_columns = min(4, len(effects))
     n_rows = -(-len(effects) // n_columns)
-    figure, axes = subplots(n_rows, n_columns, size=(PAGE * n_columns / 4, 1.55 * n_rows + 0.4), sharey=True)
+    figure, axes = subplots(
+        n_rows, n_columns, size=(PAGE if n_columns > 2 else COLUMN, 1.55 * n_rows + 0.4), sharey=True
+    )
     for ax in axes.flat[len(effects) :]:
         ax.set_axis_off()
+    named = "crystal system right (%)" if quantity == "accuracy (%)" else quantity
     colours, markers = dict(zip(names, LINES * len(names))), [MARKERS[k % len(MARKERS)] for k in range(len(names))]
     dashes = [("", (3, 1.5), (1, 1), (4, 1, 1, 1))[k % 4] for k in range(len(names))]
     for ax, effect in zip(axes.flat, effects):
         points = table[table["effect"] == effect]
         style = {"hue": "run", "style": "run", "palette": colours, "markers": markers, "dashes": dashes}
+        style |= {"size": "run", "sizes": [WIDTHS[k % len(WIDTHS)] for k in range(len(names))]}
         legend = ax is axes.flat[0]
         sns.lineplot(points, x="value", y=quantity, ax=ax, markeredgewidth=0.3, legend=legend, errorbar=None, **style)
+        for k, line in enumerate(ax.get_lines()):
+            line.set_markersize(5.5 if k % len(names) == 0 else 3)  # in one place with another it is seen, too
         values = points["value"].drop_duplicates().to_numpy(float)
         if quantity == "accuracy (%)":
             for name in names:
@@ -170,7 +176,7 @@ def severity(table, quantity, title=""):
             ax.minorticks_off()
         if values[0] > values[-1]:
             ax.invert_xaxis()  # to the right it gets worse
-        ax.set(xlabel=effect, ylabel=quantity if ax in axes[:, 0] else "")
+        ax.set(xlabel=fill(effect, 24), ylabel=fill(named, 18) if ax in axes[:, 0] else "")
         ax.margins(y=0.08)
         ax.grid()
     handles, labels = axes.flat[0].get_legend_handles_labels()
@@ -179,7 +185,7 @@ def severity(table, quantity, title=""):
     n = f", n {table['n'].max():,.0f}" if "n" in table else ""
     figure.legend(handles, [label + n for label in labels], loc="outside lower center", ncols=3)
     letter(axes.flat[: len(effects)])
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -197,19 +203,20 @@ def accuracies(panels, title=""):
     width = COLUMN if len(panels) == 1 else PAGE
     figure, axes = subplots(1, len(panels), size=(width, 0.24 * len(groups) + 1.0), sharey=True)
     kinds = list(dict.fromkeys(kind for table in panels.values() for kind in table["patterns"]))
-    for ax, (name, table) in zip(axes[0], panels.items()):
+    for ax, table in zip(axes[0], panels.values()):
         for k, kind in enumerate(kinds):
             rows = table[(table["patterns"] == kind) & (table["n"] > 0)]
             places = [groups.index(group) + 0.22 * (k - (len(kinds) - 1) / 2) for group in rows["of"]]
             centre = rows["accuracy (%)"].to_numpy()
             ends = np.stack([centre - rows["low (%)"], rows["high (%)"] - centre]).clip(0)
             style = {"fmt": MARKERS[k % len(MARKERS)], "color": LINES[k % len(LINES)], "elinewidth": 0.8}
-            ax.errorbar(centre, places, xerr=ends, label=kind, **style)
-        ax.set(xlabel=f"{name}: right (%)" if len(panels) > 1 else "accuracy of the crystal system (%)", xlim=(-3, 103))
+            label = f"{kind}, n {rows['n'].max():,.0f}" if len(rows) else kind
+            ax.errorbar(centre, places, xerr=ends, label=label, **style)
+        ax.set(xlabel="crystal system right (%)", xlim=(-3, 103))
         ax.grid(axis="x")
     named = [f"{group} ({most[group]:,})" for group in groups]
     axes[0, 0].set(yticks=range(len(groups)), yticklabels=named, ylim=(len(groups) - 0.5, -0.5))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    letter(axes)
-    figure.suptitle(title)
+    letter(axes, [fill(name, 34) for name in panels])
+    entitle(figure, title)
     return figure

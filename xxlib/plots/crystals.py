@@ -17,6 +17,7 @@ from xxlib.plots.style import (
     LINES,
     PAGE,
     SMALL,
+    entitle,
     grid_along,
     journal,
     letter,
@@ -61,8 +62,8 @@ def cell(crystal, title=""):
         ax.scatter([], [], s=30, label=element.symbol, **style)
     ax.set(aspect="equal", xlabel="angstrom", ylabel="angstrom")
     ax.margins(0.15)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(title)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
+    entitle(figure, title)
     return figure
 
 
@@ -98,7 +99,7 @@ def diffraction(sticks, pattern, title="", n_labels=6, axis="two_theta"):
     if axis == "two_theta":
         bottom[0].set_xlabel(ANGLE)
     letter([top[0], bottom[0]])
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -124,5 +125,5 @@ def tokens(pattern, title=""):
     ax.set(xlabel="2θ from the start of the token (degree)", ylabel="token", yticks=range(1, N_TOKENS + 1))
     figure.colorbar(image, ax=ax, label=INTENSITY, ticks=(0, 10, 25, 50, 100))
     letter([top[0], bottom[0]])
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure

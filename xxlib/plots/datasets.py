@@ -19,6 +19,7 @@ from xxlib.plots.style import (
     PALETTE,
     SMALL,
     TEXT,
+    entitle,
     journal,
     letter,
     subplots,
@@ -30,7 +31,7 @@ def patterns_by_system(patterns, systems, names, title=""):
     """Patterns (n, 4250), one above the other, in the colours of their crystal systems; names: written at each."""
     if len(patterns) == 0:
         raise ValueError("no pattern: nothing to draw")
-    figure, axes = subplots(size=(PAGE, 0.5 * len(patterns) + 0.5))
+    figure, axes = subplots(size=(PAGE, max(1.8, 0.5 * len(patterns) + 0.5)))
     ax = axes[0, 0]
     for k, (pattern, system, name) in enumerate(zip(patterns, systems, names, strict=True)):
         base = 120 * (len(patterns) - 1 - k)
@@ -38,7 +39,7 @@ def patterns_by_system(patterns, systems, names, title=""):
         ax.plot(TWO_THETA, base + pattern, color=PALETTE[system], linewidth=0.7)
         ax.text(90.5, base + 10, f"{name}\n{system}", fontsize=SMALL)
     ax.set(xlabel=ANGLE, ylabel=INTENSITY + ", shifted", xlim=(5, 90), yticks=[])
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -74,7 +75,7 @@ def elements(counts, n_crystals, title=""):
             shown = f"{share:.1f}" if share >= 0.1 else "<0.1"
             ax.text(column, row + 0.32, shown, ha="center", va="center", color=ink, fontsize=SMALL)
     ax.set(xlim=(0.4, 18.6), ylim=(9.9, 0.4), aspect="equal")
-    figure.suptitle(title)
+    entitle(figure, title)
     ax.set_axis_off()
     scale = plt.cm.ScalarMappable(norm, colours)
     bar = figure.colorbar(scale, cax=ax.inset_axes((0.19, 0.82, 0.44, 0.03)), orientation="horizontal", extend="min")
@@ -99,7 +100,7 @@ def crystal_systems(names, title=""):
                     fontsize=SMALL)  # fmt: skip
     ax.set(xlabel=f"crystal system of {len(names):,} crystals", ylabel="number of crystals")
     ax.set_xticks(range(len(CRYSTAL_SYSTEMS)), CRYSTAL_SYSTEMS, rotation=35, ha="right", rotation_mode="anchor")
-    figure.suptitle(title)
+    entitle(figure, title)
     ax.margins(y=0.12)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return figure
@@ -120,7 +121,7 @@ def preparation(times, sizes, memory, title=""):
                   if tool in stage]  # fmt: skip
         heights = [stage[tool] for stage in times.values() if tool in stage]
         bars = left.bar(places, heights, width=0.24, color=LINES[k], label=tool)
-        left.bar_label(bars, [f"{height:,.0f}" for height in heights], fontsize=SMALL, padding=1)
+        left.bar_label(bars, [f"{height:,.0f}" for height in heights], fontsize=SMALL, padding=2, rotation=90)
     left.set(yscale="log", ylabel="time (µs a crystal)")
     left.set_xticks(
         range(len(times)),
@@ -129,7 +130,7 @@ def preparation(times, sizes, memory, title=""):
         ha="right",
         rotation_mode="anchor",
     )
-    left.margins(y=0.12)
+    left.margins(y=0.25)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=len(tools))
     bars = middle.bar(list(sizes), list(sizes.values()), color=[LINES[0], *["0.6"] * (len(sizes) - 1)], width=0.6)
     middle.bar_label(bars, [f"{size:,.0f}" for size in sizes.values()], fontsize=SMALL, padding=1)
@@ -144,5 +145,5 @@ def preparation(times, sizes, memory, title=""):
     right.margins(x=0.2)
     right.legend()
     letter(axes)
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure

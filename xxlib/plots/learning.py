@@ -1,10 +1,12 @@
 """Figures of how models learn, and of what they have learned: curves, scaling, differences, latent space."""
 
+from textwrap import fill
+
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from xxlib.plots.style import COLUMN, DASHES, LINES, MARKERS, PAGE, PALETTE, SMALL, journal, letter, subplots
+from xxlib.plots.style import COLUMN, DASHES, LINES, MARKERS, PAGE, PALETTE, WIDTHS, entitle, journal, letter, subplots
 
 
 @journal
@@ -23,11 +25,11 @@ def learning_curves(curves, quantity, title="", log=True):
         _line(ax, k, samples, values, f"{name}: {float(f'{last:.3g}'):,g}")
     if log:
         _log_scale(ax)
-    ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
+    ax.set(xlabel="samples seen (thousand)", ylabel=fill(quantity, 26))
     ax.set_xlim(left=0)
     ax.grid(which="both")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left")
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -46,22 +48,22 @@ def learning_columns(columns, title=""):
             _line(ax, names.index(name), samples, values, name)
         if "accuracy" not in quantity:
             _log_scale(ax)
-        ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
+        ax.set(xlabel="samples seen (thousand)", ylabel=fill(quantity, 26))
         ax.set_xlim(left=0)
         ax.grid(which="both")
     lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels())}
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)))
     letter(axes)
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
 def _line(ax, k, samples, values, label):
     """The k-th curve: the mean of values (seeds, n), and their range where there are several."""
-    colour = LINES[k % len(LINES)]
-    ax.plot(samples / 1000, values.mean(0), color=colour, linestyle=DASHES[k % len(DASHES)], label=label)
+    style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)], "linewidth": WIDTHS[k % len(WIDTHS)]}
+    ax.plot(samples / 1000, values.mean(0), label=label, **style)
     if len(values) > 1:
-        ax.fill_between(samples / 1000, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+        ax.fill_between(samples / 1000, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _evaluated(curves):
@@ -95,7 +97,7 @@ def progress(metrics, n_samples, title=""):
             ax.plot(drawn["samples"] / 1000, drawn.get(name, []), marker=".", markersize=3, label=name, **style)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
         ax.grid()
-    figure.suptitle(title)
+    entitle(figure, title)
     if losses:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         if (metrics[losses].min() > 0).all():
@@ -129,31 +131,34 @@ def scaling(panels, quantity, title=""):
     if not panels:
         raise ValueError("no model: nothing to draw")
     figure, axes = subplots(size=(COLUMN, 2.5 + 0.2 * len(panels)))
-    ax = axes[0, 0]
+    ax, handles = axes[0, 0], []
     for k, (name, (n, errors, fit)) in enumerate(panels.items()):
-        colour, marker = LINES[k % len(LINES)], MARKERS[k % len(MARKERS)]
-        label = name
+        colour, dashes = LINES[k % len(LINES)], DASHES[k % len(DASHES)]
+        # Every other marker is hollow and larger: of two in one place both are seen.
+        style = {"marker": MARKERS[k % len(MARKERS)], "markersize": 5 if k % 2 else 3.5, "zorder": 3 + k % 2}
+        style |= {"markerfacecolor": "none" if k % 2 else colour, "color": colour}
+        label, joined = name, ""
         if fit is not None:
             grid = np.geomspace(min(n) / 1.3, max(n) * 1.3, 100)
             low, high = fit.interval("b")
             label = f"{name}: $\\propto N^{{{-fit.b:.2f}}}$ ({-high:.2f} to {-low:.2f})"
             if fit.c > 0:
                 label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
-            ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)])
+            ax.plot(grid, fit.error(grid), color=colour, linestyle=dashes)
             ax.fill_between(grid, *fit.band(grid), color=colour, alpha=0.15, linewidth=0)
         elif len(set(n)) == len(n):
-            ax.plot(*zip(*sorted(zip(n, errors))), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1)
-        ax.scatter(
-            n, errors, s=16, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
-        )
+            joined = dashes
+        order = np.argsort(np.asarray(n, float), kind="stable")
+        ax.plot(np.asarray(n, float)[order], np.asarray(errors, float)[order], linestyle=joined, **style)
+        handles.append(Line2D([], [], linestyle=dashes if fit or joined else "", label=label, **style))
     ax.set(xscale="log", xlabel="training crystals N", ylabel=quantity)
     sizes = sorted({int(size) for n, *_ in panels.values() for size in n})
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
     _log_scale(ax)
     ax.grid(which="major")
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left")
-    figure.suptitle(title)
+    figure.legend(handles=handles, loc="outside lower left")
+    entitle(figure, title)
     return figure
 
 
@@ -175,12 +180,12 @@ def differences(groups, quantity, title=""):
         style = {"color": LINES[k % len(LINES)], "marker": MARKERS[k % len(MARKERS)], "linestyle": ""}
         ax.errorbar(values, rows, xerr=half_widths, label=name, **style)
         row += len(of_group)
-    ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+    ax.axvline(0, color="0.3", linewidth=0.8, zorder=1)
     ax.set_yticks(range(len(labels)), labels)
     ax.set(xlabel=quantity, ylim=(len(labels) - 0.5, -0.5))
     ax.grid(axis="x")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -198,7 +203,7 @@ def latent(panels, title=""):
     figure, axes = subplots(n_rows, n_columns, size=(COLUMN if n_columns == 1 else PAGE, 2.5 * n_rows + 0.4))
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, (points, systems, shares)) in zip(axes.flat, panels.items()):
+    for ax, (points, systems, shares) in zip(axes.flat, panels.values()):
         # In a random order: drawn one after the other, the last system would hide the first.
         order = np.random.default_rng(0).permutation(len(points))
         colours = np.array([PALETTE[system] for system in systems])
@@ -207,10 +212,10 @@ def latent(panels, title=""):
         if shares is not None:
             labels = [f"PC {k + 1} ({100 * share:.0f} % of the variance)" for k, share in enumerate(shares)]
         ax.set(xlabel=labels[0], ylabel=labels[1])
-        ax.set_title(f"{name}, n {len(points):,}", fontsize=SMALL)
         ax.locator_params(nbins=5)
     dots = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in PALETTE.items()]
     figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns))
-    letter(axes.flat[: len(panels)])
-    figure.suptitle(title)
+    names = [fill(f"{name}, n {len(points):,}", 32) for name, (points, *_) in panels.items()]
+    letter(axes.flat[: len(panels)], names)
+    entitle(figure, title)
     return figure

@@ -10,6 +10,7 @@ from xxlib.plots.style import (
     PAGE,
     PALETTE,
     SMALL,
+    entitle,
     grid_along,
     journal,
     letter,
@@ -48,7 +49,7 @@ def conditioning(conditioned, title="", axis="two_theta"):
         ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
         ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3)
     letter(axes)
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
@@ -98,7 +99,7 @@ def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta"):
         )
         ax.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=2, fontsize=SMALL)
         ax.invert_yaxis()
-        ax.set(xlabel=f"probability (%); framed: {level:.0%} set", xlim=(0, 125), xticks=(0, 50, 100))
+        ax.set(xlabel=f"probability (%)\nframed: {level:.0%} set", xlim=(0, 125), xticks=(0, 50, 100))
     return figure
 
 

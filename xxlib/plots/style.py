@@ -5,6 +5,7 @@ A figure is as wide as a column or a page of a journal and is read at that size:
 
 from functools import wraps
 from string import ascii_lowercase
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,6 +35,7 @@ PALETTE = dict(
 LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 DASHES = ("-", "--", ":", "-.")
 MARKERS = "os^Dvp"
+WIDTHS = (1.7, 1.1, 1.1, 1.1)  # points: a line that lies on the first leaves its edges to be seen
 
 ANGLE, INTENSITY = "2θ (degree)", "intensity (0-100)"
 ALONG = {"two_theta": "2θ at Cu Kα (degree)", "q": "scattering vector q (1/Å)", "d": "lattice spacing d (Å)"}
@@ -82,11 +84,17 @@ def subplots(n_rows=1, n_columns=1, *, size, **options):
     return figure, axes
 
 
-def letter(axes):
-    """a, b, c, ... above the left end of each of several panels."""
+def entitle(figure, title):
+    """A title above a Figure, in lines that are no wider than it; save_figure leaves it out."""
+    figure.suptitle(fill(title, int(15 * figure.get_figwidth())))
+
+
+def letter(axes, names=()):
+    """a, b, c, ... above the left end of each of several panels, and after it what the panel is of."""
     panels = list(np.ravel(axes))
-    for ax, name in zip(panels if len(panels) > 1 else [], ascii_lowercase):
-        ax.set_title(name, loc="left", fontweight="bold")
+    for k, ax in enumerate(panels):
+        words = [rf"$\bf{{{ascii_lowercase[k]}}}$"] * (len(panels) > 1) + list(names[k : k + 1])
+        ax.set_title("  ".join(words), loc="left", fontsize=SMALL if names else TEXT)
 
 
 def grid_along(axis):
