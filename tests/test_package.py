@@ -100,6 +100,19 @@ def test_one_command_and_the_modules_are_the_same():
     assert by_module.returncode == by_verb.returncode == 0 and by_module.stdout == by_verb.stdout
 
 
+def test_launch_from_a_terminal(tmp_path, monkeypatch, capsys, answering_run):
+    """A finished run is listed, and is not trained again; what there is not is said in a line."""
+    from xxlib.training import runs
+
+    monkeypatch.setattr(runs, "RUNS", answering_run.parent)
+    main(["launch", "list"])
+    assert re.search(rf"{answering_run.name} .*finished", capsys.readouterr().out)
+    main(["launch", "start", str(answering_run / "run.json")])
+    for verb in ("follow", "stop"):
+        with pytest.raises(SystemExit, match="launch: no run 'nowhere' in"):
+            main(["launch", verb, "nowhere"])
+
+
 def test_nothing_is_imported_to_say_the_version():
     code = "import sys, xxlib.__main__ as command; command.main(['--version']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -121,6 +134,29 @@ def test_requirements_txt_is_the_whole_and_pyproject_its_parts():
         lowest = [Version(part.version) for part in narrow.specifier if part.operator in (">=", "==")]
         assert lowest and all(parts[name].specifier.contains(version) for version in lowest), name
     assert {name for name, one in whole.items() if "==" in str(one.specifier)} == {"torch", "pymatgen", "spglib"}
+
+
+CALLED = {"scikit-learn": "sklearn", "mp-api": "mp_api", "ElementEmbeddings": "elementembeddings", "umap-learn": "umap"}
+WITH_OTHERS = {"urllib3": "requests", "markupsafe": "jinja2", "IPython": "jupyterlab", "yaml": "torch"}
+
+
+def test_what_is_imported_is_required_and_the_other_way_round():
+    """Tools that are run, not imported, are those of dev and notebooks."""
+    from test_house import imports
+
+    of = {"xxlib": set(), "notebooks": set()}
+    for place, names in of.items():
+        for path in (PROJECT / place).rglob("*.py"):
+            names |= {name.split(".")[0] for name in imports(path)}
+    extras = {
+        name: lines for name, lines in SETTINGS["optional-dependencies"].items() if name not in ("dev", "browser")
+    }
+    lines = SETTINGS["dependencies"] + [line for of_extra in extras.values() for line in of_extra]
+    required = {CALLED.get(NAME.match(line)[0], NAME.match(line)[0]) for line in lines} - {"xxlib"}
+    unused = required - of["xxlib"] - of["notebooks"]
+    assert unused <= {"jupyterlab", "elementembeddings", "tensorboard"}, "imported under a condition, or run"
+    missing = of["xxlib"] - set(sys.stdlib_module_names) - {"xxlib"} - required
+    assert missing <= set(WITH_OTHERS) | {"elementembeddings"}, missing
 
 
 PUBLIC = ("__main__", "predict", "prepare", "train", "launch", "release", "serve", "widgets", "scans.reading",

@@ -36,7 +36,7 @@ def conditioning(conditioned, title="", axis="two_theta"):
     if axis == "two_theta":
         ends = conditioned.two_theta[[0, -1]]
         top.set(xlabel=f"2θ at {conditioned.wavelength:.4f} Å (degree)", xlim=ends)
-    top.set_ylabel(f"intensity ({conditioned.unit})")
+    top.set_ylabel(f"intensity\n({conditioned.unit})")
     _steps(middle, conditioned, axis)
     first, last = conditioned.covered
     inside = (first <= TWO_THETA) & (last >= TWO_THETA)
@@ -58,7 +58,7 @@ def _steps(ax, conditioned, axis):
     x = grid_along(axis)
     ax.plot(x, conditioned.resampled, color=LINES[0], linewidth=0.7, label="on the grid, as Cu Kα sees it")
     ax.plot(x, conditioned.background, color=LINES[1], linewidth=1.2, label="background")
-    ax.set_ylabel(f"intensity ({conditioned.unit}, scaled)")
+    ax.set_ylabel(f"intensity\n({conditioned.unit}, scaled)")
 
 
 def _not_measured(ax, conditioned, axis):
