@@ -237,7 +237,8 @@ def test_a_table_says_its_units(model):
     table = model(["NaCl", "Xx"], None)
     assert table.attrs == {"level": 0.9, "units": {name: "eV/atom" for name in ("e_form", "e_form_low", "e_form_high")}}
     assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in table) and list(table)[-2:] == ["warnings", "refused"]
-    assert list(table_of([model.answer_or_refuse("Xx")]))[-1] == "refused", "also where the first is refused"
+    assert list(model(["Xx", "NaCl"], None))[-2:] == ["warnings", "refused"], "also where the first is refused"
+    assert list(table_of([model.answer_or_refuse("Xx")]))[-1] == "refused"
 
 
 def test_a_model_says_what_it_is(model):

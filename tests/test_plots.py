@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
@@ -388,7 +389,8 @@ def test_differences_are_rows_from_the_top_with_their_intervals():
     ax = figure.axes[0]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "c"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first is at the top"
-    ends = [segment[:, 0].tolist() for bars in ax.collections for segment in bars.get_segments()]
+    bars = next(lines for lines in ax.collections if isinstance(lines, LineCollection))
+    ends = [segment[:, 0].tolist() for segment in bars.get_segments()]
     assert ends == [[0.5, 1.5], [-2.25, -1.75], [2.0, 4.0]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["m", "o"], "nothing of an empty group"
 

@@ -42,6 +42,7 @@ from xxlib.training.records import JOINED
 
 N_TRAINING = 1500  # training crystals that a checkpoint carries: neighbours of what it is asked about
 N_UNSEEN = 100  # crystals of `test` that it carries, to be asked about
+SPOKEN = {"composition": "composition", "xrd": "pattern"}  # how figures call what is given
 LEAST_LINE = 3.0  # intensity (0-100) of the weakest line of these that is kept
 
 
@@ -144,19 +145,19 @@ def draw(folder: Path, trust: dict, outputs: dict, labels: dict) -> None:
     """reliability.png and refusal.png on `test`, a line for each combination of inputs."""
     panels, tables = {}, {}
     for modalities, part in trust.items():
-        output = outputs[modalities, "test"]
+        output, given = outputs[modalities, "test"], " and ".join(SPOKEN[name] for name in modalities)
         for name, (doubt, errors) in doubts(part, output, labels).items():
             shares, kept = refusal(doubt, errors)
             if name in part.classes:
-                quantity, kept = f"{name}: right (%)", 100 - 100 * kept
+                quantity, kept = f"{TARGETS[name].title} right (%)", 100 - 100 * kept
                 table = reliability(part.classes[name].probabilities(output.logits[name]), labels[name])
-                tables[JOINED.join(modalities)] = table
+                tables[given] = table
             else:
-                quantity = f"{name}: MAE ({TARGETS[name].unit})"
-            panels.setdefault(quantity, {})[JOINED.join(modalities)] = shares, kept
-    plots.refusal(panels, folder.name).savefig(folder / "refusal.png", dpi=100)
+                quantity = f"MAE of {TARGETS[name].title} ({TARGETS[name].unit})"
+            panels.setdefault(quantity, {})[given] = shares, kept
+    plots.refusal(panels).savefig(folder / "refusal.png", dpi=150)
     if tables:
-        plots.reliability(tables, folder.name).savefig(folder / "reliability.png", dpi=100)
+        plots.reliability(tables).savefig(folder / "reliability.png", dpi=150)
 
 
 def _some(rows, n):

@@ -128,8 +128,9 @@ def refusal(panels, title=""):
         for k, (name, (shares, values)) in enumerate(curves.items()):
             seen = np.asarray(shares) >= 0.05  # fewer answers are noise
             style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+            style["linewidth"] = WIDTHS[k % len(WIDTHS)]
             ax.plot(100 * shares[seen], values[seen], label=name, **style)
-        ax.set(xlabel="answered, the surest first (%)", ylabel=quantity, xlim=(0, 101))
+        ax.set(xlabel="answered, the surest first (%)", ylabel=fill(quantity, 26), xlim=(0, 101))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     letter(axes)
     entitle(figure, title)

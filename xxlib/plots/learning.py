@@ -3,6 +3,8 @@
 from textwrap import fill
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
@@ -174,17 +176,21 @@ def differences(groups, quantity, title=""):
     if not labels:
         raise ValueError("no difference: nothing to draw")
     figure, axes = subplots(size=(PAGE, 0.8 + 0.2 * len(labels)))
-    ax, row = axes[0, 0], 0
-    for k, (name, (of_group, values, half_widths)) in enumerate(groups.items()):
-        rows = range(row, row + len(of_group))
-        style = {"color": LINES[k % len(LINES)], "marker": MARKERS[k % len(MARKERS)], "linestyle": ""}
-        ax.errorbar(values, rows, xerr=half_widths, label=name, **style)
-        row += len(of_group)
+    ax, rows = axes[0, 0], range(len(labels))
+    table = pd.concat(
+        pd.DataFrame({"value": list(values), "half": list(half_widths), "group": name})
+        for name, (_, values, half_widths) in groups.items()
+    )
+    colours = [LINES[k % len(LINES)] for k in range(len(groups))]
+    inks = table["group"].map(dict(zip(groups, colours)))
+    ax.errorbar(table["value"], rows, xerr=table["half"], ecolor=inks, linestyle="", zorder=2)
+    style = {"hue": "group", "style": "group", "palette": colours, "markers": list(MARKERS[: len(groups)])}
+    sns.scatterplot(table, x="value", y=list(rows), ax=ax, s=22, linewidth=0, zorder=3, **style)
     ax.axvline(0, color="0.3", linewidth=0.8, zorder=1)
     ax.set_yticks(range(len(labels)), labels)
-    ax.set(xlabel=quantity, ylim=(len(labels) - 0.5, -0.5))
+    ax.set(xlabel=quantity, ylabel="", ylim=(len(labels) - 0.5, -0.5))
     ax.grid(axis="x")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # without seaborn's title
     entitle(figure, title)
     return figure
 
