@@ -133,6 +133,23 @@ def test_a_name_of_two_files(folder):
         samples_of(folder, path)
 
 
+def test_a_list_alone_names_files_beside_it(folder):
+    path = folder / "list.csv"
+    path.write_text("file,formula\nNaCl_300K,NaCl\n,KCl\n")
+    table = samples_of([], path)
+    assert [one and one.name for one in table["pattern"]] == ["NaCl_300K.xy", None], "and nothing of the others"
+
+
+def test_answers_of_an_earlier_time_are_no_scans(folder):
+    (folder / "answers.csv").write_text("formula,pattern\n")
+    assert len(samples_of(folder)) == 5 and len(samples_of(folder, without=[folder / "answers.csv"])) == 4
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "inside").mkdir()
+    with pytest.raises(ValueError, match=r"holds no file: give one of its folders \(inside\)"):
+        samples_of(folder)
+
+
 def test_what_is_no_series(folder, tmp_path):
     samples = samples_of(folder)
     for names in (

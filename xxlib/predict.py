@@ -92,7 +92,8 @@ def _several(options):
         place = place[0]
     elif any(path.is_dir() for path in place):
         raise ValueError("give one folder, or files")
-    samples = samples_of(place, options.formulas)
+    written = [*options.out, *([options.series] if options.series else [])]
+    samples = samples_of(place, options.formulas, without=written)
     series = series_of(samples, options.along)
     if options.series and series is None:
         raise ValueError("what changes in this series? Name a column of the list with --along")

@@ -28,22 +28,27 @@ class Series(NamedTuple):
     values: np.ndarray  # (n,)
 
 
-def samples_of(place, formulas=None) -> pd.DataFrame:
-    """Table of the samples of a folder, or of files: pattern (a Path or None), formula, anode, scan, and whatever else
-    the list has.
+def samples_of(place, formulas=None, without=()) -> pd.DataFrame:
+    """Table of samples: pattern (a Path or None), formula, anode, scan, and whatever else the list has.
 
-    place: a folder, or a list of files; formulas: a list of them, .csv with a column `formula` and one `file` (with or
+    place: a folder, or a list of files.  formulas: a list of them, .csv with a column `formula` and one `file` (with or
     without its suffix; empty: the formula alone), and perhaps `anode`, `scan` and others.  The rows of the list come
-    first; then, without a formula, the files that it does not name.  What the list names and the folder lacks is a row.
+    first; then, without a formula, the files of `place` that it does not name.  What it names and the folder lacks is a
+    row.  without: files of the folder that are no scans, such as the answers of an earlier time.
     Raises ValueError where there is no file, or the list cannot be understood.
     """
-    files = _files(place, formulas)
+    one_folder = isinstance(place, str | Path)
+    besides = {Path(path).resolve() for path in (*without, *([formulas] if formulas else []))}
+    files = _files(place, besides) if one_folder else sorted(map(Path, place), key=_by_numbers)
     if formulas is None:
-        return pd.DataFrame({"pattern": files, "formula": None, "anode": None, "scan": None}, dtype=object)
+        if one_folder and not files:
+            inside = ", ".join(sorted(path.name for path in Path(place).iterdir() if path.is_dir())[:5])
+            raise ValueError(f"{place} holds no file" + (f": give one of its folders ({inside})" if inside else ""))
+        return _without_formula(files)
     table = _list_of(Path(formulas))
-    folder = Path(place) if isinstance(place, str | Path) else Path(formulas).parent
+    folder = Path(place) if one_folder else Path(formulas).parent
     by_name: dict[str, list[Path]] = {}
-    for path in files:
+    for path in files or _files(folder, besides):
         for name in {path.name, path.stem}:
             by_name.setdefault(name, []).append(path)
     patterns = []
@@ -55,23 +60,17 @@ def samples_of(place, formulas=None) -> pd.DataFrame:
         patterns.append(named[0] if named else folder / name if name else None)
     table["pattern"] = pd.Series(patterns, dtype=object)
     rest = [path for path in files if path not in set(patterns)]
-    others = pd.DataFrame({"pattern": rest, "formula": None, "anode": None, "scan": None}, dtype=object)
-    return pd.concat([table, others], ignore_index=True) if rest else table
+    return pd.concat([table, _without_formula(rest)], ignore_index=True) if rest else table
 
 
-def _files(place, formulas):
-    """The files of a folder in the order of their names, numbers as numbers; hidden ones and the list are no scans."""
-    if not isinstance(place, str | Path):
-        return sorted(map(Path, place), key=_by_numbers)
-    folder = Path(place)
-    list_itself = formulas and Path(formulas).resolve()
-    files = [
-        path for path in folder.iterdir() if path.is_file() and path.name[0] != "." and path.resolve() != list_itself
-    ]
-    if not files and formulas is None:
-        inside = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())[:5])
-        raise ValueError(f"{folder} holds no file" + (f": give one of its folders ({inside})" if inside else ""))
-    return sorted(files, key=_by_numbers)
+def _without_formula(files):
+    return pd.DataFrame({"pattern": files, "formula": None, "anode": None, "scan": None}, dtype=object)
+
+
+def _files(folder, besides):
+    """The files of a folder in the order of their names, numbers as numbers; hidden ones are no scans."""
+    there = [path for path in Path(folder).iterdir() if path.is_file() and path.name[0] != "."]
+    return sorted((path for path in there if path.resolve() not in besides), key=_by_numbers)
 
 
 def _by_numbers(path):
