@@ -328,6 +328,10 @@ def test_the_command_calls_its_options_by_name(checkpoint, two_scans, capsys):
     for warnings in (capsys.readouterr().out.splitlines(), warnings_of_json):
         assert any("choose another with --number." in warning for warning in warnings)
         assert not any("scan=" in warning for warning in warnings)
+    files = [two_scans.with_name("answers.csv"), two_scans.with_name("answers.html")]
+    main(["--formula", "LaMnO3", str(two_scans), "--model", str(checkpoint), "--out", *map(str, files)])
+    assert all("--number." in path.read_text() and "scan=" not in path.read_text() for path in files)
+    capsys.readouterr()
     main(["--formula", "LaMnO3", str(two_scans), "--number", "1", "--model", str(checkpoint)])
     assert "--number" not in capsys.readouterr().out
 

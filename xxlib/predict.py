@@ -7,6 +7,7 @@ In a notebook:  model = Predictor.load("mp36k-small");  model("LaMnO3", "scan.xr
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,12 +69,12 @@ def _one(options):
     """The answer for one sample, in lines to read or as JSON."""
     scan = options.scans[0] if options.scans else None
     sample = sample_of(options.formula, scan, _anode(options.anode), options.number)
-    answer = Predictor.load(options.model, options.sha256).answer([sample])[0]
+    answer = _in_our_terms(Predictor.load(options.model, options.sha256).answer([sample])[0])
     _export([answer], options.xy)
     if options.json:
         print(_json(answer))
     else:
-        _show(in_terms_of(str(answer), OPTIONS), sys.stdout)
+        _show(str(answer), sys.stdout)
 
 
 def _several(options):
@@ -103,7 +104,7 @@ def _several(options):
         formula = options.formula if formula is None else formula
         anode = _anode(options.anode) if anode is None else anode
         number = options.number if number is None else number
-        answers.append(model.answer_or_refuse(formula, pattern, anode, number))
+        answers.append(_in_our_terms(model.answer_or_refuse(formula, pattern, anode, number)))
         if options.json:
             print(_json(answers[-1]), flush=True)
     _export(answers, options.xy)
@@ -134,18 +135,19 @@ def _csv(samples, answers):
     units = "; ".join(
         f"{name} {unit}" for name, unit in table.attrs["units"].items() if "_low" not in name and "_high" not in name
     )
-    table["warnings"] = [in_terms_of(" ".join(warnings), OPTIONS) for warnings in table["warnings"]]
-    table["refused"] = [in_terms_of(why, OPTIONS) for why in table["refused"]]
+    table["warnings"] = [" ".join(warnings) for warnings in table["warnings"]]
     others = samples.drop(columns=["pattern", "formula", "anode", "scan"]).add_prefix("list_")
     return table.assign(units=units).join(others).to_csv(index=False)
 
 
-def _json(answer: SampleAnswer):
-    content = answer.json()
-    for name in {"warnings", "refused"} & set(content):
-        said = content[name]
-        content[name] = in_terms_of(said, OPTIONS) if isinstance(said, str) else [in_terms_of(w, OPTIONS) for w in said]
-    return json.dumps(content, allow_nan=False)
+def _json(answer):
+    return json.dumps(answer.json(), allow_nan=False)
+
+
+def _in_our_terms(answer: SampleAnswer):
+    """The same answer, its advice in terms of the options of this command."""
+    warnings = tuple(in_terms_of(warning, OPTIONS) for warning in answer.warnings)
+    return replace(answer, warnings=warnings, refused=in_terms_of(answer.refused, OPTIONS))
 
 
 def _export(answers, folder):
