@@ -114,6 +114,7 @@ BAD_LISTS = {
         r"list.csv needs columns called `file` and `formula`; its first line has file",
     ),
     "empty": ("", "its first line has nothing"),
+    "a head alone": ("file,formula\n", "list.csv names no sample"),
     "a cell too many": ("file,formula\nNaCl_300K,NaCl,x\n", "line 2: 3 cells, but 2 columns"),
     "two columns of one kind": ("file,path,formula\na,b,c\n", "two columns say the same"),
 }
@@ -123,7 +124,7 @@ BAD_LISTS = {
 def test_lists_that_cannot_be_understood(folder, name):
     text, why = BAD_LISTS[name]
     with pytest.raises(ValueError, match=why):
-        samples_of(folder, a_list(folder, text))
+        samples_of([], a_list(folder, text))
 
 
 def test_a_name_of_two_files(folder):

@@ -79,9 +79,9 @@ def _one(options):
 
 def _several(options):
     """Answers for the samples of a folder, a list, or of several files: a row each, a refusal in its place."""
-    for path, suffixes in [(path, TABLES) for path in options.out] + [(options.series, PICTURES)] * bool(
-        options.series
-    ):
+    figures = [options.series] if options.series else []
+    for path in [*options.out, *figures]:
+        suffixes = PICTURES if path in figures else TABLES
         if path.suffix not in suffixes:
             raise ValueError(f"{path}: write it as {' or '.join(suffixes)}")
         if not path.absolute().parent.is_dir():
@@ -93,8 +93,7 @@ def _several(options):
         place = place[0]
     elif any(path.is_dir() for path in place):
         raise ValueError("give one folder, or files")
-    written = [*options.out, *([options.series] if options.series else [])]
-    samples = samples_of(place, options.formulas, without=written)
+    samples = samples_of(place, options.formulas, without=[*options.out, *figures])
     series = series_of(samples, options.along)
     if options.series and series is None:
         raise ValueError("what changes in this series? Name a column of the list with --along")
@@ -130,11 +129,9 @@ def _several(options):
 
 
 def _csv(samples, answers):
-    """The table of answers as text: whatever the list has besides first, sentences joined, units in a column."""
+    """The table of answers as text: sentences joined, units in a column, then whatever the list has besides."""
     table = table_of(answers)
-    units = "; ".join(
-        f"{name} {unit}" for name, unit in table.attrs["units"].items() if "_low" not in name and "_high" not in name
-    )
+    units = "; ".join(f"{name} {unit}" for name, unit in table.attrs["units"].items())
     table["warnings"] = [" ".join(warnings) for warnings in table["warnings"]]
     others = samples.drop(columns=["pattern", "formula", "anode", "scan"]).add_prefix("list_")
     return table.assign(units=units).join(others).to_csv(index=False)

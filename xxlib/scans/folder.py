@@ -1,5 +1,6 @@
 """A folder of scans, and a list of what they are -> a table, one row a sample; and whether they are a series."""
 
+import csv
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +61,8 @@ def samples_of(place, formulas=None, without=()) -> pd.DataFrame:
         patterns.append(named[0] if named else folder / name if name else None)
     table["pattern"] = pd.Series(patterns, dtype=object)
     rest = [path for path in files if path not in set(patterns)]
+    if not len(table) and not rest:
+        raise ValueError(f"{formulas} names no sample")
     return pd.concat([table, _without_formula(rest)], ignore_index=True) if rest else table
 
 
@@ -118,8 +121,6 @@ def _list_of(path):
 
 def _rows(text):
     """Rows of cells of a .csv, whatever separates them, blank lines left out."""
-    import csv
-
     first = text.lstrip().split("\n", 1)[0]
     separator = max(";\t,", key=first.count)
     return [row for row in csv.reader(text.splitlines(), delimiter=separator) if any(cell.strip() for cell in row)]
@@ -149,7 +150,7 @@ def series_of(samples: pd.DataFrame, along: str | None = None) -> Series | None:
         if along is not None and not np.isfinite(values).any():
             raise ValueError(f"the column {along!r} holds no numbers")
         if along is not None or _changes(values):
-            return Series(name.replace("_", " ") if "(" in name else _with_unit(name), values)
+            return Series(_with_unit(name), values)
     paths = [path for path in samples["pattern"] if path is not None]
     if len(paths) < len(samples):
         return None
@@ -168,12 +169,8 @@ def series_of(samples: pd.DataFrame, along: str | None = None) -> Series | None:
 
 def _with_unit(name):
     """temperature_K -> temperature (K)."""
-    words = name.rsplit("_", 1)
-    return (
-        f"{words[0].replace('_', ' ')} ({words[1]})"
-        if len(words) == 2 and words[1] in QUANTITIES
-        else name.replace("_", " ")
-    )
+    quantity, _, unit = name.rpartition("_")
+    return f"{quantity} ({unit})".replace("_", " ") if quantity and unit in QUANTITIES else name.replace("_", " ")
 
 
 def _changes(values):
