@@ -129,6 +129,8 @@ def test_committed_figures_are_of_print_too():
         with Image.open(path) as picture:
             assert picture.width in (300 * COLUMN, 300 * PAGE), path.name
         assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+        if path.parent.name == "mp36k":
+            assert f"({path.name})" in (path.parent / "README.md").read_text(), "its caption"
 
 
 def test_experiments_are_not_repeated_in_notebooks():
