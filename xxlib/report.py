@@ -22,7 +22,7 @@ def page(model: Predictor, answers: list[SampleAnswer], series: Series | None = 
     regressions = [name for name in model.targets if model.targets[name].kind == "regression"]
     classes = [name for name in model.targets if name not in regressions]
     drawn = None
-    if series is not None and sum(not answer.refused for answer in answers) > 1:
+    if series is not None and np.isfinite(series.values).sum() > 1:
         drawn = _picture(series_figure(answers, series, axis))
     template = jinja2.Template((PACKAGE / "report.html").read_text(), autoescape=True, trim_blocks=True)
     samples = [(answer, None if answer.refused else _picture(sample_figure(answer, axis))) for answer in answers]

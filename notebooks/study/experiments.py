@@ -11,6 +11,8 @@ from xxlib.training import records
 
 NAMES = "modalities predictors pretraining representations transfer scaling encoders crystal_systems splits families "
 NAMES += "other_pretrainings few_labels learning_rates measured noise throughput"
+EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
+
 # What figures show; a name stands for all that begin with it.
 CAPTIONS = {
     "figure_2": "Latent spaces: a dot a crystal, on the first two principal components.",
@@ -29,7 +31,6 @@ CAPTIONS = {
     "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",
     "noise": "What each effect of a diffractometer costs; accuracies with 95 % bands.",
 }
-EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 
 def planned():
@@ -56,16 +57,18 @@ def write_tables(folder=None, place=RESULTS):
 
 def draw(place=RESULTS):
     """Every figure of the committed runs, into figures/mp36k, and README.md there, what each is of; their names."""
-    folder, drawn = archive.dataset("small"), {}
-    for experiment in EXPERIMENTS:
-        drawn |= experiment.figures(place=place) if hasattr(experiment, "figures") else {}
+    folder, drawn, otherwise = archive.dataset("small"), {}, {}
+    for experiment in (one for one in EXPERIMENTS if hasattr(one, "figures")):
+        figures = experiment.figures(place=place)
+        drawn |= figures
+        otherwise |= dict.fromkeys(figures, experiment.figures.__doc__.split("\n")[0])
     of = {"figure_4": archive.label("small"), "figure_5": archive.label("small")}  # notebook 01 draws them
     of |= {name: figure.get_suptitle() for name, figure in drawn.items()}
     for name, figure in drawn.items():
         path = plots.save_figure(figure, f"{folder}/{name}")
     lines = [f"# Figures of {folder}", "", "| figure | what it shows | of |", "|---|---|---|"]
     for name in sorted(of):
-        shows = next(caption for begins, caption in CAPTIONS.items() if name.startswith(begins))
+        shows = next((said for begins, said in CAPTIONS.items() if name.startswith(begins)), otherwise.get(name))
         lines.append(f"| [{name}]({name}.png) ([PDF]({name}.pdf)) | {shows} | {' '.join(of[name].split())} |")
     (path.parent / "README.md").write_text("\n".join(lines) + "\n")
     return list(drawn)
