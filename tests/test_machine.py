@@ -2,11 +2,14 @@
 
 import subprocess
 
+from xxlib import __version__
 from xxlib.training import machine
 
 
 def test_the_commit_of_a_run_marks_changed_code_not_changed_results(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "PROJECT", tmp_path)
+    assert machine.commit() == f"xxlib {__version__}", "the code is not of this folder: installed from a wheel"
+    monkeypatch.setattr(machine, "PACKAGE", tmp_path / "xxlib")
     assert machine.commit() == "unknown"
 
     def git(*words):

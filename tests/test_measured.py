@@ -195,7 +195,8 @@ def test_a_noise_study_is_drawn(run):
     figure = plots.severity(table[table["given"] == "xrd"].assign(run="tiny"), "accuracy (%)")
     assert [ax.get_xlabel() for ax in figure.axes] == ["zero shift (degree)", "counts in the maximum"]
     counts = figure.axes[1]
-    assert counts.get_xscale() == "log" and counts.xaxis_inverted() and figure.axes[0].get_ylabel() == "accuracy (%)"
+    assert counts.get_xscale() == "log" and counts.xaxis_inverted()
+    assert figure.axes[0].get_ylabel() == "crystal system\nright (%)"
     with pytest.raises(ValueError, match="nothing to draw"):
         plots.severity(table[:0].assign(run="tiny"), "accuracy (%)")
 
@@ -207,7 +208,9 @@ def test_accuracies_are_drawn_with_their_intervals():
         for kind in ("measured", "simulated") for group, n in groups
     ])  # fmt: skip
     figure = plots.accuracies({"one": table, "two": table})
-    assert [ax.get_title() for ax in figure.axes] == ["one", "two"] and "%" in figure.axes[0].get_xlabel()
+    assert [ax.get_title(loc="left")[-3:] for ax in figure.axes] == ["one", "two"] and "%" in figure.axes[
+        0
+    ].get_xlabel()
     low, high = figure.axes[0].containers[0][2][0].get_segments()[0][:, 0]
     assert (low, high) == (pytest.approx(table["low (%)"][0]), pytest.approx(table["high (%)"][0]))
     with pytest.raises(ValueError, match="nothing to draw"):

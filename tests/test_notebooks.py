@@ -8,9 +8,22 @@ import nbformat
 import pytest
 from matplotlib.text import Text
 from nbclient import NotebookClient
-from study import archive, few_labels, modalities, other_pretrainings, pretraining, representations, scaling
+from PIL import Image
+from study import (
+    archive,
+    few_labels,
+    measured,
+    modalities,
+    noise,
+    other_pretrainings,
+    pretraining,
+    representations,
+    scaling,
+)
+from test_plots import at_print_size
 
 from xxlib import PROJECT
+from xxlib.plots.style import COLUMN, PAGE
 from xxlib.training.presets import PRESETS
 
 FIGURES = (modalities, pretraining, other_pretrainings, representations, few_labels, scaling)
@@ -96,6 +109,28 @@ def test_figures_of_the_study_say_what_their_labels_are(experiment):
     for name, figure in experiment.figures().items():
         titles = " ".join(text.get_text() for text in figure.findobj(Text))
         assert any(label in titles for label in archive.LABELS.values()), name
+
+
+@pytest.mark.parametrize("experiment", (*FIGURES, noise, measured), ids=lambda experiment: experiment.__name__)
+def test_figures_of_the_study_are_for_print(experiment):
+    """A column or a page wide, letters of 7 points and more, nothing cut, and no name that only the code knows."""
+    for name, figure in experiment.figures().items():
+        figure.suptitle("")  # which save_figure leaves out
+        assert not at_print_size(figure), name
+        written = " ".join(text.get_text() for text in figure.findobj(Text))
+        assert not re.search(r"xrd|mxm|e_form|bimodal|predictor-|_only", written, re.IGNORECASE), name
+
+
+def test_committed_figures_are_of_print_too():
+    """Each as .png with 300 dots an inch and as .pdf, 3.5 or 7.2 inch wide."""
+    pictures = [*(PROJECT / "figures" / "mp36k").glob("*.png"), PROJECT / "figures" / "preparation.png"]
+    assert len(pictures) > 20
+    for path in pictures:
+        with Image.open(path) as picture:
+            assert picture.width in (300 * COLUMN, 300 * PAGE), path.name
+        assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+        if path.parent.name == "mp36k":
+            assert f"({path.name})" in (path.parent / "README.md").read_text(), "its caption"
 
 
 def test_experiments_are_not_repeated_in_notebooks():

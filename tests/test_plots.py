@@ -6,9 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
+from matplotlib.text import Text
 from study.power_laws import power_law
 
 from xxlib import plots
@@ -16,6 +20,7 @@ from xxlib.answering.calibration import refusal, reliability
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
 from xxlib.diffraction.patterns import TWO_THETA, render_one
 from xxlib.diffraction.scattering import sticks
+from xxlib.plots.style import COLUMN, PAGE
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan
 from xxlib.training.metrics import accuracy_interval, regression_metrics
@@ -45,7 +50,15 @@ FIGURES = {
     plots.tokens: (lambda: plots.tokens(PATTERN), [("2θ (degree)", "0-100"), ("(degree)", "token")]),
     plots.conditioning: (
         lambda: plots.conditioning(condition(SCAN)),
-        [("at 1.5418 angstrom (degree)", "(counts)"), ("Cu Kα (degree)", "(counts, scaled)"), ("(degree)", "0-100")],
+        [("at 1.5418 Å (degree)", "(counts)"), ("Cu Kα (degree)", "(counts, scaled)"), ("(degree)", "0-100")],
+    ),
+    plots.sheet: (
+        lambda: plots.sheet(PATTERN, condition(SCAN), {"cubic": 0.9, "trigonal": 0.1}, ("cubic",), 0.9, "q"),
+        [("q (1/Å)", "(counts, scaled)"), ("probability (%)", "")],
+    ),
+    plots.series: (
+        lambda: plots.series([PATTERN] * 3, [2, 0, 1], "time (h)", {"E (eV)": np.ones((3, 3))}, {"cubic": np.ones(3)}),
+        [("Cu Kα (degree)", "time (h)"), ("E\n(eV)", ""), ("probability (%)", "")],
     ),
     plots.patterns_by_system: (
         lambda: plots.patterns_by_system([PATTERN, PATTERN], ["cubic", "trigonal"], ["a", "b"]),
@@ -109,7 +122,7 @@ FIGURES = {
     ),
     plots.accuracies: (
         lambda: plots.accuracies({"m": pd.DataFrame([{"patterns": "measured", "of": "all"} | INTERVAL])}),
-        [("accuracy of the crystal system (%)", "")],
+        [("crystal system right (%)", "")],
     ),
 }
 
@@ -131,6 +144,68 @@ def test_every_plot_is_a_figure_with_units_that_can_be_drawn(name):
         assert bool(x) == bool(ax.get_xlabel()) and bool(y) == bool(ax.get_ylabel())
 
 
+def at_print_size(figure):
+    """What of a figure is not as a journal has it, in words."""
+    figure.draw_without_rendering()
+    wide = figure.get_figwidth()
+    faults = [] if wide in (COLUMN, PAGE) else [f"{wide} inch wide"]
+    shown = figure.bbox.padded(0.01 * figure.dpi)
+    for text in figure.findobj(Text):
+        if text.get_text().strip() and text.get_visible() and all(map(Artist.get_visible, above(text, figure))):
+            if text.get_fontsize() < 7:
+                faults.append(f"{text.get_text()!r} has {text.get_fontsize():.1f} points")
+            box = text.get_window_extent()
+            if not (shown.contains(box.x0, box.y0) and shown.contains(box.x1, box.y1)) and is_tick_in_sight(
+                text, figure
+            ):
+                faults.append(f"{text.get_text()!r} is cut")
+    return faults
+
+
+def above(artist, figure):
+    """The axes that hold an artist."""
+    return [artist.axes] if artist.axes is not None and artist.axes is not figure else []
+
+
+def is_tick_in_sight(text, figure):
+    """Whether a text is drawn: labels of ticks outside the limits of their axis are not."""
+    for axis in (axis for ax in figure.findobj(Axes) for axis in (ax.xaxis, ax.yaxis)):
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks():
+            if text in (tick.label1, tick.label2):
+                low, high = sorted(axis.get_view_interval())
+                return low <= tick.get_loc() <= high
+    return True
+
+
+@pytest.mark.parametrize("name", [function.__name__ for function in FIGURES])
+def test_every_plot_is_at_print_size(name):
+    """A column or a page wide, no letter smaller than 7 points, nothing that leaves the paper."""
+    assert not at_print_size(FIGURES[getattr(plots, name)][0]())
+
+
+def test_panels_have_letters():
+    figure = plots.parity({"m": (TRUE, TRUE + 1), "n": (TRUE, TRUE)}, "E", "eV/atom")
+    assert [ax.get_title(loc="left") for ax in figure.axes[:2]] == [r"$\bf{a}$  m", r"$\bf{b}$  n"]
+    assert plots.parity({"m": (TRUE, TRUE)}, "E", "eV").axes[0].get_title(loc="left") == "m"
+
+
+def test_points_at_the_ends_of_a_scale_are_whole():
+    """An accuracy of 0 or 100 % is not cut in half by the axis."""
+    rows = [{"patterns": "measured", "of": name, "n": 5, "accuracy (%)": end, "low (%)": 0, "high (%)": 100}
+            for name, end in (("a", 0.0), ("b", 100.0))]  # fmt: skip
+    low, high = plots.accuracies({"m": pd.DataFrame(rows)}).axes[0].get_xlim()
+    assert low < -1 and high > 101
+
+
+def test_lines_that_lie_on_each_other_are_told_apart():
+    """The first is wider, and of markers in one place every other one is hollow and larger."""
+    same = {"m": ([1000, 2000], [3.0, 2.0]), "n": ([1000, 2000], [3.0, 2.0])}
+    first, second = plots.learning_curves(same, "MAE (eV)").axes[0].get_lines()
+    assert first.get_linewidth() > second.get_linewidth() and second.get_linestyle() != "-"
+    points = plots.scaling({"m": (SIZES, SIZES, None), "n": (SIZES, SIZES, None)}, "MAE (eV)").axes[0].get_lines()
+    assert points[1].get_markersize() > points[0].get_markersize() and points[1].get_markerfacecolor() == "none"
+
+
 def test_every_plot_is_tested():
     public = {getattr(plots, name) for name in plots.__all__ if callable(getattr(plots, name))}
     assert public - {plots.save_figure} == set(FIGURES)
@@ -138,8 +213,8 @@ def test_every_plot_is_tested():
 
 def test_one_palette_for_the_crystal_systems():
     assert tuple(plots.PALETTE) == CRYSTAL_SYSTEMS
-    bars = plots.crystal_systems(["cubic"]).axes[0].patches
-    assert [to_hex(bar.get_facecolor()).upper() for bar in bars] == list(plots.PALETTE.values())
+    bars = plots.crystal_systems(CRYSTAL_SYSTEMS).axes[0].patches
+    assert [to_hex(bar.get_facecolor()).upper() for bar in bars if bar.get_height()] == list(plots.PALETTE.values())
     fills = plots.patterns_by_system([PATTERN] * 7, CRYSTAL_SYSTEMS, CRYSTAL_SYSTEMS).axes[0].collections
     assert [to_hex(fill.get_facecolor()[0]).upper() for fill in fills] == list(plots.PALETTE.values())
 
@@ -227,11 +302,11 @@ def test_confusion_is_normalised_by_row_and_shows_counts():
     true = np.array([0, 0, 0, 0, 6, np.nan])
     probabilities = np.eye(7)[[0, 0, 0, 1, 6, 3]]
     figure = plots.confusion({"m": (true, probabilities)})
-    shares = figure.axes[0].images[0].get_array()
+    shares = figure.axes[0].collections[0].get_array().reshape(7, 7)
     assert np.array_equal(shares[0], [75, 25, 0, 0, 0, 0, 0])
     assert shares[3].sum() == 0, "a class that is absent has no share"
-    assert words(figure) == ["75 %\n3", "25 %\n1", "100 %\n1"]
-    assert "80.0 % right of 5" in figure.axes[0].get_title()
+    assert list(filter(None, words(figure))) == ["75\n3", "25\n1", "100\n1"]
+    assert "80.0 % right of 5" in figure.axes[0].get_title(loc="left")
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CRYSTAL_SYSTEMS)
 
 
@@ -248,7 +323,7 @@ def test_several_seeds_are_a_mean_and_their_range():
     ax = plots.learning_curves({"m": ([1000, 2000, 3000, 4000], seeds)}, "MAE (eV)").axes[0]
     assert ax.get_lines()[0].get_xydata().tolist() == [[1, 4], [2, 2.25], [4, 1.5]]
     band = ax.collections[0].get_paths()[0].get_extents()
-    assert (band.ymin, band.ymax) == (1, 5) and "m: 1.5" in ax.get_legend().get_texts()[0].get_text()
+    assert (band.ymin, band.ymax) == (1, 5) and "m: 1.5" in ax.figure.legends[0].get_texts()[0].get_text()
     assert not plots.learning_curves({"m": ([1000], [1.0])}, "MAE (eV)").axes[0].collections
 
 
@@ -281,7 +356,7 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
     figure = plots.scaling({"m": (SIZES, 5000 * SIZES**-0.5, FIT)}, "MAE (meV/atom)")
     ax = figure.axes[0]
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
-    assert "N^{-0.50}" in ax.get_legend().get_texts()[0].get_text()
+    assert "N^{-0.50}" in figure.legends[0].get_texts()[0].get_text()
     x, y = ax.get_lines()[0].get_data()
     assert np.allclose(y, 5000 * x**-0.5, rtol=1e-3) and x[0] < 500 and x[-1] > 4000
     figure.draw_without_rendering()
@@ -290,8 +365,9 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
 
     joined = plots.scaling({"m": (SIZES[::-1], SIZES[::-1] ** -0.5, None)}, "MAE (eV)").axes[0].get_lines()
     assert [list(line.get_xdata()) for line in joined] == [list(SIZES)], "without a law the points are joined in order"
+    assert joined[0].get_linestyle() == "-"
     seeds = plots.scaling({"m": (np.append(SIZES, SIZES), np.ones(8), None)}, "MAE (eV)").axes[0]
-    assert not seeds.get_lines(), "two errors of one size are no curve"
+    assert seeds.get_lines()[0].get_linestyle() == "None", "two errors of one size are no curve"
 
 
 @pytest.mark.parametrize(("highest", "labels"), [(300, "100 200 300"), (1000, "100 200 300 500 700 1,000"),
@@ -313,7 +389,8 @@ def test_differences_are_rows_from_the_top_with_their_intervals():
     ax = figure.axes[0]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "c"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first is at the top"
-    ends = [segment[:, 0].tolist() for bars in ax.collections for segment in bars.get_segments()]
+    bars = next(lines for lines in ax.collections if isinstance(lines, LineCollection))
+    ends = [segment[:, 0].tolist() for segment in bars.get_segments()]
     assert ends == [[0.5, 1.5], [-2.25, -1.75], [2.0, 4.0]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["m", "o"], "nothing of an empty group"
 
@@ -345,4 +422,18 @@ def test_save_figure_makes_folders_and_returns_the_path(tmp_path, monkeypatch):
     monkeypatch.setattr(plots.style, "PROJECT", tmp_path)
     path = plots.save_figure(plots.crystal_systems(["cubic"]), "demo/systems")
     assert path == tmp_path / "figures" / "demo" / "systems.png"
-    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.read_bytes().startswith(b"\x89PNG") and path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_what_is_saved_is_for_print(tmp_path, monkeypatch):
+    """300 dots an inch, as wide as it says, without the title, which stands in the file."""
+    from PIL import Image
+
+    monkeypatch.setattr(plots.style, "PROJECT", tmp_path)
+    figure = plots.crystal_systems(["cubic"], "of one crystal")
+    with Image.open(plots.save_figure(figure, "systems")) as image:
+        assert image.width == 300 * COLUMN and image.text["Title"] == "of one crystal"
+    assert figure.get_suptitle() == "of one crystal" and figure._suptitle.get_visible(), "a notebook shows it"
+    with_title = np.asarray(Image.open(plots.save_figure(figure, "systems")))
+    without = np.asarray(Image.open(plots.save_figure(plots.crystal_systems(["cubic"]), "plain")))
+    assert np.array_equal(with_title, without)

@@ -61,12 +61,12 @@ def test_three_lines_of_a_notebook(model, scan):
     table = model("LaMnO3", scan)
     assert isinstance(table, pd.DataFrame) and len(table) == 1
     row = table.iloc[0]
-    assert (row["formula"], row["pattern"], row["answered from"]) == ("LaMnO3", "sample 7.xy", "composition + xrd")
-    assert row["e_form 90% from (eV/atom)"] < row["e_form (eV/atom)"] < row["e_form 90% to (eV/atom)"]
-    probabilities = row[[name for name in table if name.startswith("P(")]]
+    assert (row["formula"], row["pattern"], row["answered_from"]) == ("LaMnO3", "sample 7.xy", "composition + xrd")
+    assert row["e_form_low"] < row["e_form"] < row["e_form_high"]
+    probabilities = row[[name for name in table if name.startswith("p_")]]
     assert len(probabilities) == 7 and sum(probabilities) == pytest.approx(1)
-    assert row["crystal_system probability"] == max(probabilities) and row["crystal_system"] in row[
-        "crystal_system 90% set"
+    assert row["crystal_system_probability"] == max(probabilities) and row["crystal_system"] in row[
+        "crystal_system_set"
     ].split(" or ")
     assert any("Cu Kα (1.5418 angstrom) was taken" in warning for warning in row["warnings"])
 
@@ -77,7 +77,7 @@ def test_what_is_answered_is_what_the_run_predicted(model, demo, answering_run):
     for row in demo.indices("test")[:5]:
         answer = model(demo.column("formula")[row], patterns_of(demo, [row])[0]).iloc[0]
         expected = predicted.loc[demo.column("id")[row]]
-        assert answer["e_form (eV/atom)"] == pytest.approx(expected["e_form_predicted"], abs=0.01)
+        assert answer["e_form"] == pytest.approx(expected["e_form_predicted"], abs=0.01)
 
 
 def test_lists_are_answered_sample_by_sample(model, scan, tmp_path):
@@ -86,9 +86,9 @@ def test_lists_are_answered_sample_by_sample(model, scan, tmp_path):
     scans = [scan, str(scan), scan, photograph]
     table = model(["LaMnO3", "NaCl", "LaMno3", "NaCl"], scans)
     assert table["refused"].astype(bool).tolist() == [False, False, True, True]
-    assert table["e_form (eV/atom)"].isna().tolist() == [False, False, True, True]
+    assert table["e_form"].isna().tolist() == [False, False, True, True]
     assert "no chemical formula" in table["refused"][2] and "JPEG" in table["refused"][3]
-    assert table["e_form (eV/atom)"][0] == pytest.approx(model("LaMnO3", scan)["e_form (eV/atom)"][0])
+    assert table["e_form"][0] == pytest.approx(model("LaMnO3", scan)["e_form"][0])
     assert len(model(["LaMnO3", "NaCl"], scan)) == 2  # one scan for all
     with pytest.raises(ValueError, match="2 formulas but 1 patterns"):
         model(["LaMnO3", "NaCl"], [scan])
@@ -96,7 +96,7 @@ def test_lists_are_answered_sample_by_sample(model, scan, tmp_path):
 
 def test_the_anode_is_heard(model, scan):
     copper, molybdenum = model("LaMnO3", scan, anode="Cu"), model("LaMnO3", scan, anode="Mo")
-    assert copper["e_form (eV/atom)"][0] != molybdenum["e_form (eV/atom)"][0]
+    assert copper["e_form"][0] != molybdenum["e_form"][0]
     assert not any("does not state" in warning for warning in copper["warnings"][0])
     with pytest.raises(ScanError, match="no anode 'Xy'"):
         model("LaMnO3", scan, anode="Xy")
@@ -120,16 +120,16 @@ def test_the_advice_scan_can_be_followed(model, two_scans):
     first = model("LaMnO3", two_scans).iloc[0]
     assert any("choose another with scan=" in warning for warning in first["warnings"])
     chosen = [model("LaMnO3", two_scans, scan=k).iloc[0] for k in (0, 1)]
-    assert chosen[0]["e_form (eV/atom)"] == first["e_form (eV/atom)"] != chosen[1]["e_form (eV/atom)"]
+    assert chosen[0]["e_form"] == first["e_form"] != chosen[1]["e_form"]
     assert not any("scan=" in warning for row in chosen for warning in row["warnings"])
     assert sample_of("LaMnO3", two_scans, scan=1).conditioned.covered == pytest.approx((42, 60), abs=0.1)
     table = model("LaMnO3", two_scans, scan=[1, 0, None, 2])  # a list among all that is given
-    expected = [chosen[1]["e_form (eV/atom)"], *2 * [first["e_form (eV/atom)"]]]
-    assert table["e_form (eV/atom)"].tolist()[:3] == pytest.approx(expected)
+    expected = [chosen[1]["e_form"], *2 * [first["e_form"]]]
+    assert table["e_form"].tolist()[:3] == pytest.approx(expected)
     assert "there is no scan 2" in table["refused"][3]
     frame = pd.DataFrame({"file": [str(two_scans), str(two_scans)], "scan": [1, None]})  # 1.0 and NaN
     table = model("LaMnO3", frame["file"], scan=frame["scan"])
-    assert table["e_form (eV/atom)"].tolist() == pytest.approx(expected[:2])
+    assert table["e_form"].tolist() == pytest.approx(expected[:2])
 
 
 @pytest.mark.parametrize("number", [1.5, "1", True, -1])
@@ -146,12 +146,12 @@ def test_a_scan_is_chosen_of_a_file_only(model):
 
 def test_samples_of_a_table(model, scan):
     """Arrays and columns are lists; what is missing in a column is not given."""
-    expected = model("NaCl", None)["e_form (eV/atom)"][0]
+    expected = model("NaCl", None)["e_form"][0]
     for formulas in (np.array(["NaCl", "KCl"]), np.array(["NaCl", None], object), pd.Series(["NaCl", None]),
                      pd.Index(["NaCl", "KCl"]), ("NaCl", pd.NA)):  # fmt: skip
         table = model(formulas, [None, scan])
-        assert table["e_form (eV/atom)"][0] == pytest.approx(expected) and not table["refused"].any()
-        assert table["answered from"][1] == ("xrd" if pd.isna(formulas[1]) else "composition + xrd")
+        assert table["e_form"][0] == pytest.approx(expected) and not table["refused"].any()
+        assert table["answered_from"][1] == ("xrd" if pd.isna(formulas[1]) else "composition + xrd")
     table = model(["NaCl", "KCl"], scan, anode=["Cu", "Xy"])
     assert [bool(why) for why in table["refused"]] == [False, True] and "no anode 'Xy'" in table["refused"][1]
     with pytest.raises(ValueError, match="2 formulas but 3 scans: give one of each"):
@@ -227,7 +227,7 @@ def test_what_can_be_mended_is_mended_and_said(model, tmp_path, scan, name):
     path.write_text("".join(f"{x:.2f} {y:.2f}\n" for x, y in zip(X[order], Y[order])))
     row, plain = model("LaMnO3", path).iloc[0], model("LaMnO3", scan).iloc[0]
     assert any(words in warning for warning in row["warnings"])
-    assert row["e_form (eV/atom)"] == pytest.approx(plain["e_form (eV/atom)"], abs=1e-4)
+    assert row["e_form"] == pytest.approx(plain["e_form"], abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -259,20 +259,22 @@ def command(*arguments, **options):
 
 
 def test_the_command_answers_offline(model, checkpoint, scan, tmp_path):
-    """In a process that cannot open a connection: readable lines, then one JSON object."""
+    """In a process that cannot open a connection: readable lines, or one JSON object and nothing else."""
     blocked = "import socket\ndef refuse(*_, **__):\n    raise OSError('no network')\nsocket.socket.connect = refuse\n"
     (tmp_path / "sitecustomize.py").write_text(blocked)
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{tmp_path}:{PROJECT}", "HOME": str(tmp_path)}
     done = command("--formula", "LaMnO3", scan, "--model", checkpoint, "--json", env=environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    *lines, last = done.stdout.splitlines()
-    answer, row = json.loads(last), model("LaMnO3", scan).iloc[0]
-    assert answer["e_form"] == pytest.approx(row["e_form (eV/atom)"], abs=1e-4)
+    answer, row = json.loads(done.stdout), model("LaMnO3", scan).iloc[0]
+    assert answer["e_form"] == pytest.approx(row["e_form"], abs=1e-4)
     low, high = answer["e_form_interval"]
     assert low < answer["e_form"] < high and answer["units"] == {"e_form": "eV/atom"}
     assert answer["crystal_system"] == row["crystal_system"] and answer["level"] == 0.9
     assert sum(answer["crystal_system_probabilities"].values()) == pytest.approx(1)
     assert answer["warnings"] == row["warnings"]
+    lines = command(
+        "--formula", "LaMnO3", scan, "--model", checkpoint, env=environment, cwd=tmp_path
+    ).stdout.splitlines()
     assert "formation energy" in lines[1] and "eV/atom" in lines[1] and "crystal system" in lines[2]
 
 
@@ -321,10 +323,15 @@ def test_an_answer_that_is_no_number_is_refused(checkpoint, monkeypatch, capsys)
 
 def test_the_command_calls_its_options_by_name(checkpoint, two_scans, capsys):
     main(["--formula", "LaMnO3", str(two_scans), "--model", str(checkpoint), "--json"])
-    *lines, last = capsys.readouterr().out.splitlines()
-    for warnings in (lines, json.loads(last)["warnings"]):
+    warnings_of_json = json.loads(capsys.readouterr().out)["warnings"]
+    main(["--formula", "LaMnO3", str(two_scans), "--model", str(checkpoint)])
+    for warnings in (capsys.readouterr().out.splitlines(), warnings_of_json):
         assert any("choose another with --number." in warning for warning in warnings)
         assert not any("scan=" in warning for warning in warnings)
+    files = [two_scans.with_name("answers.csv"), two_scans.with_name("answers.html")]
+    main(["--formula", "LaMnO3", str(two_scans), "--model", str(checkpoint), "--out", *map(str, files)])
+    assert all("--number." in path.read_text() and "scan=" not in path.read_text() for path in files)
+    capsys.readouterr()
     main(["--formula", "LaMnO3", str(two_scans), "--number", "1", "--model", str(checkpoint)])
     assert "--number" not in capsys.readouterr().out
 

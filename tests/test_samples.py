@@ -96,7 +96,7 @@ def test_formulas_in_any_list_are_a_row_each(model, make):
 
 def test_what_a_table_lacks_is_not_given(model):
     table = model(pd.Series(["NaCl", np.nan]), [None, PAIRS["tuple"]])
-    assert table["answered from"].tolist() == ["composition", "xrd"]
+    assert table["answered_from"].tolist() == ["composition", "xrd"]
 
 
 def test_a_pair_is_one_sample_and_two_pairs_are_two(model):

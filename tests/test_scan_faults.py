@@ -95,15 +95,12 @@ def test_the_wavelength_of_a_powder_cif(tmp_path, name):
 # ---------------------------------------------------------------- what the axis is
 
 NO_2THETA = {
-    "image.tif: Q\nQ (Inverse Nanometres)\nIntensity\n       301": "scattering vector Q",
-    "# q (nm^-1), I (a.u.)\n# exported by program v2": "scattering vector Q",
-    "# xunits = q_nm^-1\n# a comment": "scattering vector Q",
-    "# unit = q_A^-1\n# x intensity": "scattering vector Q",
-    "# x axis: Q": "scattering vector Q",
-    "Inverse Angstrom\nCounts": "scattering vector Q",
+    "# log(q) I": "scattering vector Q",
+    "# unit = q_A^-1\n# x intensity": "does not reach the scattering vector Q of 20 to 26 1/angstrom",
+    "# x axis: Q": "up to 26, without a unit",
+    "Inverse Angstrom\nCounts": "scattering vector Q of 20",
     "# Q, Intensity\n# wavelength = 1.5406 A": "scattering vector Q",
     "[x]\nwavelength = 0.1839\n#### start data\n#S 1\n#L r(Å)  G(Å$^{-2}$)": "pair distribution",
-    "# d_A I": "lattice spacing d",
     "# chi_deg I": "azimuth",
     "Energy [eV]\tCounts": "an energy",
     "Raman shift (cm-1) I": "wavenumber",
@@ -118,6 +115,18 @@ NO_2THETA = {
 def test_an_axis_that_is_not_2theta_is_refused_wherever_it_is_named(tmp_path, head):
     with pytest.raises(ScanError, match=NO_2THETA[head]):
         read(tmp_path, head + "\n" + TABLE)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["image.tif: Q\nQ (Inverse Nanometres)\nIntensity\n       301", "# q (nm^-1), I (a.u.)\n# exported by program v2",
+     "# xunits = q_nm^-1\n# a comment", "q_nm^-1 intensity", "# Q, Intensity\n# unit = 1/nm\n# xunits = q_nm^-1"],
+)  # fmt: skip
+def test_an_axis_of_q_is_read_wherever_it_is_named(tmp_path, head):
+    scan = read(tmp_path, head + "\n" + TABLE)
+    assert scan.axis == "q" and any("along the scattering vector Q" in warning for warning in scan.warnings)
+    sines = np.sin(np.radians(scan.two_theta / 2))
+    assert np.allclose(4 * np.pi * sines / scan.wavelength, ANGLES / 10), "1/nm are tenths of 1/angstrom"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
-# The kit is used from its checkout (pip install -e .): relative paths of datasets, runs and figures start here,
-# wherever a notebook's kernel happens to have its working directory.
-PROJECT = Path(__file__).resolve().parents[1]
+__version__ = "0.2.0"
+
+# Relative paths of datasets, runs and figures start here: at the checkout, wherever a notebook's kernel happens to have
+# its working directory; where the package was installed from a wheel, at the working directory.
+PACKAGE = Path(__file__).resolve().parent
+PROJECT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()

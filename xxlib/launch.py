@@ -5,8 +5,11 @@ launch.train(config, n_gpus=8)          torchrun, one process a GPU
 launch.train(config, n_processes=2)     torchrun, two processes on the CPU (gloo); n_gpus=0 is one
 launch.train(config, detach=True)       goes on when the notebook ends; launch.attach(name) follows it again
 launch.command(config, n_nodes=2, ...)  what to type on each of several machines; launch.slurm writes the script
+
+From a terminal: xxlib launch start run.json --gpus 8; xxlib launch list, follow NAME, stop NAME
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -15,15 +18,21 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from xxlib import PROJECT
-from xxlib.launching import comparison, processes, progress, supervisor
+from xxlib.launching import comparison, overview, processes, progress, supervisor
 from xxlib.launching.processes import AlreadyRunning
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, check_name
 from xxlib.training.metrics import IGNORES, ignores_pattern
+
+if TYPE_CHECKING:  # a terminal does without matplotlib
+    from matplotlib.figure import Figure
 
 MODULE = "xxlib.train"  # what every process runs
 POLL = 0.3  # seconds
@@ -33,7 +42,9 @@ class TrainingFailed(RuntimeError):
     """A training ended before its time; the message holds its own last words: those of the rank that failed first."""
 
 
-def train(config, n_gpus=None, n_processes=None, detach=False):
+def train(
+    config: RunConfig, n_gpus: int | None = None, n_processes: int | None = None, detach: bool = False
+) -> dict | None:
     """Train a RunConfig in data/runs/<name> and return its results (results.json as a dict).
 
     A run that has finished is not trained again, one that was stopped goes on.  Progress is shown while it trains.
@@ -78,7 +89,7 @@ def train(config, n_gpus=None, n_processes=None, detach=False):
     return _outcome(folder, child.poll())
 
 
-def attach(name):
+def attach(name: str) -> dict:
     """Follow a run that another notebook started, to its end, and return its results, as train does.
 
     Interrupting the cell ends the following, not the run.  Raises TrainingFailed where it failed or was stopped.
@@ -89,7 +100,7 @@ def attach(name):
     return _outcome(folder)
 
 
-def stop(name):
+def stop(name: str) -> None:
     """End a run, wherever it was started on this machine; it saves its state first, and train goes on from there.
 
     Where it has not ended after 40 s it is killed.  Raises ConfigError where it does not run here.
@@ -103,7 +114,9 @@ def stop(name):
     processes.end(psutil.Process(owner.pid), signal.SIGTERM, supervisor.PATIENT + 10)
 
 
-def compare(names, metric="error", target=None, split="val", title=""):
+def compare(
+    names: Iterable[str], metric: str = "error", target: str | None = None, split: str = "val", title: str = ""
+) -> "Figure":
     """Figure of one metric of several runs of data/runs, finished or not, against the samples seen.
 
     metric, target, split: as records have them, "mae" of "e_form" on "val".  Raises ValueError where no run has it.
@@ -114,7 +127,9 @@ def compare(names, metric="error", target=None, split="val", title=""):
     return plots.learning_curves(curves, quantity, title, log=metric not in ("accuracy", "balanced_accuracy", "r2"))
 
 
-def command(config, n_nodes, n_gpus=0, n_processes=1, endpoint="HEAD:29500"):
+def command(
+    config: RunConfig, n_nodes: int, n_gpus: int = 0, n_processes: int = 1, endpoint: str = "HEAD:29500"
+) -> str:
     """The torchrun command that trains a RunConfig on several machines; type the same on each, within minutes.
 
     n_gpus: of one machine, a process each; 0: n_processes processes a machine on the CPU.  endpoint: host and port of
@@ -136,7 +151,7 @@ def _command(config, n_nodes, n_gpus, n_processes, endpoint):
     )
 
 
-def slurm(config, n_nodes, n_gpus=0, n_processes=1, hours=24):
+def slurm(config: RunConfig, n_nodes: int, n_gpus: int = 0, n_processes: int = 1, hours: int = 24) -> Path:
     """Write the same as a batch script for Slurm and return its path: sbatch data/runs/<name>/slurm.sh
 
     Two minutes before `hours` are over Slurm sends SIGTERM and the training saves its state; submitted again, it goes
@@ -243,3 +258,30 @@ def _outcome(folder, status=0):
     if ignores_pattern(result["metrics"]):
         warnings.warn(f"{folder.name} {IGNORES}", stacklevel=3)
     return result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib launch", description=__doc__.split("\n")[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    start = verbs.add_parser("start", help="a training, or go on with one that was stopped")
+    start.add_argument("run", type=Path, help="run.json; everything is written to data/runs/<its name>")
+    start.add_argument("--gpus", type=int, metavar="N", help="one process a GPU; 0: on the CPU")
+    start.add_argument("--processes", type=int, metavar="N", help="on the CPU")
+    start.add_argument("--detach", action="store_true", help="leave it alone; `follow` and `stop` find it by its name")
+    verbs.add_parser("list", help="the runs of data/runs")
+    for verb, what in (("follow", "a run to its end"), ("stop", "a run, which saves its state first")):
+        verbs.add_parser(verb, help=what).add_argument("name")
+    options = parser.parse_args(arguments)
+    try:
+        if options.verb == "start":
+            train(RunConfig.load(options.run), options.gpus, options.processes, options.detach)
+        elif options.verb == "list":
+            print(overview.list_runs().to_string(index=False))
+        else:
+            {"follow": attach, "stop": stop}[options.verb](options.name)
+    except (ConfigError, AlreadyRunning, TrainingFailed, OSError) as error:
+        sys.exit(f"launch: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,7 @@ import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from xxlib.crystals.crystal import SYMPREC
 from xxlib.datasets.preparing import workers
 from xxlib.datasets.preparing.rows import TIME_LIMIT, Work
 from xxlib.datasets.preparing.writer import Writer
-from xxlib.datasets.sources import storable
+from xxlib.datasets.sources import Source, storable
 from xxlib.datasets.sources.alexandria import alexandria
 from xxlib.datasets.sources.files import cif_folder, extxyz_file, poscar_folder
 from xxlib.datasets.sources.formulas import formulas
@@ -79,17 +80,17 @@ def _number(text):
 
 
 def prepare(
-    source,
-    folder,
+    source: Source,
+    folder: str | Path,
     *,
-    seed=0,
-    hkl=False,
-    structure=False,
-    n_workers=None,
-    scheduler=None,
-    time_limit=TIME_LIMIT,
-    progress=True,
-):
+    seed: int = 0,
+    hkl: bool = False,
+    structure: bool = False,
+    n_workers: int | None = None,
+    scheduler: str | None = None,
+    time_limit: float = TIME_LIMIT,
+    progress: bool = True,
+) -> tuple[int, int]:
     """Write a dataset of the crystals of a Source to a folder; where it was begun there, go on.
 
     Crystals that were refused, by their reader or here, are listed in rejects.parquet.  Splits by formula are drawn
@@ -164,7 +165,7 @@ def _fill(writer, source, work, at_work, progress):
                     return
 
 
-def summary(folder, seconds):
+def summary(folder: Path, seconds: float) -> Iterator[str]:
     """Lines that say what a dataset holds and why crystals were rejected, the numbers in the reasons left out."""
     meta = json.loads((folder / "dataset.json").read_text())
     accepted = sum(meta["counts"].values())
@@ -179,8 +180,8 @@ def summary(folder, seconds):
         yield f"each is in {storable(str(folder / 'rejects.parquet'))}"
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.prepare", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib prepare", description=__doc__.split("\n")[0])
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("source", help="file, folder or URL of the crystals, or how many to generate")
     parser.add_argument(

@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from xxlib.answering.inference import Ensemble
 from xxlib.answering.novelty import Contradiction, auroc, signs_of_disagreement
 from xxlib.answering.trust import Trust, count_elements, doubts, write_trust
 from xxlib.datasets.batches import exchanged_rows
-from xxlib.datasets.store import COLUMNS, DatasetError, sha256
+from xxlib.datasets.store import COLUMNS, Dataset, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.datasets.writing import write_atomically
 from xxlib.training import runs
@@ -41,10 +42,17 @@ from xxlib.training.records import JOINED
 
 N_TRAINING = 1500  # training crystals that a checkpoint carries: neighbours of what it is asked about
 N_UNSEEN = 100  # crystals of `test` that it carries, to be asked about
+SPOKEN = {"composition": "composition", "xrd": "pattern"}  # how figures call what is given
 LEAST_LINE = 3.0  # intensity (0-100) of the weakest line of these that is kept
 
 
-def release(folders, folder, *, reconstructing=None, n_training=N_TRAINING):
+def release(
+    folders: Iterable[str | Path],
+    folder: str | Path,
+    *,
+    reconstructing: str | Path | None = None,
+    n_training: int = N_TRAINING,
+) -> dict:
     """Turn finished runs into a checkpoint folder; returns metrics.json as a dict.
 
     reconstructing: folder of a run that was pretrained to guess hidden tokens of patterns.
@@ -133,23 +141,23 @@ def _contradiction(ensemble, trust, outputs, dataset, rows):
     }
 
 
-def draw(folder, trust, outputs, labels):
+def draw(folder: Path, trust: dict, outputs: dict, labels: dict) -> None:
     """reliability.png and refusal.png on `test`, a line for each combination of inputs."""
     panels, tables = {}, {}
     for modalities, part in trust.items():
-        output = outputs[modalities, "test"]
+        output, given = outputs[modalities, "test"], " and ".join(SPOKEN[name] for name in modalities)
         for name, (doubt, errors) in doubts(part, output, labels).items():
             shares, kept = refusal(doubt, errors)
             if name in part.classes:
-                quantity, kept = f"{name}: right (%)", 100 - 100 * kept
+                quantity, kept = f"{TARGETS[name].title} right (%)", 100 - 100 * kept
                 table = reliability(part.classes[name].probabilities(output.logits[name]), labels[name])
-                tables[JOINED.join(modalities)] = table
+                tables[given] = table
             else:
-                quantity = f"{name}: MAE ({TARGETS[name].unit})"
-            panels.setdefault(quantity, {})[JOINED.join(modalities)] = shares, kept
-    plots.refusal(panels, folder.name).savefig(folder / "refusal.png", dpi=100)
+                quantity = f"MAE of {TARGETS[name].title} ({TARGETS[name].unit})"
+            panels.setdefault(quantity, {})[given] = shares, kept
+    plots.refusal(panels).savefig(folder / "refusal.png", dpi=150)
     if tables:
-        plots.reliability(tables, folder.name).savefig(folder / "reliability.png", dpi=100)
+        plots.reliability(tables).savefig(folder / "reliability.png", dpi=150)
 
 
 def _some(rows, n):
@@ -157,7 +165,7 @@ def _some(rows, n):
     return np.sort(np.random.default_rng(0).choice(rows, min(n, len(rows)), replace=False))
 
 
-def write_crystals(dataset, rows, folder, least=0.0):
+def write_crystals(dataset: Dataset, rows: np.ndarray, folder: Path, least: float = 0.0) -> None:
     """Some rows of a Dataset as a small dataset of one compressed shard, without lines of less intensity (0-100)."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = pa.Table.from_batches(dataset.shards)
@@ -182,8 +190,8 @@ def write_crystals(dataset, rows, folder, least=0.0):
     runs.write_json(folder / "dataset.json", meta)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.release", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib release", description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+", help="run folders; several are averaged")
     parser.add_argument("folder", type=Path, help="of the checkpoint, data/checkpoints/<name>")
     parser.add_argument("--reconstructing", type=Path, metavar="RUN", help="a run of masked XRD modelling, to look at")

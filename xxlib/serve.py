@@ -43,8 +43,8 @@ TOO_MUCH = "This ended the process that was to answer it (too much memory?): is 
 AWAY = "The process that answers could not be started again: try in a minute, or tell who keeps this page."
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.serve", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib serve", description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="mp36k-small", help="name, folder of a checkpoint (default: mp36k-small)")
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--address", default="127.0.0.1", help="to listen at; the default is seen by this machine only")
@@ -174,7 +174,7 @@ class Look(Reply):
             self.answer.cancel()
 
 
-def refusal(why):
+def refusal(why: str) -> dict:
     """The reply that there is no picture, and why."""
     return {"picture": "", "text": why, "answered": False}
 
@@ -182,7 +182,7 @@ def refusal(why):
 class Desk:
     """Worker processes that answer, one for each thread that hands them questions."""
 
-    def __init__(self, model, n):
+    def __init__(self, model: str, n: int):
         """Raises WorkersFailed where the model cannot be loaded."""
         self.underway = set()  # what waits for an answer
         self.model, self.own, self.processes, self.threads = model, threading.local(), set(), ThreadPoolExecutor(n)
@@ -190,7 +190,7 @@ class Desk:
         if "text" in self.controls:
             raise WorkersFailed(f"{model} could not be loaded. {self.controls['text']}")
 
-    def answer(self, choice):
+    def answer(self, choice: dict) -> dict:
         """What a worker process says to a Choice, given as a dict: {"picture", "text", "answered"}."""
         try:
             return self._call(_look, choice)
@@ -211,7 +211,7 @@ class Desk:
             answer = refusal(TOO_LONG if answer == "SIGALRM" else TOO_MUCH)
         return answer
 
-    def close(self):
+    def close(self) -> None:
         self.threads.shutdown(wait=False, cancel_futures=True)
         for process in self.processes:
             process.end()

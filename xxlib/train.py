@@ -41,8 +41,8 @@ def _recorded(path):
     return train(RunConfig.load(path), path.parent)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m xxlib.train", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="xxlib train", description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="run.json; everything is written beside it")
     path = parser.parse_args(arguments).run
     try:
@@ -59,7 +59,7 @@ def main(arguments=None):
             print(f"train: {result['name']} {IGNORES}", file=sys.stderr)
 
 
-def summary(result):
+def summary(result: dict) -> str:
     """The metrics of a finished run in a line."""
     lines = []
     for one in result["metrics"]:

@@ -3,27 +3,34 @@
 import html
 import io
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from xxlib.answering import explain
-from xxlib.answering.answer import in_terms_of, reason
+from xxlib.answering.answer import SampleAnswer, in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.predictor import batch_of, sample_of
+from xxlib.answering.predictor import Predictor, batch_of, sample_of
 from xxlib.datasets.batches import make_batch
+from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_TOKENS, unpatchify
 from xxlib.plots import views
 from xxlib.scans.reading import MAX_BYTES
 from xxlib.scans.scan import ANODES
 
+if TYPE_CHECKING:  # a page does without ipywidgets
+    from ipywidgets import VBox
+
 VIEWS = ("answer", "tokens", "attention", "attribution", "known materials")
 CONTROLS = {"scan": "the control `scan`", "anode": "the control `anode`"}  # what Python's arguments are called here
 
 
-def see_answer(predictor, answer, labels=None):
+def see_answer(predictor: Predictor, answer: SampleAnswer, labels: dict | None = None) -> Figure:
     """Figure of an answer with its intervals; labels: the truth by target, where it is known."""
     labels, values = labels or {}, {}
     for name, value in answer.values.items():
@@ -36,7 +43,7 @@ def see_answer(predictor, answer, labels=None):
     return views.answer(values, probabilities, sets, LEVEL, truth, answer.title)
 
 
-def see_reconstruction(predictor, answer, hidden=()):
+def see_reconstruction(predictor: Predictor, answer: SampleAnswer, hidden: Iterable[int] = ()) -> Figure:
     """Figure of the pattern with its tokens, and of what the model of masked modelling makes of the hidden ones.
 
     hidden: numbers of tokens, from 1.
@@ -50,14 +57,14 @@ def see_reconstruction(predictor, answer, hidden=()):
     return views.reconstruction(sample.pattern, reconstructed, marked, sample.hidden, answer.title)
 
 
-def see_attention(predictor, answer):
+def see_attention(predictor: Predictor, answer: SampleAnswer) -> Figure:
     """Figure of the cross-attention from tokens to elements.  Raises ValueError without a formula."""
     _needs_both(answer)
     weights = explain.cross_attention(predictor.ensemble.members[0].model, batch_of(answer.sample))
     return views.attention(weights, answer.sample.elements, answer.title)
 
 
-def see_attribution(predictor, answer, target):
+def see_attribution(predictor: Predictor, answer: SampleAnswer, target: str) -> Figure:
     """Figure of what moved the answer for a target: parts of the pattern, elements.  Raises ValueError without both."""
     _needs_both(answer)
     member, index, scale = predictor.ensemble.answering(target)[0], None, 1.0
@@ -72,7 +79,7 @@ def see_attribution(predictor, answer, target):
     return views.attribution(answer.sample.pattern, scale * points, names, scale * elements, quantity, title)
 
 
-def see_neighbours(predictor, answer):
+def see_neighbours(predictor: Predictor, answer: SampleAnswer) -> Figure:
     """Figure of the nearest training crystals with their simulated patterns, below that of the sample."""
     table, patterns = predictor.neighbours(answer), patterns_of(predictor.training, answer.nearest)
     names = [f"{formula}\n{system}" for formula, system in zip(table["formula"], table["crystal_system"])]
@@ -80,7 +87,7 @@ def see_neighbours(predictor, answer):
     return views.neighbours(pattern, patterns, names, answer.title)
 
 
-def patterns_of(dataset, rows):
+def patterns_of(dataset: Dataset, rows: Iterable[int]) -> np.ndarray:
     """Ideal patterns (n, 4250) of some rows of a Dataset."""
     return unpatchify(make_batch(dataset, rows, ("xrd",)).inputs["xrd"].tokens.numpy())
 
@@ -99,7 +106,7 @@ class Choice:
     target: str | None = None  # what the attribution is of
 
 
-def look(predictor, choice, dataset=None):
+def look(predictor: Predictor, choice: Choice, dataset: Dataset | None = None) -> tuple[bytes, str, bool]:
     """(picture, text, True) of a Choice, or (b"", why not, False): a PNG, and sentences.
 
     dataset: crystals that are chosen from; those that the checkpoint brings along where None.
@@ -144,7 +151,7 @@ def _chosen(choice, dataset, targets):
         return sample_of(formula, path, choice.anode, int(number) if number else None), {}
 
 
-def explore(predictor, dataset=None, rows=None):
+def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable[int] | None = None) -> "VBox":
     """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in five ways.
 
     dataset, rows: crystals to choose from; those that the checkpoint brings along where None.
@@ -211,7 +218,7 @@ def explore(predictor, dataset=None, rows=None):
     return ipywidgets.VBox([view, ipywidgets.HBox([controls, shown])])
 
 
-def crystals_of(dataset, rows):
+def crystals_of(dataset: Dataset, rows: Iterable[int]) -> list[tuple[str, int]]:
     """(formula and id, row) of crystals to choose from."""
     formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
     return [(f"{formula}  {id}", int(row)) for formula, id, row in zip(formulas, ids, rows)]

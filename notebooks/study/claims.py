@@ -18,6 +18,29 @@ WORDS = {
     "composition": "from the composition alone",
     "xrd": "from the pattern alone",
 }
+# How figures call what the code calls otherwise, the longer ones first.
+SPOKEN = {
+    "composition + xrd": "composition and pattern",
+    "contrastive + MXM": "both tasks",
+    "from contrastive": "after the contrastive task",
+    "from both": "after both tasks",
+    "from mxm": "after masked modelling",
+    "predictor-laboratory": "one network, laboratory effects in training",
+    "predictor-ideal": "one network, ideal patterns in training",
+    "mp36k-small": "released model",
+    "generated50k": "50,000 generated crystals",
+    "mp36k": "crystals of mp36k",
+    "xrd": "pattern",
+    "MXM": "masked modelling",
+}
+
+
+def spoken(name):
+    """A name as figures have it."""
+    for ours, words in SPOKEN.items():
+        if ours in name:
+            return words.join(map(spoken, name.split(ours)))
+    return name
 
 
 @dataclass(frozen=True)

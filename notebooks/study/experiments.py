@@ -13,6 +13,25 @@ NAMES = "modalities predictors pretraining representations transfer scaling enco
 NAMES += "other_pretrainings few_labels learning_rates measured noise throughput"
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
+# What figures show; a name stands for all that begin with it.
+CAPTIONS = {
+    "figure_2": "Latent spaces: a dot a crystal, on the first two principal components.",
+    "figure_3": "Error against the number of training crystals; power laws and their 95 % bands.",
+    "figure_4": "Which elements the crystals hold.",
+    "figure_5": "How many crystals each crystal system has.",
+    "figure_6": "Learning curves after each start: the mean over seeds and, of several, their range.",
+    "unimodal": "Learning curves of one modality, a seed each; the legend has the last value.",
+    "e_form_learning": "Learning curves, a seed each; the legend has the last value.",
+    "crystal_system_learning": "Learning curves, a seed each; the legend has the last value.",
+    "e_form_parity": "Predicted against true formation energies.",
+    "crystal_system_confusion": "Which crystal system is taken for which: % of the true one, and crystals.",
+    "pretraining": "What pretraining learns, a seed each; the legend has the last value.",
+    "hidden": "What pretrainings gain over none; 95 % intervals over the crystals, a seed each.",
+    "few_shot": "Error of the band gap against the number of labels, a seed each, without intervals.",
+    "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",
+    "noise": "What each effect of a diffractometer costs; accuracies with 95 % bands.",
+}
+
 
 def planned():
     """Every run of `small` by its name, in the order in which they are trained."""
@@ -37,12 +56,21 @@ def write_tables(folder=None, place=RESULTS):
 
 
 def draw(place=RESULTS):
-    """Every figure of the committed runs, into figures/mp36k; their names."""
-    drawn = {}
-    for experiment in EXPERIMENTS:
-        drawn |= experiment.figures(place=place) if hasattr(experiment, "figures") else {}
+    """Every figure of the committed runs, into figures/mp36k, and README.md there, what each is of; their names."""
+    folder, drawn, otherwise = archive.dataset("small"), {}, {}
+    for experiment in (one for one in EXPERIMENTS if hasattr(one, "figures")):
+        figures = experiment.figures(place=place)
+        drawn |= figures
+        otherwise |= dict.fromkeys(figures, experiment.figures.__doc__.split("\n")[0])
+    of = {"figure_4": archive.label("small"), "figure_5": archive.label("small")}  # notebook 01 draws them
+    of |= {name: figure.get_suptitle() for name, figure in drawn.items()}
     for name, figure in drawn.items():
-        plots.save_figure(figure, f"mp36k/{name}")
+        path = plots.save_figure(figure, f"{folder}/{name}")
+    lines = [f"# Figures of {folder}", "", "| figure | what it shows | of |", "|---|---|---|"]
+    for name in sorted(of):
+        shows = next((said for begins, said in CAPTIONS.items() if name.startswith(begins)), otherwise.get(name))
+        lines.append(f"| [{name}]({name}.png) ([PDF]({name}.pdf)) | {shows} | {' '.join(of[name].split())} |")
+    (path.parent / "README.md").write_text("\n".join(lines) + "\n")
     return list(drawn)
 
 

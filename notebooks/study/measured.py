@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from study.archive import RESULTS
-from study.claims import WORDS
+from study.claims import WORDS, spoken
 from xxlib import PROJECT, plots
 from xxlib.answering.inference import Ensemble, model_files
 from xxlib.answering.predictor import CHECKPOINTS
@@ -166,12 +166,12 @@ def table(samples=None, place=RESULTS, draws=10_000):
 
 def figures(place=RESULTS):
     """Accuracies of all models, a figure for each thing they were given."""
-    return {
-        f"measured_{given.replace(JOINED, '_and_')}": plots.accuracies(
-            dict(list(rows.groupby("model", sort=False))), f"Crystal system {WORDS[given]}"
-        )
-        for given, rows in pd.read_csv(place / "measured_accuracy.csv").groupby("given")
-    }
+    drawn = {}
+    for given, rows in pd.read_csv(place / "measured_accuracy.csv").groupby("given"):
+        panels = {spoken(model): of_model for model, of_model in rows.groupby("model", sort=False)}
+        name = f"measured_{given.replace(JOINED, '_and_')}"
+        drawn[name] = plots.accuracies(panels, f"Crystal system {WORDS[given]}")
+    return drawn
 
 
 def findings(place=RESULTS):

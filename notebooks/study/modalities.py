@@ -128,12 +128,13 @@ def figures(configs=None, place=RESULTS):
         together = {label: curve for label, curve in curves.items() if label != "CrabNet"}
         for name, shown in ((f"unimodal_{target}", alone), (target, together)):
             if shown:
+                shown = {claims.spoken(label): curve for label, curve in shown.items()}
                 drawn[f"{name}_learning"] = plots.learning_curves(shown, quantity, title, log=metric == "mae")
-        test = {label: archive.predictions(there[label], place) for label in together}
+        test = {claims.spoken(label): archive.predictions(there[label], place) for label in together}
         if target == "e_form" and test:
             panels = {label: (table["e_form"], table["e_form_predicted"]) for label, table in test.items()}
             drawn["e_form_parity"] = plots.parity(panels, "$E_f$", "eV/atom", f"{title}, test")
-        test = {label: test[label] for label in ("xrd", "composition + xrd") if label in test}
+        test = {label: test[label] for label in map(claims.spoken, ("xrd", "composition + xrd")) if label in test}
         if target == "crystal_system" and test:
             certain = np.eye(TARGETS[target].width)  # a probability of one for what is predicted
             panels = {label: (table[target], certain[table[f"{target}_predicted"]]) for label, table in test.items()}

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from study.archive import RESULTS
-from study.claims import WORDS
+from study.claims import WORDS, spoken
 from study.measured import JOINED
 from xxlib import plots
 from xxlib.answering.inference import Ensemble, model_files
@@ -46,6 +46,8 @@ SEVERITIES = (
 )
 BACKGROUND = 5.0  # of 100: that whose counting noise is there where counts are studied
 QUANTITIES = {"accuracy": "accuracy (%)", "e_form": "E_f MAE (meV/atom)", "band_gap": "band gap MAE (eV)"}
+
+SHOWN = {"E_f MAE (meV/atom)": "MAE of $E_f$ (meV/atom)", "band gap MAE (eV)": "MAE of band gap (eV)"}  # on axes
 
 
 def noise_study(ensemble, severities=SEVERITIES):
@@ -80,7 +82,8 @@ def figures(place=RESULTS):
     for given, table in pd.read_csv(place / "noise.csv").groupby("given"):
         for name, quantity in QUANTITIES.items():
             if quantity in table:
-                figure = plots.severity(table, quantity, f"On val, {WORDS[given]}")
+                shown = table.assign(run=table["run"].map(spoken)).rename(columns=SHOWN)
+                figure = plots.severity(shown, SHOWN.get(quantity, quantity), f"On val, {WORDS[given]}")
                 drawn[f"noise_{name}_{given.replace(JOINED, '_and_')}"] = figure
     return drawn
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from study import archive
 from study.archive import RESULTS
-from study.claims import paired
+from study.claims import paired, spoken
 from study.tables import E_FORM, ORIGIN, finished, origin
 from study.variants import pretraining, variant
 from xxlib import plots
@@ -80,8 +80,8 @@ def figures(configs=None, place=RESULTS):
         spans = [f", spans of {span}" if span > 1 else "" for span in rows["span (tokens)"]]
         names = [f"{rate:.0f} % hidden{span}" for rate, span in zip(rows["hidden (%)"], spans)]
         if task != "MXM":
-            names = list(rows["learned from"].str.replace("data/", ""))
-        groups[task] = names, rows[GAIN], rows[f"+- {GAIN}"]
+            names = list(rows["learned from"].str.replace("data/", "").map(spoken))
+        groups[spoken(task)] = names, rows[GAIN], rows[f"+- {GAIN}"]
     quantity = "gain of MAE of $E_f$ on test over scratch (meV/atom)"
     return {"hidden": plots.differences(groups, quantity, archive.label("small"))} if len(gained) else {}
 

@@ -26,6 +26,15 @@ CURVES = {
 SMOKE = {"n_steps": 100}
 
 
+TASKS = {"both": "both tasks", "contrastive": "contrastive task", "mxm": "masked modelling"}  # on figures
+STARTED = {  # how figures call a start
+    "scratch": "from scratch",
+    "both": "after both tasks",
+    "contrastive": "after the contrastive task",
+    "mxm": "after masked modelling",
+}
+
+
 def starts(preset="small"):
     """The pretrainings, by their name."""
     if preset == "smoke":
@@ -227,7 +236,7 @@ def figures(configs=None, place=RESULTS):
             record = archive.read(config.name, place)
             samples, values = record.curve(metric) if record else ((), ())
             if len(samples):
-                curves[start] = samples, scale * values
+                curves[TASKS[start]] = samples, scale * values
         if curves:
             drawn[name] = plots.learning_curves(curves, quantity, title, log=False)
     columns = {}
@@ -252,5 +261,7 @@ def _after_each_start(configs, place, begun, target, metric):
     multi = [config for config in configs if config.objectives.targets == MULTI]
     lines = {}
     for config in finished([c for c in single or multi if c.budget.n_steps == n_steps], place):
-        lines.setdefault(names[config.initial], []).append(archive.read(config.name, place).curve(metric, target))
+        lines.setdefault(STARTED[names[config.initial]], []).append(
+            archive.read(config.name, place).curve(metric, target)
+        )
     return {start: (seeds[0][0], [values for _, values in seeds]) for start, seeds in lines.items()}

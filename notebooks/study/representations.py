@@ -83,7 +83,11 @@ def figures(configs=None, place=RESULTS):
         points = archive.latent(config.name, place)
         if points is not None:
             name = " + ".join(config.model.modalities) + names[config.initial]
-            panels[name] = points[["PC 1", "PC 2"]].to_numpy(), points["crystal_system"], points.attrs["variance"]
+            panels[claims.spoken(name)] = (
+                points[["PC 1", "PC 2"]].to_numpy(),
+                points["crystal_system"],
+                points.attrs["variance"],
+            )
     return {"figure_2": plots.latent(panels, f"{archive.label(configs[0].preset)}, test")} if panels else {}
 
 
@@ -112,7 +116,9 @@ def umap(configs, seed=0):
     if folder is None:
         return {}
     vectors, dataset, rows = latent.of_run(folder)
-    panel = {"composition + xrd": (latent.umap(vectors, seed), dataset.column("crystal_system")[rows], None)}
+    panel = {
+        claims.spoken("composition + xrd"): (latent.umap(vectors, seed), dataset.column("crystal_system")[rows], None)
+    }
     return {"umap": plots.latent(panel, f"UMAP, {archive.label(configs[0].preset)}, test")}
 
 

@@ -61,7 +61,7 @@ def figures(configs=None, place=RESULTS):
     """Figure 3: points, fits and their intervals."""
     sizes_and_errors, fits = points(configs, place)
     title = archive.label((configs or runs())[0].preset)
-    panels = {name: (*both, fits.get(name)) for name, both in sizes_and_errors.items()}
+    panels = {claims.spoken(name): (*both, fits.get(name)) for name, both in sizes_and_errors.items()}
     return {"figure_3": plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", title)} if panels else {}
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from xxlib.answering.calibration import LEVEL
 from xxlib.datasets.downloads import DownloadError
@@ -19,7 +20,7 @@ from xxlib.training.runs import CheckpointError
 REASONS = (CheckpointError, DatasetError, DownloadError, ValueError, OSError)
 
 
-def reason(error):
+def reason(error: BaseException) -> str:
     """Why something was refused, in one line: what the check says that refused it, or what kind of fault it was."""
     message = " ".join(str(error).split())
     if isinstance(error, MemoryError):
@@ -32,7 +33,7 @@ def reason(error):
     return f"no check foresaw what happened here ({kind}{place}): please report it, with the file or formula"
 
 
-def in_terms_of(sentence, options):
+def in_terms_of(sentence: str, options: dict[str, str]) -> str:
     """A sentence that advises arguments of Python (scan=), where these are called otherwise: {"scan": "--number"}."""
     for argument, option in options.items():
         sentence = re.sub(rf"\b{argument}=(?=\w)", f"{option} ", sentence)
@@ -53,30 +54,27 @@ class SampleAnswer:
     refused: str = ""  # why there is no answer
 
     @property
-    def title(self):
+    def title(self) -> str:
         """The sample by its formula and its pattern."""
         return " and ".join(filter(None, (self.sample.formula, self.sample.name)))
 
-    def row(self):
-        """A row of the table: units and LEVEL in the names of the columns."""
+    def row(self) -> dict:
+        """A row of the table: its columns in snake_case; their units are with the table (table_of)."""
         row = {
             "formula": self.sample.formula,
             "pattern": self.sample.name,
-            "answered from": JOINED.join(self.sample.modalities),
+            "answered_from": JOINED.join(self.sample.modalities),
         }
         for name, (value, low, high) in self.values.items():
-            unit = TARGETS[name].unit
-            row |= {f"{name} ({unit})": value, f"{name} {LEVEL:.0%} from ({unit})": low}
-            row |= {f"{name} {LEVEL:.0%} to ({unit})": high}
+            row |= {name: value, f"{name}_low": low, f"{name}_high": high}
         for name, probabilities in self.probabilities.items():
             first, probability = next(iter(probabilities.items()))
-            row |= {name: first, f"{name} probability": probability}
-            row |= {f"{name} {LEVEL:.0%} set": " or ".join(self.sets[name])}
-            row |= {f"P({label})": probabilities[label] for label in TARGETS[name].classes}
+            row |= {name: first, f"{name}_probability": probability, f"{name}_set": " or ".join(self.sets[name])}
+            row |= {f"p_{label}": probabilities[label] for label in TARGETS[name].classes}
         return row | {"warnings": list(self.warnings), "refused": self.refused}
 
-    def json(self):
-        """Numbers, intervals, probabilities, units and warnings as one flat dict that JSON can hold."""
+    def json(self) -> dict:
+        """Numbers, intervals, probabilities, units, warnings, or the refusal, as one flat dict that JSON can hold."""
         out = {"formula": self.sample.formula or None, "pattern": self.sample.name or None}
         out |= {"answered_from": list(self.sample.modalities), "level": LEVEL}
         for name, (value, low, high) in self.values.items():
@@ -84,8 +82,19 @@ class SampleAnswer:
         for name, probabilities in self.probabilities.items():
             out |= {name: next(iter(probabilities)), f"{name}_probabilities": probabilities}
             out |= {f"{name}_set": list(self.sets[name])}
-        units = {name: TARGETS[name].unit for name in self.values}
-        return out | {"units": units, "warnings": list(self.warnings)}
+        if self.refused:
+            return out | {"refused": self.refused}
+        return out | {"units": {name: TARGETS[name].unit for name in self.values}, "warnings": list(self.warnings)}
+
+    def line(self) -> str:
+        """All that is most likely, in one line."""
+        said = [
+            f"{TARGETS[name].title} {value:.3f} {TARGETS[name].unit}" for name, (value, _, _) in self.values.items()
+        ]
+        for probabilities in self.probabilities.values():
+            first, probability = next(iter(probabilities.items()))
+            said.append(f"{first} ({probability:.0%})")
+        return f"{self.title}: {', '.join(said)}" + (f"  ! {len(self.warnings)} warnings" if self.warnings else "")
 
     def __str__(self):
         """A few readable lines."""
@@ -99,3 +108,18 @@ class SampleAnswer:
             others = " or ".join(self.sets[name])
             lines.append(f"  {TARGETS[name].title:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
         return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])
+
+
+def table_of(answers: list[SampleAnswer]) -> pd.DataFrame:
+    """Answers as a table, one row a sample, warnings and refusals last.
+
+    A value's interval (_low, _high) and a set of classes hold the truth with the probability attrs["level"];
+    attrs["units"]: column -> unit.
+    """
+    table = pd.DataFrame([answer.row() for answer in answers])
+    last = ["warnings", "refused"]
+    table = table[[*(name for name in table if name not in last), *last]]
+    targets = dict.fromkeys(name for answer in answers for name in answer.values)
+    units = {name + end: TARGETS[name].unit for name in targets for end in ("", "_low", "_high")}
+    table.attrs = {"level": LEVEL, "units": units}
+    return table

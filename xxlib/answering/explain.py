@@ -65,7 +65,10 @@ def attribution(model, batch, target, index=None):
     outputs but for `rest`, the error of the path's sum.  index: of the class whose logit it is, where the target has
     classes.  In normalised units, or logits.
     """
-    from captum.attr import IntegratedGradients
+    try:
+        from captum.attr import IntegratedGradients
+    except ModuleNotFoundError:
+        raise ValueError("what moved an answer is found by captum: pip install 'xxlib[explain]'") from None
 
     composition, pattern = batch.inputs["composition"], batch.inputs["xrd"]
     embedding = model.encoders["composition"].element_vectors

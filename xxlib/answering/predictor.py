@@ -1,22 +1,25 @@
 """A released checkpoint that answers for samples, refuses what it cannot answer, and warns where it may be wrong."""
 
+import logging
+from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from xxlib import PROJECT
-from xxlib.answering.answer import SampleAnswer, reason
+from xxlib import PACKAGE, PROJECT
+from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.trust import check_trust, read_trust
 from xxlib.crystals.compositions import reduced_formula
 from xxlib.datasets.archives import unpack
-from xxlib.datasets.batches import sample_batch
+from xxlib.datasets.batches import Batch, sample_batch
 from xxlib.datasets.downloads import cache, fetch
 from xxlib.datasets.store import Dataset
-from xxlib.datasets.targets import TARGETS
+from xxlib.datasets.targets import TARGETS, Target
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.diffraction.scattering import Sticks
 from xxlib.scans.conditioning import better_anode
@@ -24,7 +27,9 @@ from xxlib.scans.samples import Sample, pair_of, printable, read_sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
+log = logging.getLogger(__name__)
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
+SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel was installed
 DEFAULT = "mp36k-small"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
@@ -35,7 +40,7 @@ GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 class Predictor:
     """A released checkpoint that answers for samples."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | Path):
         """folder: of a checkpoint, as xxlib.release writes it.  Raises CheckpointError where it is damaged."""
         folder = Path(folder)
         if not (folder / "calibration.json").is_file():
@@ -50,26 +55,45 @@ class Predictor:
         self.trust, self.contradiction, self.elements = read_trust(folder)
         self.training, self.unseen = Dataset(folder / "training"), Dataset(folder / "unseen")  # crystals it carries
         check_trust(folder, self.trust, self.contradiction, self.ensemble, self.training)
+        log.info("loaded %r from %s", self, folder)
 
     @classmethod
-    def load(cls, source=DEFAULT, sha256=None):
+    def load(cls, source: str | Path = DEFAULT, sha256: str | None = None) -> "Predictor":
         """A checkpoint by its name in data/checkpoints, by its folder, or by the URL of an archive of it.
 
         sha256: of the archive at a URL, which must be given.  Raises CheckpointError, DatasetError or DownloadError.
         """
         if str(source).startswith(("http://", "https://")):
             return cls(_downloaded(source, sha256))
-        folder = next((path for path in (CHECKPOINTS / source, Path(source)) if path.is_dir()), None)
+        folder = next((path for path in (CHECKPOINTS / source, SHIPPED / source, Path(source)) if path.is_dir()), None)
         if folder is None:
-            there = ", ".join(sorted(path.name for path in CHECKPOINTS.glob("*/"))) or "none"
+            there = ", ".join(sorted(path.name for of in (CHECKPOINTS, SHIPPED) for path in of.glob("*/"))) or "none"
             raise CheckpointError(f"there is no checkpoint {source}: here are {there}; or give a folder or a URL")
         return cls(folder)
 
-    def __call__(self, formula=None, pattern=None, *, anode=None, scan=None):
-        """Answers as a table, one row a sample.
+    @property
+    def targets(self) -> dict[str, Target]:
+        """What is answered, by name, with its unit or its classes."""
+        return {name: TARGETS[name] for name in self.ensemble.targets}
+
+    def __repr__(self):
+        what = ", ".join(f"{name} ({t.unit})" if t.unit else name for name, t in self.targets.items())
+        inputs = ", from ".join(map(JOINED.join, self.trust))
+        return f"<Predictor {self.name}: {what}; from {inputs}; {sum(self.elements > 0)} elements>"
+
+    def __call__(
+        self,
+        formula: str | pd.DataFrame | Sequence | None = None,
+        pattern: Any = None,
+        *,
+        anode: str | float | Sequence | None = None,
+        scan: int | Sequence | None = None,
+    ) -> pd.DataFrame:
+        """Answers as a table (answer.table_of), one row a sample.
 
         formula: "LaMnO3", or None where it is not known.  pattern: a diffractometer file, a Scan, a Conditioned, a
-        pair of arrays (two_theta, intensity), an array (4250,) on the grid, or None.
+        pair of arrays (two_theta, intensity), a table of two columns (two_theta, q or d, and intensity), an array
+        (4250,) on the grid, or None.  Or one table of samples, with any of the columns formula, pattern, anode, scan.
         anode: "Cu", "Mo", ... or angstrom, for files that do not state their wavelength.  scan: which one, from 0, of
         a file with several.
         Each may be a list (or an array, or a column), one entry a sample; what is none holds for all of them.
@@ -77,18 +101,27 @@ class Predictor:
         What cannot be answered is refused: for one sample with a ValueError that says why and what to do, in a list
         with an empty row whose column `refused` says it.
         """
+        if isinstance(formula, pd.DataFrame):
+            formula, pattern, anode, scan = _columns_of(formula, pattern, anode, scan)
         given = (formula, pattern, anode, scan)
         if not any(_several(*given)):
-            return pd.DataFrame([self.answer([sample_of(*given)])[0].row()])
-        return pd.DataFrame([self._answered_or_refused(*sample).row() for sample in _aligned(*given)])
+            return table_of(self.answer([sample_of(*given)]))
+        return table_of([self.answer_or_refuse(*sample) for sample in _aligned(*given)])
 
-    def _answered_or_refused(self, formula, pattern, anode, scan):
+    def answer_or_refuse(
+        self,
+        formula: str | None = None,
+        pattern: Any = None,
+        anode: str | float | None = None,
+        scan: int | None = None,
+    ) -> SampleAnswer:
+        """The SampleAnswer of one sample, given as for a call; where there is none, it says why."""
         try:
             return self.answer([sample_of(formula, pattern, anode, scan)])[0]
         except Exception as error:  # whatever it is, it is this sample's alone
             return SampleAnswer(sample=_unread(formula, pattern), refused=reason(error))
 
-    def answer(self, samples):
+    def answer(self, samples: Iterable[Sample]) -> list[SampleAnswer]:
         """The SampleAnswers for Samples; raises ValueError for one that the model cannot say anything of."""
         return [self._answer(sample) for sample in samples]
 
@@ -173,16 +206,18 @@ class Predictor:
                 f"{sample.conditioned.wavelength:.4f} angstrom that was taken: check the anode."
             )
 
-    def neighbours(self, answer):
+    def neighbours(self, answer: SampleAnswer) -> pd.DataFrame:
         """The training crystals nearest to a sample in the model's eyes: a table, the nearest first."""
         names = ("id", "formula", "crystal_system")
         columns = {name: self.training.column(name)[answer.nearest] for name in names}
         for name in ("e_form", "band_gap"):
-            columns[f"{name} ({TARGETS[name].unit})"] = self.training.labels[name][answer.nearest]
-        return pd.DataFrame(columns).dropna(axis="columns", how="all")
+            columns[name] = self.training.labels[name][answer.nearest]
+        table = pd.DataFrame(columns).dropna(axis="columns", how="all")
+        table.attrs["units"] = {name: TARGETS[name].unit for name in ("e_form", "band_gap") if name in table}
+        return table
 
 
-def batch_of(sample):
+def batch_of(sample: Sample) -> Batch:
     """A Batch of one Sample."""
     return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
 
@@ -194,6 +229,16 @@ def _several(formula, pattern, anode, scan):
     """
     lists = [isinstance(given, LISTS) for given in (formula, pattern, anode, scan)]
     return [several and not _is_one_pattern(given) for several, given in zip(lists, (formula, pattern))] + lists[2:]
+
+
+def _columns_of(table, *others):
+    """(formula, pattern, anode, scan) of a table of samples; raises ValueError where it has none of these columns."""
+    names = ("formula", "pattern", "anode", "scan")
+    if any(other is not None for other in others):
+        raise ValueError("a table of samples was given, and something besides: make it a column of the table")
+    if not {"formula", "pattern"} & set(table):
+        raise ValueError(f"a table of samples has columns formula, pattern, anode, scan; this has {', '.join(table)}")
+    return tuple(table.get(name) for name in names)
 
 
 def _is_one_pattern(given):
@@ -220,8 +265,17 @@ def _is_missing(value):
     return value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
-def sample_of(formula=None, pattern=None, anode=None, scan=None):
+def sample_of(
+    formula: str | None = None,
+    pattern: Any = None,
+    anode: str | float | None = None,
+    scan: int | None = None,
+) -> Sample:
     """The Sample of what was given; raises ValueError where it cannot be read."""
+    formula, pattern, anode, scan = (
+        given.item() if isinstance(given, np.ndarray | np.generic) and np.ndim(given) == 0 else given
+        for given in (formula, pattern, anode, scan)
+    )  # of numpy's scalars what they hold
     if scan is not None:
         if not isinstance(pattern, str | Path):
             raise ValueError(f"scan={scan} chooses among the scans of a file, and no file was given: leave it out")

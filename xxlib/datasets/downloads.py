@@ -4,6 +4,7 @@ pooch keeps the cache: where it is, whether a file is in it, its sha256, the mov
 cannot resume, has no limit of size and takes a login page for data, so `_download` stands in for it.
 """
 
+import logging
 import os
 import re
 import sys
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from xxlib.datasets.writing import locked
 
+log = logging.getLogger(__name__)
 TIMEOUT = 30.0  # seconds, to connect and between two bytes
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds before the second try, doubled before each further one
@@ -109,6 +111,7 @@ def _download(url, file, _, *, folder, name, max_bytes, progress):
                 time.sleep(wait)
         os.replace(part, file)
         _discard(part)
+        log.info("downloaded %s to %s", url, folder / name)
 
 
 def _version_file(part):

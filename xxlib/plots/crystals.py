@@ -1,4 +1,4 @@
-"""Figures of one crystal, of its pattern, of a measured scan."""
+"""Figures of one crystal and of its pattern."""
 
 from itertools import pairwise
 
@@ -6,12 +6,29 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.patches import Circle
 
+from xxlib.diffraction.axes import along
 from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA, patchify
-from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, subplots
+from xxlib.diffraction.wavelengths import CU_KA
+from xxlib.plots.style import (
+    ANGLE,
+    COLUMN,
+    EDGES,
+    INTENSITY,
+    LINES,
+    PAGE,
+    SMALL,
+    entitle,
+    grid_along,
+    journal,
+    letter,
+    scale_along,
+    subplots,
+)
 
 ATOM_RADIUS = 0.4  # of the atomic radius: drawn small enough to see what lies behind
 
 
+@journal
 def cell(crystal, title=""):
     """The unit cell of a Crystal in projection, seen along its b axis from a little above; scale in angstrom.
 
@@ -28,7 +45,7 @@ def cell(crystal, title=""):
     numbers = np.broadcast_to(crystal.atomic_numbers[:, None], inside.shape)[inside]
     x, y, depth = view @ (images[inside] @ crystal.lattice).T
 
-    figure, axes = subplots(size=(4.5, 4))
+    figure, axes = subplots(size=(COLUMN, 3.1))
     ax = axes[0, 0]
     places = corners @ crystal.lattice @ view.T
     for i, j in np.argwhere(np.abs(corners[:, None] - corners).sum(-1) == 1):
@@ -42,10 +59,11 @@ def cell(crystal, title=""):
         style = {"facecolor": LINES[k % len(LINES)], "edgecolor": "black", "linewidth": 0.6}
         for i in np.flatnonzero(numbers == z):
             ax.add_patch(Circle((x[i], y[i]), radius, zorder=depth[i], **style))
-        ax.scatter([], [], s=60, label=element.symbol, **style)
-    ax.set(aspect="equal", xlabel="angstrom", ylabel="angstrom", title=title)
+        ax.scatter([], [], s=30, label=element.symbol, **style)
+    ax.set(aspect="equal", xlabel="angstrom", ylabel="angstrom")
     ax.margins(0.15)
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside right center")
+    entitle(figure, title)
     return figure
 
 
@@ -59,33 +77,42 @@ def _rotation(axis, degrees):
     return matrix
 
 
-def diffraction(sticks, pattern, title="", n_labels=6):
-    """Sticks of one crystal, the strongest with their hkl, below its pattern (4250,)."""
-    figure, (top, bottom) = subplots(2, 1, size=(8, 4.5), sharex=True)
-    top[0].plot(TWO_THETA, pattern, color=LINES[0], linewidth=1)
-    bottom[0].vlines(sticks.two_theta, 0, sticks.intensity, color=LINES[1], linewidth=1)
+@journal
+def diffraction(sticks, pattern, title="", n_labels=6, axis="two_theta"):
+    """Sticks of one crystal, the strongest with their hkl, below its pattern (4250,).
+
+    axis: "two_theta", "q" or "d", of both, of Cu K-alpha.
+    """
+    figure, (top, bottom) = subplots(2, 1, size=(PAGE, 3.4), sharex=True)
+    top[0].plot(grid_along(axis), pattern, color=LINES[0], linewidth=0.8)
+    places = along(axis, sticks.two_theta, CU_KA)
+    bottom[0].vlines(places, 0, sticks.intensity, color=LINES[1], linewidth=0.8)
     for i in np.argsort(-sticks.intensity)[:n_labels]:
         signed = [f"$\\bar{{{-h}}}$" if h < 0 else str(h) for h in sticks.hkl[i].tolist()]
         hkl = ("" if np.abs(sticks.hkl[i]).max() < 10 else " ").join(signed)
-        at = (sticks.two_theta[i], sticks.intensity[i])
-        bottom[0].annotate(hkl, at, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8)
+        at = (places[i], sticks.intensity[i])
+        bottom[0].annotate(hkl, at, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=SMALL)
     for ax, what in ((top[0], "pattern"), (bottom[0], "sticks")):
-        ax.set(ylabel=INTENSITY, ylim=(0, 112), xlim=(TWO_THETA[0], TWO_THETA[-1]))
+        ax.set(ylabel=INTENSITY, ylim=(0, 115))
         ax.text(0.99, 0.95, what, transform=ax.transAxes, ha="right", va="top")
-    bottom[0].set_xlabel(ANGLE)
-    top[0].set_title(title)
+    scale_along(bottom[0], axis)
+    if axis == "two_theta":
+        bottom[0].set_xlabel(ANGLE)
+    letter([top[0], bottom[0]])
+    entitle(figure, title)
     return figure
 
 
+@journal
 def tokens(pattern, title=""):
     """A pattern (4250,) cut into its 17 tokens: above in place, below one token a row, as the encoder reads them."""
-    figure, (top, bottom) = subplots(2, 1, size=(8, 6), height_ratios=(1, 1.4))
+    figure, (top, bottom) = subplots(2, 1, size=(PAGE, 4.6), height_ratios=(1, 1.4))
     ax = top[0]
     for k, (left, right) in enumerate(pairwise(EDGES)):
         ax.axvspan(left, right, color=("0.93", "white")[k % 2], zorder=0)
-        ax.text((left + right) / 2, 104, str(k + 1), ha="center", fontsize=9)
-    ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=1)
-    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), title=title, xticks=range(10, 91, 10))
+        ax.text((left + right) / 2, 104, str(k + 1), ha="center", fontsize=SMALL)
+    ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=0.8)
+    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), xticks=range(10, 91, 10))
 
     ax = bottom[0]
     width = STEP * POINTS_PER_TOKEN  # degree
@@ -96,33 +123,7 @@ def tokens(pattern, title=""):
     )  # fmt: skip
     ax.hlines(np.arange(1.5, N_TOKENS), 0, width, color="white", linewidth=1)
     ax.set(xlabel="2θ from the start of the token (degree)", ylabel="token", yticks=range(1, N_TOKENS + 1))
-    ax.tick_params(axis="y", labelsize=8)
     figure.colorbar(image, ax=ax, label=INTENSITY, ticks=(0, 10, 25, 50, 100))
-    return figure
-
-
-def conditioning(conditioned, title=""):
-    """Every step from a measured scan to its pattern (a Conditioned): as measured, on the grid, without background."""
-    figure, axes = subplots(3, 1, size=(8.5, 7.5))
-    top, middle, bottom = axes[:, 0]
-    at = f"{conditioned.wavelength:.4f} angstrom"
-    measured = f"as measured: {len(conditioned.two_theta):,} points"
-    top.plot(conditioned.two_theta, conditioned.intensity, color=LINES[0], linewidth=0.8, label=measured)
-    top.set(xlabel=f"2θ at {at} (degree)", ylabel=f"intensity ({conditioned.unit})")
-    middle.plot(TWO_THETA, conditioned.resampled, color=LINES[0], linewidth=0.8, label="on the grid, as Cu Kα sees it")
-    middle.plot(TWO_THETA, conditioned.background, color=LINES[1], linewidth=1.5, label="background")
-    middle.set(xlabel="2θ at Cu Kα (degree)", ylabel=f"intensity ({conditioned.unit}, scaled)")
-    first, last = conditioned.covered
-    inside = (first <= TWO_THETA) & (last >= TWO_THETA)
-    bottom.plot(TWO_THETA[inside], conditioned.pattern[inside], color=LINES[0], linewidth=0.8, label="pattern")
-    bottom.set(xlabel="2θ at Cu Kα (degree)", ylabel=INTENSITY)
-    for ax in (middle, bottom):
-        gaps = [pair for pair in ((TWO_THETA[0], first), (last, TWO_THETA[-1])) if pair[1] - pair[0] > STEP]
-        for k, (left, right) in enumerate(gaps):
-            ax.axvspan(left, right, color="0.88", zorder=0, label="_" * k + "not measured")
-        ax.set_xlim(TWO_THETA[0], TWO_THETA[-1])
-    for ax in (top, middle, bottom):
-        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-        ax.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, frameon=False, fontsize=9)
-    figure.suptitle(title)
+    letter([top[0], bottom[0]])
+    entitle(figure, title)
     return figure

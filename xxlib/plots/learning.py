@@ -1,12 +1,17 @@
 """Figures of how models learn, and of what they have learned: curves, scaling, differences, latent space."""
 
+from textwrap import fill
+
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from xxlib.plots.style import DASHES, LINES, PALETTE, subplots
+from xxlib.plots.style import COLUMN, DASHES, LINES, MARKERS, PAGE, PALETTE, WIDTHS, entitle, journal, letter, subplots
 
 
+@journal
 def learning_curves(curves, quantity, title="", log=True):
     """A metric on `val` against the samples seen, one line a run; the legend gives its last value.
 
@@ -15,20 +20,22 @@ def learning_curves(curves, quantity, title="", log=True):
     quantity: name and unit, "MAE on val (meV/atom)".
     """
     curves = _evaluated(curves)
-    figure, axes = subplots(size=(8.5, 4))
+    figure, axes = subplots(size=(COLUMN, 2.2 + 0.14 * len(curves)))
     ax = axes[0, 0]
     for k, (name, (samples, values)) in enumerate(curves.items()):
         last = values.mean(0)[-1] if len(samples) else np.nan
         _line(ax, k, samples, values, f"{name}: {float(f'{last:.3g}'):,g}")
     if log:
         _log_scale(ax)
-    ax.set(xlabel="samples seen (thousand)", ylabel=quantity, title=title)
+    ax.set(xlabel="samples seen (thousand)", ylabel=fill(quantity, 26))
     ax.set_xlim(left=0)
-    ax.grid(which="both", color="0.92")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.grid(which="both")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower left")
+    entitle(figure, title)
     return figure
 
 
+@journal
 def learning_columns(columns, title=""):
     """Learning curves of the same runs side by side, one column a metric on `val`; a run keeps its colour.
 
@@ -37,27 +44,28 @@ def learning_columns(columns, title=""):
     """
     columns = {quantity: _evaluated(curves) for quantity, curves in columns.items()}
     names = list(dict.fromkeys(name for curves in columns.values() for name in curves))
-    figure, axes = subplots(1, len(columns), size=(3.8 * len(columns), 4))
+    figure, axes = subplots(1, len(columns), size=(COLUMN if len(columns) == 1 else PAGE, 2.7))
     for ax, (quantity, curves) in zip(axes[0], columns.items()):
         for name, (samples, values) in curves.items():
             _line(ax, names.index(name), samples, values, name)
         if "accuracy" not in quantity:
             _log_scale(ax)
-        ax.set(xlabel="samples seen (thousand)", ylabel=quantity)
+        ax.set(xlabel="samples seen (thousand)", ylabel=fill(quantity, 26))
         ax.set_xlim(left=0)
-        ax.grid(which="both", color="0.92")
+        ax.grid(which="both")
     lines = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels())}
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)), frameon=False)
-    figure.suptitle(title)
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)))
+    letter(axes)
+    entitle(figure, title)
     return figure
 
 
 def _line(ax, k, samples, values, label):
     """The k-th curve: the mean of values (seeds, n), and their range where there are several."""
-    colour = LINES[k % len(LINES)]
-    ax.plot(samples / 1000, values.mean(0), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5, label=label)
+    style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)], "linewidth": WIDTHS[k % len(WIDTHS)]}
+    ax.plot(samples / 1000, values.mean(0), label=label, **style)
     if len(values) > 1:
-        ax.fill_between(samples / 1000, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+        ax.fill_between(samples / 1000, values.min(0), values.max(0), color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _evaluated(curves):
@@ -72,6 +80,7 @@ def _evaluated(curves):
     return evaluated
 
 
+@journal
 def progress(metrics, n_samples, title=""):
     """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
 
@@ -82,17 +91,17 @@ def progress(metrics, n_samples, title=""):
         raise ValueError("no line of metrics: nothing to draw")
     losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
     panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
-    figure, axes = subplots(1, 3, size=(11, 3), width_ratios=(2, 1, 1))
+    figure, axes = subplots(1, 3, size=(PAGE, 2.2), width_ratios=(2, 1, 1))
     for ax, (names, quantity) in zip(axes[0], panels):
         for k, name in enumerate(names):
             drawn = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
             style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
             ax.plot(drawn["samples"] / 1000, drawn.get(name, []), marker=".", markersize=3, label=name, **style)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
-        ax.grid(color="0.92")
-    figure.suptitle(title)
+        ax.grid()
+    entitle(figure, title)
     if losses:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         if (metrics[losses].min() > 0).all():
             _log_scale(axes[0, 0])
     axes[0, 2].set_ylim(bottom=0)
@@ -113,6 +122,7 @@ def _log_scale(ax):
     ax.yaxis.set_minor_formatter(FuncFormatter(minor))
 
 
+@journal
 def scaling(panels, quantity, title=""):
     """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
 
@@ -122,34 +132,39 @@ def scaling(panels, quantity, title=""):
     """
     if not panels:
         raise ValueError("no model: nothing to draw")
-    figure, axes = subplots(size=(7.6, 4.2))
-    ax = axes[0, 0]
+    figure, axes = subplots(size=(COLUMN, 2.5 + 0.2 * len(panels)))
+    ax, handles = axes[0, 0], []
     for k, (name, (n, errors, fit)) in enumerate(panels.items()):
-        colour, marker = LINES[k % len(LINES)], "os^Dv"[k % 5]
-        label = name
+        colour, dashes = LINES[k % len(LINES)], DASHES[k % len(DASHES)]
+        # Every other marker is hollow and larger: of two in one place both are seen.
+        style = {"marker": MARKERS[k % len(MARKERS)], "markersize": 5 if k % 2 else 3.5, "zorder": 3 + k % 2}
+        style |= {"markerfacecolor": "none" if k % 2 else colour, "color": colour}
+        label, joined = name, ""
         if fit is not None:
             grid = np.geomspace(min(n) / 1.3, max(n) * 1.3, 100)
             low, high = fit.interval("b")
-            label = f"{name}\n$\\propto N^{{{-fit.b:.2f}}}$ ({-high:.2f} to {-low:.2f})"
+            label = f"{name}: $\\propto N^{{{-fit.b:.2f}}}$ ({-high:.2f} to {-low:.2f})"
             if fit.c > 0:
                 label = label.replace("\\propto ", f"{fit.c:.3g} + a\\,")
-            ax.plot(grid, fit.error(grid), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1.5)
+            ax.plot(grid, fit.error(grid), color=colour, linestyle=dashes)
             ax.fill_between(grid, *fit.band(grid), color=colour, alpha=0.15, linewidth=0)
         elif len(set(n)) == len(n):
-            ax.plot(*zip(*sorted(zip(n, errors))), color=colour, linestyle=DASHES[k % len(DASHES)], linewidth=1)
-        ax.scatter(
-            n, errors, s=28, color=colour, marker=marker, edgecolor="white", linewidth=0.5, zorder=3, label=label
-        )
-    ax.set(xscale="log", xlabel="training crystals N", ylabel=quantity, title=title)
+            joined = dashes
+        order = np.argsort(np.asarray(n, float), kind="stable")
+        ax.plot(np.asarray(n, float)[order], np.asarray(errors, float)[order], linestyle=joined, **style)
+        handles.append(Line2D([], [], linestyle=dashes if fit or joined else "", label=label, **style))
+    ax.set(xscale="log", xlabel="training crystals N", ylabel=quantity)
     sizes = sorted({int(size) for n, *_ in panels.values() for size in n})
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
     _log_scale(ax)
-    ax.grid(which="major", color="0.92")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, labelspacing=1)
+    ax.grid(which="major")
+    figure.legend(handles=handles, loc="outside lower left")
+    entitle(figure, title)
     return figure
 
 
+@journal
 def differences(groups, quantity, title=""):
     """What runs differ by from one they are compared with, a row each: the difference and its 95 % interval.
 
@@ -160,21 +175,27 @@ def differences(groups, quantity, title=""):
     labels = [label for of_group, *_ in groups.values() for label in of_group]
     if not labels:
         raise ValueError("no difference: nothing to draw")
-    figure, axes = subplots(size=(7.6, 1.2 + 0.32 * len(labels)))
-    ax, row = axes[0, 0], 0
-    for k, (name, (of_group, values, half_widths)) in enumerate(groups.items()):
-        rows = range(row, row + len(of_group))
-        style = {"color": LINES[k % len(LINES)], "marker": "os^Dv"[k % 5], "markersize": 6, "linestyle": ""}
-        ax.errorbar(values, rows, xerr=half_widths, label=name, elinewidth=1.5, **style)
-        row += len(of_group)
-    ax.axvline(0, color="0.5", linewidth=1, zorder=0)
+    figure, axes = subplots(size=(PAGE, 0.8 + 0.2 * len(labels)))
+    ax, rows = axes[0, 0], range(len(labels))
+    table = pd.concat(
+        pd.DataFrame({"value": list(values), "half": list(half_widths), "group": name})
+        for name, (_, values, half_widths) in groups.items()
+    )
+    colours = [LINES[k % len(LINES)] for k in range(len(groups))]
+    inks = table["group"].map(dict(zip(groups, colours)))
+    ax.errorbar(table["value"], rows, xerr=table["half"], ecolor=inks, linestyle="", zorder=2)
+    style = {"hue": "group", "style": "group", "palette": colours, "markers": list(MARKERS[: len(groups)])}
+    sns.scatterplot(table, x="value", y=list(rows), ax=ax, s=22, linewidth=0, zorder=3, **style)
+    ax.axvline(0, color="0.3", linewidth=0.8, zorder=1)
     ax.set_yticks(range(len(labels)), labels)
-    ax.set(xlabel=quantity, title=title, ylim=(len(labels) - 0.5, -0.5))
-    ax.grid(axis="x", color="0.92")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    ax.set(xlabel=quantity, ylabel="", ylim=(len(labels) - 0.5, -0.5))
+    ax.grid(axis="x")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # without seaborn's title
+    entitle(figure, title)
     return figure
 
 
+@journal
 def latent(panels, title=""):
     """Crystals in two dimensions of a latent space, one panel a model, three panels a row, coloured by crystal system.
 
@@ -185,20 +206,22 @@ def latent(panels, title=""):
         raise ValueError("no model: nothing to draw")
     n_columns = min(3, len(panels))
     n_rows = -(-len(panels) // n_columns)
-    figure, axes = subplots(n_rows, n_columns, size=(3.4 * n_columns + 0.2, 3.2 * n_rows + 0.6))
+    figure, axes = subplots(n_rows, n_columns, size=(COLUMN if n_columns == 1 else PAGE, 2.5 * n_rows + 0.4))
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax, (name, (points, systems, shares)) in zip(axes.flat, panels.items()):
+    for ax, (points, systems, shares) in zip(axes.flat, panels.values()):
         # In a random order: drawn one after the other, the last system would hide the first.
         order = np.random.default_rng(0).permutation(len(points))
         colours = np.array([PALETTE[system] for system in systems])
-        ax.scatter(*np.asarray(points)[order].T, s=6, c=colours[order], alpha=0.7, linewidths=0, rasterized=True)
+        ax.scatter(*np.asarray(points)[order].T, s=2.5, c=colours[order], alpha=0.7, linewidths=0, rasterized=True)
         labels = ["dimension 1", "dimension 2"]
         if shares is not None:
             labels = [f"PC {k + 1} ({100 * share:.0f} % of the variance)" for k, share in enumerate(shares)]
-        ax.set(xlabel=labels[0], ylabel=labels[1], title=name)
+        ax.set(xlabel=labels[0], ylabel=labels[1])
         ax.locator_params(nbins=5)
     dots = [Line2D([], [], linestyle="", marker="o", color=colour, label=name) for name, colour in PALETTE.items()]
-    figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns), frameon=False)
-    figure.suptitle(title)
+    figure.legend(handles=dots, loc="outside lower center", ncols=min(7, 3 * n_columns))
+    names = [fill(f"{name}, n {len(points):,}", 32) for name, (points, *_) in panels.items()]
+    letter(axes.flat[: len(panels)], names)
+    entitle(figure, title)
     return figure

@@ -6,6 +6,7 @@ Every expression is searched in one line of at most MAX_LINE characters, and non
 import re
 
 from xxlib.diffraction.wavelengths import ANODES
+from xxlib.scans.axes import NAMES
 from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
 
 MAX_LINE = 1000  # characters of a line that are looked at
@@ -78,7 +79,7 @@ def facts_of(head, names, at, n):
     """Fields of a Scan and warnings from the lines above the numbers; raises ScanError where the axis is not 2θ.
 
     head: the lines.  names: those of the columns, or None.  at: places of angle and intensity.  n: points.
-    "radian" is True among the fields where the angles are in radian.
+    Among the fields "radian" is True where the angles are in radian, and "along" names an axis of q or d and its label.
     """
     head = [line[:MAX_LINE] for line in head]
     fields, warnings = _axis(head, names[at[0]] if names else "")
@@ -96,7 +97,10 @@ def facts_of(head, names, at, n):
 
 
 def _axis(head, name):
-    """{"radian": True} or {}, and warnings; the line nearest to the numbers that names an axis counts."""
+    """{"radian": True}, {"along": ("q", label)} or {}, and warnings.
+
+    The line nearest to the numbers that names an axis counts.
+    """
     labels = [(name.strip(EDGES), True, True)] if name else []
     for label, is_axis, is_name in labels + [_label(line) for line in reversed(head)]:
         if ANGLE.match(label) or (is_name and ANGLE.search(label)):
@@ -105,6 +109,9 @@ def _axis(head, name):
             return {}, []
         for what, pattern in NOT_AN_ANGLE.items():
             if pattern.match(label) and (is_axis or (what in SURE and label.lower() not in ("d", "r"))):
+                axis = next((axis for axis, name in NAMES.items() if name == what), None)
+                if axis and not label.lower().startswith("log"):
+                    return {"along": (axis, label)}, []
                 raise ScanError(f"the first column is {what} ({label[:40]!r}), not 2θ in degree. Export it against 2θ")
     return {}, []
 

@@ -5,6 +5,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
+from xxlib.scans.axes import in_angstrom, scan_along
 from xxlib.scans.checks import lines_of
 from xxlib.scans.column_header import ANGLE, ERROR, INTENSITY, facts_of
 from xxlib.scans.scan import MAX_POINTS, Scan, ScanError
@@ -55,6 +56,10 @@ def read_columns(text):
     if fields.pop("radian", False):
         angle = np.degrees(angle)
     warnings = (*warnings, *doubts)
+    if along := fields.pop("along", None):
+        angle, doubts = in_angstrom(along[0], angle, along[1])
+        fields |= {"warnings": (*warnings, *doubts)}
+        return [scan_along(along[0], angle[piece], intensity[piece], **fields) for piece in pieces]
     return [Scan(two_theta=angle[piece], intensity=intensity[piece], warnings=warnings, **fields) for piece in pieces]
 
 

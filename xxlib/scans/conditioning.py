@@ -11,13 +11,16 @@ What a scan does not cover is zero, and said: `covered`, `tokens_outside`.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
 
+from xxlib.diffraction.axes import along, two_theta_of
 from xxlib.diffraction.patterns import N_POINTS, STEP, TWO_THETA, render_one, restrict, tokens_outside
+from xxlib.diffraction.scattering import Sticks
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
-from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, ScanError, source
+from xxlib.scans.scan import LARGEST_WAVELENGTH, LEAST_WAVELENGTH, Scan, ScanError, source
 
 LEAST_RANGE = 5.0  # degree on the grid, one token: with less there is nothing to say
 LEAST_ANGLE = 0.01  # degree: below is the direct beam, where the correction has no limit
@@ -43,10 +46,25 @@ class Conditioned:
     background: np.ndarray  # (4250,) NaN outside `covered`
     warnings: tuple[str, ...]  # plain sentences, those of the Scan first
 
+    def save_xy(self, path: str | Path) -> None:
+        """Write the pattern, as far as it was measured, as two columns that read_scan and other programs read."""
+        first, last = self.covered
+        inside = (first <= TWO_THETA) & (last >= TWO_THETA)
+        head = f"# no background, maximum 100\n# wavelength = {CU_KA} angstrom (Cu Kalpha)\n# 2theta_deg intensity\n"
+        rows = "".join(f"{x:.2f} {y:.4f}\n" for x, y in zip(TWO_THETA[inside], self.pattern[inside]))
+        Path(path).write_text(head + rows)
+
 
 def condition(
-    scan, wavelength=None, *, background=True, strip_ka2=False, zero_shift=0.0, displacement=0.0, radius=None
-):
+    scan: Scan,
+    wavelength: float | str | None = None,
+    *,
+    background: bool = True,
+    strip_ka2: bool = False,
+    zero_shift: float = 0.0,
+    displacement: float = 0.0,
+    radius: float | None = None,
+) -> Conditioned:
     """Conditioned pattern of a Scan.
 
     wavelength: angstrom, or the name of an anode ("Mo"), where the file does not state it or is wrong.
@@ -77,7 +95,11 @@ def condition(
     intensity, unit = scan.intensity, scan.unit
     if isinstance(scan.time_per_step, np.ndarray) and scan.unit == "counts":
         intensity, unit = intensity / scan.time_per_step, "counts per second"
-    two_theta = _true_angles(scan.two_theta, zero_shift, displacement, radius)
+    two_theta = scan.two_theta
+    if scan.axis != "two_theta":  # its lines stand where they do: another wavelength changes their angles
+        two_theta = two_theta_of("q", along("q", two_theta, scan.wavelength), taken)
+        two_theta, intensity = two_theta[np.isfinite(two_theta)], intensity[np.isfinite(two_theta)]
+    two_theta = _true_angles(two_theta, zero_shift, displacement, radius)
     angle, scaled = to_cu(two_theta, intensity, taken)
     resampled = resample(angle, scaled)
     measured = np.flatnonzero(np.isfinite(resampled))
@@ -111,7 +133,7 @@ def condition(
     )  # fmt: skip
 
 
-def to_cu(two_theta, intensity, wavelength):
+def to_cu(two_theta: np.ndarray, intensity: np.ndarray, wavelength: float) -> tuple[np.ndarray, np.ndarray]:
     """Angles (degree) and intensities as Cu K-alpha would have given them; what it cannot reach is left out.
 
     Intensity is per degree: besides the Lorentz-polarisation factor it changes as the distance of two points does.
@@ -123,12 +145,12 @@ def to_cu(two_theta, intensity, wavelength):
     return 2 * np.degrees(new), intensity[seen] * lorentz_polarisation(new) / lorentz_polarisation(old) / stretch
 
 
-def lorentz_polarisation(theta):
+def lorentz_polarisation(theta: np.ndarray) -> np.ndarray:
     """LP factor of an unpolarised beam, as in `diffraction`; theta in radian."""
     return (1 + np.cos(2 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
 
 
-def resample(two_theta, intensity):
+def resample(two_theta: np.ndarray, intensity: np.ndarray) -> np.ndarray:
     """Intensities (4250,) on the grid, NaN where nothing was measured.
 
     Each is the mean of the line through the points over the grid interval: finer steps are averaged, coarser ones
@@ -154,7 +176,7 @@ def resample(two_theta, intensity):
     return out
 
 
-def background_of(intensity):
+def background_of(intensity: np.ndarray) -> np.ndarray:
     """Background (m,) of intensities on the grid: iarPLS (Ye 2020) of their square roots.
 
     Counting noise grows with the root of the counts, so that of the square roots is the same everywhere, as the method
@@ -169,7 +191,7 @@ def background_of(intensity):
         return Baseline().iarpls(np.sqrt(np.maximum(intensity, 0)), lam=BACKGROUND_STIFFNESS)[0] ** 2
 
 
-def without_ka2(intensity, ka1, ka2, ratio):
+def without_ka2(intensity: np.ndarray, ka1: float, ka2: float, ratio: float) -> np.ndarray:
     """Intensities (4250,) with the K-alpha2 peaks removed, from low to high angles (Rachinger 1948)."""
     place = 2 * np.degrees(np.arcsin(np.sin(np.radians(TWO_THETA / 2)) * ka1 / ka2))
     position = (place - TWO_THETA[0]) / STEP
@@ -184,7 +206,7 @@ def without_ka2(intensity, ka1, ka2, ratio):
     return out
 
 
-def better_anode(conditioned, sticks):
+def better_anode(conditioned: Conditioned, sticks: Sticks) -> tuple[str | None, dict[str, float]]:
     """Which anode's wavelength fits known lines better than the one taken, or None; and how well each fits.
 
     sticks: the lines of the phase for Cu K-alpha, as `diffraction.sticks` gives them.  The fits are correlations of the
@@ -223,7 +245,7 @@ def _wavelength(scan, wavelength, warnings):
             raise ScanError(f"there is no anode {wavelength!r} here. Give one of {', '.join(ANODES)}, or angstrom")
         wavelength = source(wavelength)["wavelength"]
     stated = scan.wavelength
-    if wavelength and stated and abs(wavelength / stated - 1) > SAME_WAVELENGTH:
+    if wavelength and stated and scan.axis == "two_theta" and abs(wavelength / stated - 1) > SAME_WAVELENGTH:
         warnings.append(f"The file states {stated:.5g} angstrom, {wavelength:.5g} angstrom was given and taken.")
     if not wavelength and not stated:
         warnings.append("The file does not state the wavelength: Cu Kα (1.5418 angstrom) was taken.")

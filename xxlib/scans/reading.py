@@ -56,7 +56,7 @@ REFUSED_TEXT = (
 )
 
 
-def read_scan(path, scan=None) -> Scan:
+def read_scan(path: str | Path, scan: int | None = None) -> Scan:
     """The Scan of a diffractometer file.
 
     Reads columns of text (any separator, decimal comma, header, encoding), PANalytical .xrdml, Rigaku .rasx .ras .dat,

@@ -1,12 +1,16 @@
 """What a scientist has of a sample -> a Sample: a formula, a diffractometer file, or both."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from xxlib.crystals.compositions import atoms_of_formula, composition_of_formula
 from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
+from xxlib.scans.axes import in_angstrom, scan_along
 from xxlib.scans.conditioning import FEATURELESS, Conditioned, condition
 from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import Scan, ScanError, checked
@@ -29,24 +33,26 @@ class Sample:
     warnings: tuple[str, ...] = ()  # plain sentences
 
     @property
-    def modalities(self):
+    def modalities(self) -> tuple[str, ...]:
         """What was given: ("composition", "xrd") or one of them."""
         given = {"composition": len(self.element_ids) > 0, "xrd": not self.hidden.all()}
         return tuple(name for name in given if given[name])
 
     @property
-    def elements(self):
+    def elements(self) -> list[str]:
         """Symbols (E,) of the elements."""
         from pymatgen.core import Element
 
         return [Element.from_Z(int(z)).symbol for z in self.element_ids]
 
 
-def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
+def read_sample(
+    formula: str | None = None, pattern: Any = None, *, anode: str | float | None = None, scan: int | None = None
+) -> Sample:
     """The Sample of a formula ("LaMnO3"), a pattern, or both.
 
-    pattern: path of a diffractometer file, a Scan, a Conditioned, a pair (two_theta, intensity) in degree, or
-    intensities (4250,) on the grid.
+    pattern: path of a diffractometer file, a Scan, a Conditioned, a pair (two_theta, intensity) in degree, a table of
+    two_theta (degree), q (1/angstrom) or d (angstrom) and intensity, or intensities (4250,) on the grid.
     anode: "Cu", "Mo", ... or angstrom, where the file does not state the wavelength.  scan: which one, from 0, of a
     file with several.
     Raises ValueError (ScanError where it is the pattern) with the reason and what to do; also where no peak stands out
@@ -62,6 +68,8 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     values, hidden = np.zeros(N_POINTS, np.float32), np.ones(N_TOKENS, bool)
     if isinstance(pattern, str | Path):
         name, pattern = printable(Path(pattern).name), read_scan(pattern, scan)
+    elif isinstance(pattern, pd.DataFrame):
+        name, pattern = "table", checked(_scan_of_table(pattern))
     elif isinstance(pattern, Scan):
         name, pattern = pattern.sample or "scan", checked(pattern)
     elif (pair := pair_of(pattern)) is not None:
@@ -86,7 +94,7 @@ def read_sample(formula=None, pattern=None, *, anode=None, scan=None):
     )  # fmt: skip
 
 
-def pair_of(pattern):
+def pair_of(pattern: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """(two_theta, intensity) of a pattern given as two lists of numbers, two rows or two columns; None of all else.
 
     Two lists of 4250 numbers, none of them in one order as angles are, are two patterns on the grid.
@@ -104,6 +112,19 @@ def pair_of(pattern):
     return pair if any(len(values) != N_POINTS or _in_one_order(values) for values in pair) else None
 
 
+def _scan_of_table(table):
+    """The Scan of a table of two columns, by the name of the first."""
+    if table.shape[1] != 2:
+        raise ScanError(f"the table has {table.shape[1]} columns: give two, two_theta (or q, or d) and the intensity")
+    values, intensity = (table.iloc[:, k].to_numpy(np.float64) for k in (0, 1))
+    label = str(table.columns[0])
+    axis = re.match(r"[qd](?![a-z])", label, re.IGNORECASE)
+    if not axis:
+        return _scan_of_pair(values, intensity)
+    values, doubts = in_angstrom(axis[0].lower(), values, label if len(label) > 1 else f"{label}_a")
+    return scan_along(axis[0].lower(), values, intensity, format="table", warnings=tuple(doubts))
+
+
 def _in_one_order(values):
     return bool((np.diff(values) > 0).all() or (np.diff(values) < 0).all())
 
@@ -114,7 +135,7 @@ def _scan_of_pair(two_theta, intensity):
     return checked(Scan(two_theta=two_theta, intensity=intensity, format="arrays"))
 
 
-def printable(name):
+def printable(name: str) -> str:
     """The name of a file whose bytes may be no UTF-8."""
     return name.encode(errors="surrogateescape").decode(errors="replace")
 

@@ -44,6 +44,7 @@ class Scan:
     anode: str | None = None
     radiation: str = "x-ray"  # or "neutron"
     scan_axis: str | None = None
+    axis: str = "two_theta"  # what was recorded; of "q" and "d" the angles above are those at `wavelength`
     time_per_step: float | np.ndarray | None = None  # second; (n,) where it varies
     sample: str = ""
     warnings: tuple[str, ...] = ()  # plain sentences

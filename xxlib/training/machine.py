@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from xxlib import PROJECT
+from xxlib import PACKAGE, PROJECT, __version__
 from xxlib.training import parallel
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -26,7 +26,9 @@ def hardware(device, n_threads):
 
 
 def commit():
-    """Short hash of the checkout, with + where its Python code has changes; "unknown" outside git."""
+    """Short hash of the checkout, with + where its Python code has changes; "unknown" outside git; or the version."""
+    if PACKAGE.parent != PROJECT:  # installed from a wheel: the git of the working directory is somebody else's
+        return f"xxlib {__version__}"
     git = ["git", "-C", str(PROJECT)]
     done = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True)
     if done.returncode:

@@ -14,6 +14,7 @@ for what an earlier attempt left.
 
 import hashlib
 import json
+import logging
 import os
 import re
 from collections import Counter
@@ -30,6 +31,7 @@ from xxlib.datasets.store import REJECTS, SCHEMA_VERSION, DatasetError, schema, 
 from xxlib.datasets.writing import locked, write_atomically
 from xxlib.diffraction import patterns
 
+log = logging.getLogger(__name__)
 SHARD_RECORDS = 20_000
 OWN = re.compile(r"(shard-\d{5,}\.arrow|rejects(-\d{5,})?\.parquet|dataset\.json)(\.tmp)?")  # names that are written
 
@@ -188,6 +190,7 @@ class Writer:
         self._write(f"rejects-{number:05d}.parquet", _parquet(pa.Table.from_pylist(self.rejects, schema=REJECTS)))
         self._write_json(self._begun.name, {"preparing": self.preparing, "shards": [*self.shards, shard]})
         self.shards.append(shard)
+        log.info("%s: %d crystals, %d rejected", self.folder / shard["file"], shard["rows"], shard["rejects"])
         self._begin_shard()
 
     def finish(self):
