@@ -83,7 +83,7 @@ def test_missing_labels_stay_missing(folder):
 
 def test_memory_is_mapped_not_copied(folder):
     dataset = Dataset(folder)
-    values = dataset._ragged[0]["two_theta"].values
+    values = dataset.ragged[0]["two_theta"].values
     assert not values.flags.owndata and not values.flags.writeable
 
 

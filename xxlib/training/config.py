@@ -33,6 +33,7 @@ class Data:
     unlabelled_alone: bool = False  # pretraining learns from those, and not from `train`
     effects: str | None = None  # name of Effects that patterns are measured under; None: ideal ones
     absent_rate: float = 0.0  # probability that an example lacks a modality, for each of them; never all
+    jitter: float = 0.0  # relative standard deviation of what fractions are multiplied by in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ class Budget:
     n_steps: int
     learning_rate: float  # peak, after warm-up
     precision: str = "fp32"  # or "bf16": mixed
+    averaged: float = 0.0  # share of the steps over which the weights that are judged and kept are averaged
 
     @property
     def samples(self):
@@ -138,6 +140,10 @@ class RunConfig:
             )
         if data.absent_rate and len(model.modalities) < 2:
             raise ConfigError("absent_rate needs a model of several modalities")
+        if not 0 <= data.jitter < 1 or (data.jitter and "composition" not in model.modalities):
+            raise ConfigError(f"jitter {data.jitter} must be from 0 to 1, and is of compositions")
+        if not 0 <= budget.averaged <= 1:
+            raise ConfigError(f"averaged {budget.averaged} must be from 0 to 1")
         if data.effects and "xrd" not in model.modalities:
             raise ConfigError("effects are of patterns: the model reads none")
         if data.unlabelled and not objectives.pretrains:
