@@ -29,7 +29,7 @@ def start_from(model, config):
     if not config.frozen:  # a [MASK] and an encoder that it does not have start anew; frozen ones could not
         new = tuple(f"encoders.{name}." for name in model.encoders if name not in earlier.model.modalities)
         new += ("fusion.",) if earlier.model.fusion is None else ()
-        names = [name for name in names if name in tensors or not name.endswith(".mask") and not name.startswith(new)]
+        names = [name for name in names if name in tensors or (not name.endswith(".mask") and not name.startswith(new))]
     missing = [name for name in names if name not in tensors]
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
