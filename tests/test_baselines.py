@@ -131,7 +131,7 @@ def test_crabnet_is_the_mean_over_elements_of_its_residual_network():
 def test_fractions_are_jittered_in_training_alone():
     torch.manual_seed(0)
     fractions = torch.tensor([[0.25, 0.75, 0.0]]).expand(20_000, 3)
-    moved = baselines.jittered(fractions)
+    moved = Composition(torch.ones(20_000, 3, dtype=torch.long), fractions).jittered(baselines.JITTER).fractions
     assert torch.allclose(moved.sum(1), torch.ones(20_000)) and (moved[:, 2] == 0).all()
     ratio = (moved[:, 0] / moved[:, 1]) / (0.25 / 0.75)
     assert abs(ratio.mean().item() - 1) < 1e-3

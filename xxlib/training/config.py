@@ -44,6 +44,7 @@ class Objectives:
     targets: tuple[str, ...] = ()
     one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
     likelihood: bool = False  # regressions say how wide their error is, and train its likelihood, not squared errors
+    absolute: bool = False  # regressions train absolute errors, not squared ones
     contrastive: tuple[tuple[str, str], ...] = ()  # pairs of modalities whose summaries are to find each other
     masked: tuple[str, ...] = ()  # modalities whose hidden tokens are to be guessed
     hidden_rate: float = 0.05  # share of tokens that are hidden
@@ -153,6 +154,8 @@ class RunConfig:
             raise ConfigError("unlabelled crystals can only join pretraining: give an objective, or leave them out")
         if data.unlabelled_alone and not data.unlabelled:
             raise ConfigError("unlabelled_alone needs `unlabelled` crystals to learn from")
+        if objectives.absolute and objectives.likelihood:
+            raise ConfigError("absolute errors or likelihood: the likelihood has absolute errors already")
         if self.frozen and (self.initial is None or objectives.pretrains):
             raise ConfigError("frozen encoders need an `initial` run to come from and targets to train heads for")
 

@@ -52,7 +52,7 @@ def _supervised(model, examples, config, step, device):
     for part, (predictions, log_std) in zip(parts, outputs):
         own = None if drawn is None else send(drawn[part], device)
         true = {name: send(values[part], device) for name, values in labels.items()}
-        pieces = target_losses(predictions, true, own, counts, log_std)
+        pieces = target_losses(predictions, true, own, counts, log_std, config.objectives.absolute)
         sum(pieces.values()).backward()
         losses = {name: losses.get(name, 0) + piece.detach() for name, piece in pieces.items()}
     return losses
