@@ -18,6 +18,7 @@ from test_datasets import rock_salt
 from xxlib import PROJECT, launch, train
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
+from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.models.build import build
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig
@@ -321,6 +322,34 @@ def test_fine_tuning_starts_from_the_encoders_and_a_new_head(dataset, pretrained
     scratch = state.prepare(config(dataset), pretrained, CPU)
     assert sum(len(group["params"]) for group in run.optimizer.param_groups) == len(list(run.model.parameters()))
     assert any((after[name] != tensor).any() for name, tensor in scratch.model.state_dict().items())
+
+
+def test_both_start_from_the_encoder_of_one(dataset, tmp_path):
+    """The encoder of the other modality and the fusion are new; a frozen run cannot have new ones."""
+    alone = config(dataset, "alone", modalities=("composition",), n_steps=2)
+    loop.train(alone, run_folder(tmp_path, alone))
+    before, _ = runs.load_model(tmp_path / "alone")
+    both = config(dataset, initial=str(tmp_path / "alone"))
+    after = state.prepare(both, tmp_path, CPU).model.state_dict()
+    scratch = state.prepare(config(dataset), tmp_path, CPU).model.state_dict()
+    same = {name for name in after if name.startswith("encoders.composition.")}
+    assert same and all(torch.equal(after[name], before[name]) for name in same)
+    assert all(torch.equal(after[name], scratch[name]) for name in set(after) - same)
+    with pytest.raises(ConfigError, match="lacks encoders.xrd"):
+        state.prepare(both.but(frozen=True), tmp_path, CPU)
+
+
+def test_each_row_trains_what_it_has(dataset, tmp_path):
+    """Formulas without pattern, of another database's labels: a target that val does not have is not judged there."""
+    table = "formula,oqmd_e_form,split\n" + "".join(f"Ca{n}O,{-n / 10},train\n" for n in range(1, 9))
+    (tmp_path / "formulas.csv").write_text(table)
+    prepare(formulas(tmp_path / "formulas.csv"), tmp_path / "formulas", n_workers=1, progress=False)
+    run = config(dataset, also=(str(tmp_path / "formulas"),), targets=("e_form", "oqmd_e_form"), one_target=False)
+    result = loop.train(run.but(likelihood=True), run_folder(tmp_path, run))
+    assert np.isfinite(value(result["metrics"], "error", split="val"))
+    assert {one["target"] for one in result["metrics"]} == {None, "e_form"}
+    losses = series(runs.metrics(tmp_path / "tiny"), "loss", "oqmd_e_form", split="train")
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
 def test_what_is_remembered_is_told_from_what_is_not(dataset):
