@@ -58,7 +58,7 @@ def train(configs, options):
     planned = experiments.planned()
     needed = [planned[name] for name in schedule.ordered(configs.values())]
     files = {PRESETS["small"].data.dataset: options.crystals, few_labels.NOMAD: options.nomad}
-    files |= {mp90k.DATASET: options.mp90k, formulas.DATASET: options.labels}
+    files |= {mp90k.DATASET: options.mp90k, formulas.DATASET: options.labels, formulas.GAPS: options.labels}
     schedule.make_datasets(files, needed)
     schedule.finish_floors()
     without = schedule.left_out(configs.values())

@@ -61,8 +61,8 @@ class Record:
 
 
 def place(preset):
-    """Where the runs of a preset are read: those of `small` are committed."""
-    return RESULTS if preset == "small" else runs.RUNS
+    """Where the runs of a preset are read: those of `small` and `plus` are committed."""
+    return RESULTS if preset in ("small", "plus") else runs.RUNS
 
 
 def train(configs, place, n_gpus=0):

@@ -10,14 +10,21 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-DATASET = "data/formulas"
+DATASET, GAPS = "data/formulas", "data/formulas_gap"  # energies and volumes; band gaps of the Materials Project
 COLUMNS = {"oqmd_e_form": "oqmd_e_form", "oqmd_band_gap": "oqmd_band_gap", "oqmd_volume_per_atom": "volume",
            "mp_e_form": "e_form"}  # fmt: skip
 TRAIN, VAL = 0.98, 0.99  # ends of the shares of formulas that train and choose; they judge nothing but a pretraining
 
 
+def gap_table(path):
+    """What `prepare formulas` reads, as a DataFrame: a row a band gap of the Materials Project; all of them train."""
+    labels = pd.read_parquet(path, filters=[("property", "=", "mp_band_gap")])
+    gaps = {"reduced_formula": labels["reduced_formula"].astype(str), "band_gap": labels["target"].astype(float)}
+    return pd.DataFrame(gaps).assign(split="train")
+
+
 def formula_table(path):
-    """What `prepare formulas` reads, as a DataFrame: a row a formula of OQMD, and a row an energy of the Materials
+    """The same of OQMD's labels and of energies: a row a formula of OQMD, and a row an energy of the Materials
     Project, of which a formula has as many as it has crystals there."""
     labels = pd.read_parquet(path)
     labels = labels[labels["property"].isin(list(COLUMNS))].astype({"reduced_formula": str, "property": str})

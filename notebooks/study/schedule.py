@@ -167,6 +167,7 @@ def make_datasets(files, configs):
     # Its own split has no `val`, and the same formulas on both sides.
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
     make(formulas.DATASET, "formulas", formulas.formula_table)
+    make(formulas.GAPS, "formulas", formulas.gap_table)
     if any(config.data.unlabelled for config in configs):
         prepare.main(["generated", "50000", str(PROJECT / other_pretrainings.GENERATED)])
 
@@ -174,6 +175,7 @@ def make_datasets(files, configs):
 def left_out(configs):
     """The runs among some RunConfigs, and those they start from, that cannot be trained: name -> option to give."""
     options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
+    options[formulas.GAPS] = options[formulas.DATASET]
     absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
     planned, without = experiments.planned(), {}
     for name in ordered(configs):  # each after its start
