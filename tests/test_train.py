@@ -335,7 +335,7 @@ def test_both_start_from_the_encoder_of_one(dataset, tmp_path):
     same = {name for name in after if name.startswith("encoders.composition.")}
     assert same and all(torch.equal(after[name], before[name]) for name in same)
     assert all(torch.equal(after[name], scratch[name]) for name in set(after) - same)
-    with pytest.raises(ConfigError, match="lacks encoders.xrd"):
+    with pytest.raises(ConfigError, match=r"lacks encoders\.xrd"):
         state.prepare(both.but(frozen=True), tmp_path, CPU)
 
 

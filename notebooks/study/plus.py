@@ -9,7 +9,7 @@ Cost: 9 runs, 3 hours on a core.
 import numpy as np
 import pandas as pd
 
-from study import archive, formulas, leads
+from study import archive, floor, formulas, leads
 from study.archive import RESULTS
 from study.tables import planned_table, whole
 from study.variants import variant
@@ -18,6 +18,7 @@ from xxlib.datasets.targets import TARGETS
 TABLE = "plus"
 SEEDS = (0, 1, 2)
 GAP = {"likelihood": False, "absolute": True}
+BOOSTING = floor.name("band_gap", ["formulas_gap"])  # on the same labels
 # What is compared -> target, data, run of seed 0; then the goal (issue of the project), in the unit of the tables.
 ROWS = {
     "composition": ("e_form", "all data", 41),

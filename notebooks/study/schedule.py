@@ -8,7 +8,18 @@ from collections import defaultdict
 import pandas as pd
 from tqdm import tqdm
 
-from study import archive, experiments, few_labels, floor, formulas, latent, mp90k, other_pretrainings, representations
+from study import (
+    archive,
+    experiments,
+    few_labels,
+    floor,
+    formulas,
+    latent,
+    mp90k,
+    other_pretrainings,
+    plus,
+    representations,
+)
 from xxlib import PROJECT, launch, prepare
 from xxlib.datasets.store import Dataset
 from xxlib.launching import processes
@@ -117,10 +128,13 @@ def keep(config):
 
 def finish_floors():
     """Gradient boosting on element statistics, a minute of one core each."""
-    missing = [target for target in floor.TARGETS if not done(floor.name(target))]
-    for target in missing:
-        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / floor.name(target))
-        archive.keep(floor.name(target))
+    missing = [(floor.name(target), target, ()) for target in floor.TARGETS]
+    if (PROJECT / formulas.GAPS / "dataset.json").exists():
+        missing.append((plus.BOOSTING, "band_gap", (Dataset(PROJECT / formulas.GAPS),)))
+    missing = [one for one in missing if not done(one[0])]
+    for name, target, also in missing:
+        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / name, also=also)
+        archive.keep(name)
     if missing:
         experiments.write_tables()
 

@@ -33,8 +33,8 @@ PRESETS = {
         budget=Budget(batch_size=128, n_steps=8000, learning_rate=1e-3),
         model=_sizes(128, composition_d_ff=512, xrd_d_ff=256, fusion_layers=3, fusion_d_ff=256),
     ),
-    # What pays for energies (notebooks/study/leads.py): the sizes of `small` by likelihood, in half of its steps, because
-    # the encoder of compositions has learned from formulas before: give that run as `initial`.
+    # What pays for energies (notebooks/study/leads.py): the sizes of `small`, by likelihood.  Half of its steps are
+    # enough for an encoder of compositions that has learned from formulas before: give that run as `initial`.
     "plus": RunConfig(
         name="plus",
         preset="plus",
