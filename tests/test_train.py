@@ -167,6 +167,58 @@ def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path)
     assert all(same) and not all(other)
 
 
+def test_averaged_weights_are_judged_and_go_on_to_the_same_bits(dataset, tmp_path):
+    """The mean of the weights of the last steps, each step before counting less; the training itself does not change."""
+    run = config(dataset, n_steps=6, averaged=0.5)
+    whole, first, plain = (
+        state.prepare(one, run_folder(tmp_path / name, run), CPU)
+        for name, one in (("whole", run), ("half", run), ("plain", run.but(averaged=0.0)))
+    )
+    weights = []
+    while whole.step < 6:
+        state.step(whole)
+        state.step(plain)
+        weights.append(plain.model.heads["e_form"].weight.detach().clone())
+    while first.step < 3:
+        state.step(first)
+    state.checkpoint(first)
+    second = state.prepare(run, first.folder, CPU)
+    state.resume(second)
+    while second.step < 6:
+        state.step(second)
+    mean = weights[0]
+    for later in weights[1:]:
+        mean = mean * (2 / 3) + later / 3
+    for finished in (whole, second):
+        assert torch.equal(finished.model.heads["e_form"].weight, weights[-1])
+        assert torch.allclose(finished.judged.heads["e_form"].weight, mean, atol=1e-6)
+    expected, found = whole.judged.state_dict(), second.judged.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected), "bitwise"
+    assert plain.judged is plain.model
+
+
+def test_jitter_is_of_training_alone(dataset, tmp_path):
+    """The gradient differs from that of the fractions as they are; what is judged does not see it."""
+    both = [state.prepare(config(dataset, dropout=0.0, jitter=jitter), tmp_path, CPU) for jitter in (0.0, 0.2)]
+    judged = [loop.evaluate_val(run) for run in both]
+    assert judged[0] == judged[1]
+    losses = [step_gradients(run.model.train(), run.examples, run.config, 0, CPU)["e_form"] for run in both]
+    assert losses[0] != losses[1]
+
+
+def test_what_elements_add_is_known_before_the_first_step(dataset, tmp_path):
+    """The energies of these rock salts follow the anion and the cell: with its head at zero a model knows the first."""
+    model = dataclasses.replace(TINY, element_terms=True)
+    run = state.prepare(config(dataset, model=model), tmp_path, CPU)
+    torch.nn.init.zeros_(run.model.heads["e_form"].weight), torch.nn.init.zeros_(run.model.heads["e_form"].bias)
+    knows = value(loop.evaluate_val(run), "mae", "e_form", "val", given="composition + xrd")
+    normaliser = run.examples.normalisers["e_form"]
+    assert knows < 0.6 * normaliser.std and run.model.element_terms["e_form"].weight.grad is None
+    before = run.model.element_terms["e_form"].weight.clone()
+    state.step(run)
+    assert torch.equal(run.model.element_terms["e_form"].weight, before)
+
+
 @pytest.mark.stress
 def test_a_compiled_run_goes_on_to_the_same_bits(dataset, tmp_path):
     """In micro-batches with recomputed layers; what it computes is what the plain form does."""
