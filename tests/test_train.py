@@ -168,7 +168,7 @@ def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path)
 
 
 def test_averaged_weights_are_judged_and_go_on_to_the_same_bits(dataset, tmp_path):
-    """The mean of the weights of the last steps, each step before counting less; the training itself does not change."""
+    """The mean of the weights of the last steps, the earlier the less; the training itself does not change."""
     run = config(dataset, n_steps=6, averaged=0.5)
     whole, first, plain = (
         state.prepare(one, run_folder(tmp_path / name, run), CPU)
