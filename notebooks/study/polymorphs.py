@@ -25,6 +25,7 @@ def models(preset="small"):
     """How a model is called -> its run."""
     return {
         "composition, trained on mp36k": variant(preset, "composition", "e_form", **LIKELIHOOD),
+        "composition, trained on mp36k, squared errors": variant(preset, "composition", "e_form"),
         "composition, trained on mp90k": mp90k.run(preset, "composition", "e_form", **LIKELIHOOD),
         "composition, trained on the lowest of mp90k": lowest(preset),
         "composition, trained on mp90k, squared errors": mp90k.run(preset, "composition", "e_form"),
