@@ -297,6 +297,11 @@ NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", "
         (None, {"data": None}, "missing key data"),
         ("data", {"jitter": 1.0}, r"jitter 1\.0 must be from 0 to 1"),
         ("budget", {"averaged": 1.5}, r"averaged 1\.5 must be from 0 to 1"),
+        (
+            None,
+            {"data": {"dataset": "x", "split": "random"}, "objectives": {"targets": ["least_e_form"]}},
+            "may be one",
+        ),
         ("objectives", {"absolute": True, "likelihood": True}, "absolute errors or likelihood"),
         ("objectives", {"contrastive": BOTH}, "either targets or"),
         ("objectives", {"targets": []}, "either targets or"),

@@ -154,6 +154,8 @@ class RunConfig:
             raise ConfigError("unlabelled crystals can only join pretraining: give an objective, or leave them out")
         if data.unlabelled_alone and not data.unlabelled:
             raise ConfigError("unlabelled_alone needs `unlabelled` crystals to learn from")
+        if "least_e_form" in objectives.targets and data.split == "random":
+            raise ConfigError("least_e_form: in a random split the lowest crystal of a formula may be one that judges")
         if objectives.absolute and objectives.likelihood:
             raise ConfigError("absolute errors or likelihood: the likelihood has absolute errors already")
         if self.frozen and (self.initial is None or objectives.pretrains):
