@@ -1,7 +1,7 @@
 """Which leads make energies better?  The ablation behind the preset `plus`: each lead by itself, E_f on `val` of mp36k,
 by likelihood and with a quarter of the steps; nothing here sees `test`.
 
-Cost: 10 runs, 1.2 hours on a core.
+Cost: 15 runs, 2 hours on a core.
 """
 
 import dataclasses
@@ -13,17 +13,18 @@ from study.archive import RESULTS
 from study.tables import origin, whole
 from study.variants import models, variant
 from xxlib import plots
+from xxlib.datasets.targets import TARGETS
 from xxlib.training.presets import PRESETS
 
 TABLE = "leads"
 LABELS = ("least_e_form", "oqmd_e_form", "oqmd_band_gap", "log_volume")  # of formulas, each of one source
-LEARNS = {"likelihood": True, "evaluate_test": False}
+LEARNS, SQUARES, ABSOLUTE = {"likelihood": True}, {"likelihood": False}, {"likelihood": False, "absolute": True}
 
 
-def base(preset="small", model="composition"):
+def base(preset="small", model="composition", target="e_form", **learns):
     """The run that a lead is compared with."""
     quarter = PRESETS[preset].budget.n_steps // 4
-    return variant(preset, model, "e_form", n_steps=quarter, **LEARNS)
+    return variant(preset, model, target, n_steps=quarter, evaluate_test=False, **(learns or LEARNS))
 
 
 def of_formulas(preset="small"):
@@ -41,7 +42,8 @@ def of_energies(preset="small"):
 
 def leads(preset="small"):
     """What is tried -> (the run it is compared with, its run)."""
-    alone, both = base(preset), base(preset, "bimodal")
+    alone, both, gap = base(preset), base(preset, "bimodal"), base(preset, target="band_gap", **SQUARES)
+    longer = variant("plus", "composition", "e_form", of_energies(preset), n_steps=2000, evaluate_test=False)
     start = f"data/runs/{of_formulas(preset).name}"
 
     def lead(name, first=alone, **changes):
@@ -52,6 +54,9 @@ def leads(preset="small"):
 
     return {
         "encoder of compositions from a million labels of formulas": lead("formulas", initial=start),
+        "the same for twice the steps, without band gaps, and at a lower rate": (alone, longer),
+        "absolute errors in place of the likelihood": lead("absolute", **ABSOLUTE),
+        "band gap: absolute errors in place of squared ones": lead("gap-absolute", gap, **ABSOLUTE),
         "averaged weights": lead("averaged", averaged=0.02),
         "what is left of a sum over elements": lead("terms", model=model(element_terms=True)),
         "mat2vec beside learned vectors": lead("vectors", model=model(element_vectors="learned + mat2vec")),
@@ -63,32 +68,35 @@ def leads(preset="small"):
 
 def runs(preset="small"):
     """The runs that leads are compared with and start from, then the leads."""
-    tried = [run for _, run in leads(preset).values()]
-    return [base(preset), of_formulas(preset), *tried[:-1], base(preset, "bimodal"), tried[-1]]
+    starts = [of_formulas(preset), of_energies(preset)]
+    pairs = [config for pair in leads(preset).values() for config in pair]
+    return list({config.name: config for config in [*starts, *pairs]}.values())
 
 
 def table(configs=None, place=RESULTS):
-    """A row a lead: E_f on `val` without and with it, and what it gains."""
+    """A row a lead: the MAE on `val` without and with it, and what it gains."""
     rows = []
     for name, (without, run) in leads().items():
         before, after = (error(config, place) for config in (without, run))
         gain = None if before is None or after is None else before - after
-        values = {"lead": name, "run": run.name, "without (meV/atom)": before, "with (meV/atom)": after, "gain": gain}
+        target = run.objectives.targets[0]
+        values = {"lead": name, "run": run.name, "target": target, "unit": TARGETS[target].error_unit}
+        values |= {"without": before, "with": after, "gain": gain}
         rows.append(values | origin([run], place))
     return whole(pd.DataFrame(rows))
 
 
 def error(config, place=RESULTS):
-    """MAE of E_f of a run on `val` in meV/atom, None where it has not finished."""
+    """MAE of the first target of a run on `val`, in the unit of the tables; None where it has not finished."""
     if archive.read(config.name, place) is None:
         return None
     given = " + ".join(config.model.modalities)
-    return archive.value(config.name, "mae", "e_form", "val", place, given=given)
+    return archive.value(config.name, "mae", config.objectives.targets[0], "val", place, given=given)
 
 
 def figures(configs=None, place=RESULTS):
-    """What each lead gains."""
-    found = table(place=place).dropna(subset="gain").sort_values("gain", ascending=False)
+    """What each lead gains of E_f."""
+    found = table(place=place).query("target == 'e_form'").dropna(subset="gain").sort_values("gain", ascending=False)
     if not len(found):
         return {}
     groups = {"one seed": (found["lead"], found["gain"], [0.0] * len(found))}
@@ -99,9 +107,9 @@ def figures(configs=None, place=RESULTS):
 
 def findings(place=RESULTS):
     """A sentence a lead."""
-    found = table(place=place).dropna(subset="gain").sort_values("gain", ascending=False)
+    found = table(place=place).dropna(subset="gain")
     return [
-        f"{row['lead'][0].upper()}{row['lead'][1:]}: MAE of E_f on val {row['with (meV/atom)']:.1f} meV/atom, "
-        f"{row['without (meV/atom)']:.1f} without."
+        f"{row['lead'][0].upper()}{row['lead'][1:]}: MAE of {row['target']} on val {row['with']:.3g} {row['unit']}, "
+        f"{row['without']:.3g} without."
         for _, row in found.iterrows()
     ] or ["Leads: no run is finished."]
