@@ -94,12 +94,11 @@ def answer(names, target, place=RESULTS):
 
 
 def findings(place=RESULTS):
-    """Each goal, and whether it is reached."""
+    """Each goal whose models have finished, and whether it is reached."""
     said = []
     for _, row in table(place=place).iterrows():
         what = f"{row['target']} from {row['given']}, {row['data']} data"
         if row["missing"]:
-            said.append(f"{what}: not finished, missing {row['missing']}.")
             continue
         reached = "reached" if row["mean of all"] <= row["goal"] else "not reached"
         said.append(
