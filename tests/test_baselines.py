@@ -131,7 +131,7 @@ def test_crabnet_is_the_mean_over_elements_of_its_residual_network():
 def test_fractions_are_jittered_in_training_alone():
     torch.manual_seed(0)
     fractions = torch.tensor([[0.25, 0.75, 0.0]]).expand(20_000, 3)
-    moved = baselines.jittered(fractions)
+    moved = Composition(torch.ones(20_000, 3, dtype=torch.long), fractions).jittered(baselines.JITTER).fractions
     assert torch.allclose(moved.sum(1), torch.ones(20_000)) and (moved[:, 2] == 0).all()
     ratio = (moved[:, 0] / moved[:, 1]) / (0.25 / 0.75)
     assert abs(ratio.mean().item() - 1) < 1e-3
@@ -198,7 +198,7 @@ def test_mat2vec_without_its_package_says_what_to_install(monkeypatch):
 
 
 def test_fixed_element_vectors_do_not_train_and_are_never_forgotten():
-    assert ELEMENT_VECTORS == ("learned", "mat2vec")
+    assert ELEMENT_VECTORS == ("learned", "mat2vec", "learned + mat2vec")
     model = build(config("crabnet", element_vectors="mat2vec"), WIDTHS).eval()
     batch = inputs()
     assert model(batch).predictions["e_form"].isnan().all(), "vectors that were not set must not pass for vectors"
@@ -208,6 +208,15 @@ def test_fixed_element_vectors_do_not_train_and_are_never_forgotten():
     weight = model.encoders["composition"].element_vectors.weight
     assert weight.grad is None and torch.equal(weight, vectors)
     assert model.encoders["composition"].embed.weight.grad.abs().sum() > 0
+
+
+def test_learned_vectors_beside_fixed_ones():
+    model = build(config("crabnet", element_vectors="learned + mat2vec"), WIDTHS).eval()
+    encoder = model.encoders["composition"]
+    encoder.set_element_vectors(torch.rand(MAX_Z + 1, ELEMENT_FEATURES))
+    model(inputs()).predictions["e_form"].sum().backward()
+    assert encoder.fixed_vectors.weight.grad is None and encoder.element_vectors.weight.grad.abs().sum() > 0
+    assert encoder.embed_fixed.weight.grad.abs().sum() > 0
 
 
 # ---------------------------------------------------------------- learning

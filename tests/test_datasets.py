@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from pymatgen.core import Lattice, Structure
 
 from xxlib.crystals.crystal import Crystal
 from xxlib.datasets import batches, splits
 from xxlib.datasets.sources import Source, parsed, refused
+from xxlib.datasets.sources.files import cif_folder
+from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.store import Dataset, DatasetError, sha256
 from xxlib.datasets.targets import Normaliser
 from xxlib.diffraction.scattering import sticks
@@ -83,7 +86,7 @@ def test_missing_labels_stay_missing(folder):
 
 def test_memory_is_mapped_not_copied(folder):
     dataset = Dataset(folder)
-    values = dataset._ragged[0]["two_theta"].values
+    values = dataset.ragged[0]["two_theta"].values
     assert not values.flags.owndata and not values.flags.writeable
 
 
@@ -177,3 +180,29 @@ def test_normaliser_is_mean_and_standard_deviation_of_the_labelled():
     assert normaliser.restore(normaliser.normalise(5.0)) == 5.0
     with pytest.raises(ValueError, match="no spread"):
         Normaliser.fit([2.0, 2.0])
+
+
+def test_labels_follow_from_columns(tmp_path):
+    """The least energy of a formula is that of its lowest row, the volume that of the cell; OQMD's are its own."""
+    table = tmp_path / "table.csv"
+    table.write_text("formula,e_form,oqmd_e_form,volume\nNaCl,-2.0,,22.0\nNaCl,-2.1,-2.05,\nKCl,,-2.2,31.0\nMgO,-3,,\n")
+    prepare(formulas(table), tmp_path / "data", n_workers=1, progress=False)
+    labels = Dataset(tmp_path / "data").labels
+    assert np.array_equal(labels["e_form"], [-2.0, -2.1, np.nan, -3], equal_nan=True)
+    assert np.array_equal(labels["least_e_form"], [-2.1, -2.1, np.nan, -3], equal_nan=True)
+    assert np.array_equal(labels["oqmd_e_form"], [np.nan, -2.05, -2.2, np.nan], equal_nan=True)
+    assert np.allclose(labels["log_volume"], np.log([22, np.nan, 31, np.nan]), equal_nan=True)
+    assert np.isnan(labels["oqmd_band_gap"]).all()  # no column of this dataset
+
+
+def test_the_volume_of_a_crystal_is_its_cell_over_its_atoms(tmp_path):
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    skew = Structure(
+        Lattice.from_parameters(3, 4, 5, 81, 92, 103), [{"Ti": 0.5}, "O"], [[0.1, 0.2, 0.3], [0.6, 0.5, 0]]
+    )
+    for name, structure in {"salt": salt, "skew": skew}.items():
+        structure.to(str(tmp_path / f"{name}.cif"))
+    prepare(cif_folder(tmp_path), tmp_path / "data", structure=True, n_workers=1, progress=False)
+    dataset = Dataset(tmp_path / "data")
+    volumes = dict(zip(dataset.column("id"), np.exp(dataset.labels["log_volume"])))
+    assert volumes == pytest.approx({"salt.cif": 5.64**3 / 8, "skew.cif": skew.volume / 1.5}, rel=1e-6)

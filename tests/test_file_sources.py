@@ -1,4 +1,4 @@
-"""Sources that are files: LeMat-Bulk, POSCAR, extended XYZ, NOMAD 2018, mp36k from its public files."""
+"""Sources that are files: LeMat-Bulk, POSCAR, extended XYZ, NOMAD 2018, mp36k and mp90k from their public files."""
 
 import json
 import pickle
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
@@ -20,6 +20,7 @@ from xxlib.crystals.structures import crystal_from_structure
 from xxlib.datasets.sources.files import extxyz_file, poscar_folder
 from xxlib.datasets.sources.lemat import lemat
 from xxlib.datasets.sources.mp36k import mp36k, split_table
+from xxlib.datasets.sources.mp90k import label_table, mp90k
 from xxlib.datasets.sources.parquet import crystal_of_row, parquet
 from xxlib.prepare import KINDS
 
@@ -355,3 +356,101 @@ def test_mp36k_says_which_file_is_missing_or_damaged(tmp_path, rows):
 def test_the_split_is_that_of_the_shared_file(shared_data):
     table = pq.read_table(shared_data / "mp36k" / "crystals.parquet", columns=["mp_id", "split"]).to_pydict()
     assert split_table() == dict(zip(table["mp_id"], table["split"]))
+
+
+# ---------------------------------------------------------------- mp90k
+
+BONDED = """# generated using pymatgen
+data_{formula}
+_symmetry_space_group_name_H-M   'P 1'
+{cell}_symmetry_Int_Tables_number   1
+_chemical_formula_structural   {formula}
+_cell_formula_units_Z   1
+loop_
+ _symmetry_equiv_pos_site_id
+ _symmetry_equiv_pos_as_xyz
+  1  'x, y, z'
+loop_
+ _atom_site_type_symbol
+ _atom_site_label
+ _atom_site_symmetry_multiplicity
+ _atom_site_fract_x
+ _atom_site_fract_y
+ _atom_site_fract_z
+ _atom_site_occupancy
+{atoms}loop_
+_geom_bond_atom_site_label_1
+_geom_bond_atom_site_label_2
+_geom_bond_distance
+_geom_bond_site_symmetry_2
+{first}0 {first}0 3.061385 1_455
+{first}0 {first}0 3.061386 1_555
+"""
+
+
+def bonded_cif(row):
+    """A crystal as the files of topology_databases have it: all atoms, then bonds."""
+    symbols = [Element.from_Z(z).symbol for z in row["atomic_numbers"]]
+    cell = "".join(f"_cell_length_{name}   {row[name]:.8f}\n" for name in "abc")
+    cell += "".join(f"_cell_angle_{name}   {row[name]:.8f}\n" for name in ("alpha", "beta", "gamma"))
+    sites = zip(symbols, np.reshape(row["frac_coords"], (-1, 3)))
+    atoms = "".join(
+        f"  {symbol}  {symbol}{k}  1  {x:.8f}  {y:.8f}  {z:.8f}  1\n" for k, (symbol, (x, y, z)) in enumerate(sites)
+    )
+    return BONDED.format(formula=row["reduced_formula"], cell=cell, atoms=atoms, first=symbols[0])
+
+
+@pytest.fixture(scope="module")
+def further(shared_data):
+    """Every thousandth crystal of mp90k that is not in mp36k, and the first of them."""
+    path = shared_data / "mp90k" / "crystals.parquet"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    ids = [row["mp_id"] for row in label_table()[::1000]]
+    return pq.read_table(path, filters=[("mp_id", "in", ids)]).to_pylist()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_mp90k_is_made_again_from_its_public_files(tmp_path, rows, further, zipped):
+    public_files(tmp_path, rows, zipped=True)
+    files = {f"cif/{row['mp_id']}.cif": bonded_cif(row) for row in further}
+    files |= {name.replace("cif/", "cif_chemenv/"): "another analysis of the same crystal" for name in files}
+    root = "topology_databases-41163fcf"
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "41163fcf.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                archive.writestr(f"{root}/{name}", text)
+    for name, text in {} if zipped else files.items():
+        (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / root / name).write_text(text)
+    source = mp90k(tmp_path)
+    records = list(source.records())
+    assert source.n_records == len(records) == len(rows) + len(label_table())
+    made = {record.id: record for record in records}
+    for row in [*rows, *further]:
+        labels = {name: row[name] for name in ("e_form", "band_gap", "split") if row[name] is not None}
+        assert made[row["mp_id"]].columns == labels
+    for row in further:
+        crystal, expected = pickle.loads(pickle.dumps(made[row["mp_id"]])).crystal(), crystal_of_row(row["mp_id"], row)
+        assert np.allclose(crystal.lattice, expected.lattice, atol=1e-6)
+        assert sorted(crystal.atomic_numbers) == sorted(expected.atomic_numbers)
+        for number, frac in zip(crystal.atomic_numbers, crystal.frac_coords):  # our reader sorts the atoms
+            delta = expected.frac_coords[expected.atomic_numbers == number] - frac
+            assert np.abs(delta - np.round(delta)).max(1).min() < 1e-4  # and makes 1/6 of 0.16668
+    absent = next(record for record in records if record.id == label_table()[1]["mp_id"])
+    assert refusal(absent) == "its CIF file is not in the archive"
+
+
+def test_mp90k_says_which_archive_is_missing(tmp_path, rows):
+    public_files(tmp_path, rows[:2], zipped=True)
+    with pytest.raises(ValueError, match=r"holds no archive with cif/\S+: it is https://github\.com/fxcoudert"):
+        mp90k(tmp_path)
+
+
+def test_the_labels_of_mp90k_are_those_of_the_shared_file(shared_data):
+    path = shared_data / "mp90k" / "crystals.parquet"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    names = ["mp_id", "e_form", "band_gap", "split", "e_form_source"]
+    shared = pq.read_table(path, columns=names, filters=[("in_mp36k", "=", False)]).to_pylist()
+    assert label_table() == shared

@@ -1,13 +1,16 @@
 """The floor below all networks: gradient boosting on statistics of the elements."""
 
+import json
+
 import numpy as np
 import pytest
 from study import archive
-from study.floor import composition_statistics, element_properties, floor
+from study.floor import composition_statistics, element_properties, floor, name
 from study.tables import CRYSTAL_SYSTEM, results_table, summary_table
 from test_datasets import rock_salt
 
 from xxlib.datasets.sources import Source, parsed
+from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.store import Dataset
 from xxlib.prepare import prepare
 
@@ -40,3 +43,13 @@ def test_the_floor_is_a_run_that_tables_read(rock_salts, tmp_path):
     assert table.loc["e_form", "test e_form mae (meV/atom)"] == pytest.approx(mae)
     assert table.loc["crystal_system", CRYSTAL_SYSTEM] == 100
     assert set(table["model"]) == {"gradient boosting on element statistics, floor"}
+
+
+def test_the_floor_learns_from_further_formulas(rock_salts, tmp_path):
+    """From those of their `train` that have the label."""
+    (tmp_path / "more.csv").write_text("formula,e_form,split\nNaF,-1,train\nKI,-5,train\nKBr,,train\nKF,-1,val\n")
+    prepare(formulas(tmp_path / "more.csv"), tmp_path / "more", n_workers=1, progress=False)
+    floor(rock_salts, "e_form", tmp_path / name("e_form", ["more"]), also=[Dataset(tmp_path / "more")])
+    config = json.loads((tmp_path / "floor-e_form-with-more-s0" / "run.json").read_text())
+    assert config["budget"]["batch_size"] == len(rock_salts.indices("train")) + 2
+    assert config["data"]["also"] == [str(tmp_path / "more")]

@@ -395,7 +395,7 @@ def test_the_figures_of_the_committed_runs_are_drawn():
     drawn = {}
     for experiment in experiments.EXPERIMENTS:
         drawn |= experiment.figures() if hasattr(experiment, "figures") else {}
-    assert {f"figure_{n}" for n in (2, 3, 6)} <= set(drawn) and len(drawn) == 22
+    assert {f"figure_{n}" for n in (2, 3, 6)} <= set(drawn) and len(drawn) >= 22
     assert len(drawn["figure_2"].axes) == 6 and len(drawn["figure_6"].axes) == 3
     assert len(drawn["e_form_parity"].axes) == 4
     assert modalities.limits()["crystal_system"] == pytest.approx(89.3, abs=0.05)
@@ -424,7 +424,7 @@ def test_an_experiment_says_what_it_costs():
         )
         earlier |= set(own)
         if hasattr(experiment, "runs"):
-            assert f"\nCost: {len(own)} runs" in experiment.__doc__, experiment.__name__
-        if own:
+            assert re.search(rf"\nCost: {len(own)} runs?\b", experiment.__doc__), experiment.__name__
+        if own and all(map(archive.read, own)):  # until then it is what they will take
             hours = sum(archive.read(name).seconds for name in own) / 3600
             assert f" {hours:.1f} hours on a core" in experiment.__doc__, (experiment.__name__, hours)

@@ -124,6 +124,10 @@ FIGURES = {
         lambda: plots.accuracies({"m": pd.DataFrame([{"patterns": "measured", "of": "all"} | INTERVAL])}),
         [("crystal system right (%)", "")],
     ),
+    plots.by_bin: (
+        lambda: plots.by_bin({"m": ([9.0, np.nan], [1.0, np.nan])}, ["0-25", "> 25"], "above (meV/atom)", "MAE (eV)"),
+        [("above (meV/atom)", "MAE (eV)")],
+    ),
 }
 
 

@@ -18,6 +18,7 @@ from test_datasets import rock_salt
 from xxlib import PROJECT, launch, train
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.sources import Source, parsed
+from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.models.build import build
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig
@@ -164,6 +165,58 @@ def test_two_seeded_runs_are_bitwise_equal_and_a_seed_matters(dataset, tmp_path)
     same = [bool((weights["one"][name] == weights["two"][name]).all()) for name in weights["one"]]
     other = [bool((weights["one"][name] == weights["other"][name]).all()) for name in weights["one"]]
     assert all(same) and not all(other)
+
+
+def test_averaged_weights_are_judged_and_go_on_to_the_same_bits(dataset, tmp_path):
+    """The mean of the weights of the last steps, the earlier the less; the training itself does not change."""
+    run = config(dataset, n_steps=6, averaged=0.5)
+    whole, first, plain = (
+        state.prepare(one, run_folder(tmp_path / name, run), CPU)
+        for name, one in (("whole", run), ("half", run), ("plain", run.but(averaged=0.0)))
+    )
+    weights = []
+    while whole.step < 6:
+        state.step(whole)
+        state.step(plain)
+        weights.append(plain.model.heads["e_form"].weight.detach().clone())
+    while first.step < 3:
+        state.step(first)
+    state.checkpoint(first)
+    second = state.prepare(run, first.folder, CPU)
+    state.resume(second)
+    while second.step < 6:
+        state.step(second)
+    mean = weights[0]
+    for later in weights[1:]:
+        mean = mean * (2 / 3) + later / 3
+    for finished in (whole, second):
+        assert torch.equal(finished.model.heads["e_form"].weight, weights[-1])
+        assert torch.allclose(finished.judged.heads["e_form"].weight, mean, atol=1e-6)
+    expected, found = whole.judged.state_dict(), second.judged.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected), "bitwise"
+    assert plain.judged is plain.model
+
+
+def test_jitter_is_of_training_alone(dataset, tmp_path):
+    """The gradient differs from that of the fractions as they are; what is judged does not see it."""
+    both = [state.prepare(config(dataset, dropout=0.0, jitter=jitter), tmp_path, CPU) for jitter in (0.0, 0.2)]
+    judged = [loop.evaluate_val(run) for run in both]
+    assert judged[0] == judged[1]
+    losses = [step_gradients(run.model.train(), run.examples, run.config, 0, CPU)["e_form"] for run in both]
+    assert losses[0] != losses[1]
+
+
+def test_what_elements_add_is_known_before_the_first_step(dataset, tmp_path):
+    """The energies of these rock salts follow the anion and the cell: with its head at zero a model knows the first."""
+    model = dataclasses.replace(TINY, element_terms=True)
+    run = state.prepare(config(dataset, model=model), tmp_path, CPU)
+    torch.nn.init.zeros_(run.model.heads["e_form"].weight), torch.nn.init.zeros_(run.model.heads["e_form"].bias)
+    knows = value(loop.evaluate_val(run), "mae", "e_form", "val", given="composition + xrd")
+    normaliser = run.examples.normalisers["e_form"]
+    assert knows < 0.6 * normaliser.std and run.model.element_terms["e_form"].weight.grad is None
+    before = run.model.element_terms["e_form"].weight.clone()
+    state.step(run)
+    assert torch.equal(run.model.element_terms["e_form"].weight, before)
 
 
 @pytest.mark.stress
@@ -323,6 +376,34 @@ def test_fine_tuning_starts_from_the_encoders_and_a_new_head(dataset, pretrained
     assert any((after[name] != tensor).any() for name, tensor in scratch.model.state_dict().items())
 
 
+def test_both_start_from_the_encoder_of_one(dataset, tmp_path):
+    """The encoder of the other modality and the fusion are new; a frozen run cannot have new ones."""
+    alone = config(dataset, "alone", modalities=("composition",), n_steps=2)
+    loop.train(alone, run_folder(tmp_path, alone))
+    before, _ = runs.load_model(tmp_path / "alone")
+    both = config(dataset, initial=str(tmp_path / "alone"))
+    after = state.prepare(both, tmp_path, CPU).model.state_dict()
+    scratch = state.prepare(config(dataset), tmp_path, CPU).model.state_dict()
+    same = {name for name in after if name.startswith("encoders.composition.")}
+    assert same and all(torch.equal(after[name], before[name]) for name in same)
+    assert all(torch.equal(after[name], scratch[name]) for name in set(after) - same)
+    with pytest.raises(ConfigError, match=r"lacks encoders\.xrd"):
+        state.prepare(both.but(frozen=True), tmp_path, CPU)
+
+
+def test_each_row_trains_what_it_has(dataset, tmp_path):
+    """Formulas without pattern, of another database's labels: a target that val does not have is not judged there."""
+    table = "formula,oqmd_e_form,split\n" + "".join(f"Ca{n}O,{-n / 10},train\n" for n in range(1, 9))
+    (tmp_path / "formulas.csv").write_text(table)
+    prepare(formulas(tmp_path / "formulas.csv"), tmp_path / "formulas", n_workers=1, progress=False)
+    run = config(dataset, also=(str(tmp_path / "formulas"),), targets=("e_form", "oqmd_e_form"), one_target=False)
+    result = loop.train(run.but(likelihood=True), run_folder(tmp_path, run))
+    assert np.isfinite(value(result["metrics"], "error", split="val"))
+    assert {one["target"] for one in result["metrics"]} == {None, "e_form"}
+    losses = series(runs.metrics(tmp_path / "tiny"), "loss", "oqmd_e_form", split="train")
+    assert np.isfinite(losses).all() and losses[-1] < losses[0]
+
+
 def test_what_is_remembered_is_told_from_what_is_not(dataset):
     """Where the formula of some crystals of test is in train, their metrics and those of the others."""
     examples = examples_of(config(dataset, targets=("e_form", "crystal_system")))
@@ -414,6 +495,29 @@ def test_unlabelled_crystals_join_without_what_is_judged(dataset, tmp_path):
     assert np.array_equal(free.rows["train"], added), "unlabelled crystals alone"
     batch = make_batch(both.dataset, added)
     assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20]]
+
+
+def test_further_datasets_train_with_the_labels_they_have(dataset, tmp_path):
+    """Their val, test and experimental train nothing, nor what is judged in the first dataset, nor a crystal twice."""
+    labelled = {"e_form": 7.0, "split": "train"}
+    records = [parsed(rock_salt(4.4, 3, 17, "m-judged"), "here", formula="ClLi", **labelled),
+               parsed(rock_salt(5.0, 12, 16, "m-labelled"), "here", **labelled),
+               parsed(rock_salt(5.0, 20, 16, "m-unlabelled"), "here", split="train"),
+               *(parsed(rock_salt(5.0, 38, 16, f"m-{split}"), "here", split=split) for split in ("val", "test")),
+               parsed(rock_salt(4.0, 3, 9, "rs-0"), "here", split="train")]  # fmt: skip
+    prepare(Source({"name": "more"}, lambda: iter(records)), tmp_path / "more", progress=False)
+    again = parsed(rock_salt(5.0, 12, 34, "n-0"), "here", split="train")
+    prepare(Source({"name": "again"}, lambda: iter([again, records[1]])), tmp_path / "again", progress=False)
+    alone = examples_of(config(dataset))
+    both = examples_of(config(dataset, also=(str(tmp_path / "more"), str(tmp_path / "again"))))
+    added = both.rows["train"][len(alone.rows["train"]) :]
+    assert both.dataset.column("id")[added].tolist() == ["m-labelled", "m-unlabelled", "n-0"]
+    assert both.dataset.labels["e_form"][added].tolist() == pytest.approx([7, np.nan, np.nan], nan_ok=True)
+    assert all(np.array_equal(both.rows[split], alone.rows[split]) for split in ("val", "test"))
+    labels = both.dataset.labels["e_form"][both.rows["train"]]
+    assert both.normalisers["e_form"].mean == pytest.approx(np.nanmean(labels)) != alone.normalisers["e_form"].mean
+    batch = make_batch(both.dataset, added)
+    assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20], [12, 34]]
 
 
 def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):

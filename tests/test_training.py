@@ -34,6 +34,7 @@ def test_losses_are_mean_square_and_cross_entropy():
     losses = target_losses(predictions, targets)
     assert losses["e_form"].item() == pytest.approx((1 + 4) / 2)
     assert losses["crystal_system"].item() == pytest.approx(math.log(7))
+    assert target_losses(predictions, targets, absolute=True)["e_form"].item() == pytest.approx((1 + 2) / 2)
 
 
 def test_missing_labels_count_for_nothing_and_give_no_gradient():
@@ -294,6 +295,14 @@ NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", "
         ("budget", {"n_steps": None}, r"missing key budget\.n_steps"),
         (None, {"model": 3}, "model must be an object"),
         (None, {"data": None}, "missing key data"),
+        ("data", {"jitter": 1.0}, r"jitter 1\.0 must be from 0 to 1"),
+        ("budget", {"averaged": 1.5}, r"averaged 1\.5 must be from 0 to 1"),
+        (
+            None,
+            {"data": {"dataset": "x", "split": "random"}, "objectives": {"targets": ["least_e_form"]}},
+            "may be one",
+        ),
+        ("objectives", {"absolute": True, "likelihood": True}, "absolute errors or likelihood"),
         ("objectives", {"contrastive": BOTH}, "either targets or"),
         ("objectives", {"targets": []}, "either targets or"),
         ("objectives", {"contrastive": [["xrd", "xrd"]], "targets": []}, "give two of the modalities composition, xrd"),
@@ -304,6 +313,8 @@ NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", "
         (None, {"frozen": True}, "`initial`"),
         ("data", {"unlabelled": "data/demo"}, "only join pretraining"),
         ("data", {"unlabelled_alone": True}, "needs `unlabelled`"),
+        ("data", {"also": ["data/demo"], "dataset": "data/demo"}, "also data/demo: give each dataset once"),
+        ("data", {"also": "data/demo"}, r"data\.also is 'data/demo': it must be a list of texts"),
         ("data", {"n_train": 0}, "n_train 0 must be positive"),
         ("objectives", {"hidden_rate": 0}, "hidden_rate"),
         ("objectives", {"hidden_span": 18}, "hidden_span"),

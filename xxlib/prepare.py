@@ -9,6 +9,7 @@ python -m xxlib.prepare alexandria https://alexandria.icams.rub.de/data/pbe/ dat
 python -m xxlib.prepare jarvis  jdft_3d-12-12-2022.json.zip     data/jarvis
 python -m xxlib.prepare lemat   compatible_pbe   data/lemat      # folder of parquet files; no labels
 python -m xxlib.prepare mp36k   folder           data/mp36k      # of the public files that the shared one is made of
+python -m xxlib.prepare mp90k   folder           data/mp90k      # of those and a second archive
 python -m xxlib.prepare materials_project all    data/mp         # or a chemical system: Li-Fe-O; needs MP_API_KEY
 python -m xxlib.prepare optimade https://alexandria.icams.rub.de/pbe data/optimade   # any provider; no labels
 python -m xxlib.prepare formulas table.csv       data/measured   # formulas with labels, no crystals; .csv or .parquet
@@ -49,6 +50,7 @@ from xxlib.datasets.sources.jarvis import jarvis
 from xxlib.datasets.sources.lemat import lemat
 from xxlib.datasets.sources.materials_project import materials_project
 from xxlib.datasets.sources.mp36k import mp36k
+from xxlib.datasets.sources.mp90k import mp90k
 from xxlib.datasets.sources.optimade import optimade
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.diffraction.scattering import STORED_RANGE
@@ -67,6 +69,7 @@ KINDS = {
     "jarvis": lambda path, seed: jarvis(path),
     "lemat": lambda place, seed: lemat(place),
     "mp36k": lambda folder, seed: mp36k(folder),
+    "mp90k": lambda folder, seed: mp90k(folder),
     "materials_project": lambda system, seed: materials_project(**({} if system == "all" else {"chemsys": system})),
     "optimade": lambda url, seed: optimade(url),
     "formulas": lambda path, seed: formulas(path),
@@ -113,9 +116,10 @@ def prepare(
         "seed": seed,
     }
     at_work = workers.cluster(scheduler) if scheduler else workers.pool(n_workers or joblib.cpu_count())
-    work = Work(seed, hkl, structure, time_limit, source.warm_up)
+    labels = tuple(source.metadata.get("labels", ()))
+    work = Work(seed, hkl, structure, time_limit, source.warm_up, labels)
     try:
-        with Writer(folder, metadata, hkl, structure) as writer:
+        with Writer(folder, metadata, hkl, structure, labels) as writer:
             _fill(writer, source, work, at_work, progress)
             writer.finish()
             return writer.n_accepted, writer.n_rejects

@@ -9,8 +9,7 @@ import math
 import signal
 from pathlib import Path
 
-from study import experiments, schedule, tables
-from xxlib import PROJECT
+from study import experiments, few_labels, formulas, mp90k, schedule, tables
 from xxlib.training import runs
 from xxlib.training.presets import PRESETS
 
@@ -20,6 +19,8 @@ def main():
     parser.add_argument("--train", action="store_true", help="train what is missing, important runs first")
     parser.add_argument("--crystals", type=Path, help="the mp36k parquet file (data/README.md: from where)")
     parser.add_argument("--nomad", type=Path, help="the NOMAD 2018 parquet file")
+    parser.add_argument("--mp90k", type=Path, help="the mp90k parquet file")
+    parser.add_argument("--labels", type=Path, help="the parquet file of formulas with labels")
     parser.add_argument("--only", default="", metavar="PATTERN", help="runs whose name has this regular expression")
     parser.add_argument("--threads", type=int, default=PRESETS["small"].machine.n_threads, help="of a run")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs that are trained at the same time")
@@ -56,11 +57,13 @@ def train(configs, options):
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: runs save their state
     planned = experiments.planned()
     needed = [planned[name] for name in schedule.ordered(configs.values())]
-    schedule.make_datasets(options.crystals, options.nomad, needed)
+    files = {PRESETS["small"].data.dataset: options.crystals, few_labels.NOMAD: options.nomad}
+    files |= {mp90k.DATASET: options.mp90k, formulas.DATASET: options.labels, formulas.GAPS: options.labels}
+    schedule.make_datasets(files, needed)
     schedule.finish_floors()
-    without = [c.name for c in configs.values() if not (PROJECT / c.data.dataset / "dataset.json").exists()]
-    if without:
-        print(f"give --nomad; left out: {', '.join(without)}")
+    without = schedule.left_out(configs.values())
+    for line in schedule.lacking(without):
+        print(line)
     there = [config for name, config in configs.items() if name not in without]
     try:
         failed = schedule.train(there, options.threads, options.at_once, options.minutes)

@@ -1,7 +1,7 @@
 """What is kept of runs: a small record each in data/results, and the same read of a run trained here, in data/runs.
 
 runs/<name>.json             config, what the run took, final metrics, curves
-crystals/<dataset>.parquet   id, formula, split and labels of every crystal, once
+crystals/<dataset>.parquet   id, formula, split and labels of every crystal, once; of many, of those that do not train
 predictions/<name>.parquet   of `test`: row of the crystal, and what is predicted: float32, or the LIKELIEST classes
 latent/<name>.parquet        of `test`: row of the crystal, and what latent.describe left
 weights/<name>/              in half precision, as long as runs that start from them are missing
@@ -28,8 +28,11 @@ RESULTS = PROJECT / "data" / "results"
 LABELS = {
     "data/demo": "CHGNet labels, not DFT",
     "data/mp36k": "DFT labels of the Materials Project",
+    "data/mp90k": "DFT labels of the Materials Project",
     "data/nomad2018": "DFT labels of the NOMAD 2018 competition",
 }
+KEPT = ("e_form", "band_gap", "crystal_system", "space_group")  # labels
+MOST = 50_000  # crystals of which all are kept; of a larger dataset those that judge
 LIKELIEST = 5  # classes that are kept of a prediction, the most likely one first
 DIGITS = 8  # of curves
 SERIES = records.KEYS[1:-1]  # what a record says besides step and value
@@ -58,8 +61,8 @@ class Record:
 
 
 def place(preset):
-    """Where the runs of a preset are read: those of `small` are committed."""
-    return RESULTS if preset == "small" else runs.RUNS
+    """Where the runs of a preset are read: those of `small` and `plus` are committed."""
+    return RESULTS if preset in ("small", "plus") else runs.RUNS
 
 
 def train(configs, place, n_gpus=0):
@@ -120,7 +123,7 @@ def crystals(dataset, place=RESULTS):
         return pd.read_parquet(path).set_index("id")
     opened = Dataset(PROJECT / dataset)
     columns = {name: np.asarray(opened.column(name)) for name in ("id", "formula", "split")}
-    columns |= {name: opened.labels[name] for name in TARGETS if name in opened.labels}
+    columns |= {name: opened.labels[name] for name in KEPT}
     return pd.DataFrame(columns).set_index("id")
 
 
@@ -204,7 +207,9 @@ def keep(name):
         table = _of_test(name, what, runs.RUNS)
         if table is not None and record.config["evaluate_test"]:
             if not path.exists():
-                _write(crystals(dataset, runs.RUNS).reset_index(), path)
+                every = crystals(dataset, runs.RUNS)
+                judging = every if len(every) <= MOST else every[every["split"] != "train"]
+                _write(judging.reset_index(), path)
             _write(_compact(table, pd.read_parquet(path)["id"]), RESULTS / what / f"{name}.parquet")
     save(record, RESULTS)
 

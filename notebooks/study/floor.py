@@ -26,17 +26,18 @@ NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 TARGETS = ("band_gap", "crystal_system", "e_form")  # that have a floor in Table 1
 
 
-def name(target):
-    """How the run of a target is called."""
-    return f"floor-{target}-s0"
+def name(target, also=()):
+    """How the run of a target is called; also: names of further datasets."""
+    return "-".join(["floor", target, *(f"with-{one}" for one in also), "s0"])
 
 
-def floor(dataset, target, folder, seed=0):
+def floor(dataset, target, folder, seed=0, also=()):
     """Fit the floor of one target on `train` of a Dataset, judge it on `val` and `test`; returns the results.
 
     Boosting ends where `val` no longer improves.  The run folder gets run.json, results.json and predictions.parquet in
     the form of a training, for the tables: a step is a boosting iteration, a batch all training crystals; parameters
-    are not counted.  target: a name of targets.TARGETS.  Raises ValueError where the labels of `train` do not vary.
+    are not counted.  target: a name of targets.TARGETS.  also: further Datasets, whose `train` trains, too; no
+    composition that judges may be among them.  Raises ValueError where the labels of `train` do not vary.
     """
     started, target, folder = time.monotonic(), targets.TARGETS[target], Path(folder)
     rows = {split: dataset.indices(split) for split in ("train", "val", "test")}
@@ -46,29 +47,37 @@ def floor(dataset, target, folder, seed=0):
     kind = HistGradientBoostingRegressor if target.kind == "regression" else HistGradientBoostingClassifier
     model = kind(**BOOSTING, random_state=seed)
     train, val = labelled["train"], labelled["val"]
-    if len(np.unique(labels[train])) < 2:
+    learned, answers = [features[train]], [labels[train]]
+    for other in also:
+        more = other.indices("train")
+        more = more[np.isfinite(other.labels[target.name][more])]
+        learned.append(composition_statistics(other)[more])
+        answers.append(other.labels[target.name][more])
+    learned, answers = np.concatenate(learned), np.concatenate(answers)
+    if len(np.unique(answers)) < 2:
         raise ValueError(f"{target.name} does not vary over the {len(train)} training crystals: nothing to learn from")
-    model.fit(features[train], labels[train], X_val=features[val], y_val=labels[val])
+    model.fit(learned, answers, X_val=features[val], y_val=labels[val])
 
-    where = dataset.folder.relative_to(PROJECT) if dataset.folder.is_relative_to(PROJECT) else dataset.folder
+    folders = [one.folder for one in (dataset, *also)]
+    where, *others = [str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path) for path in folders]
     n_steps = int(model.n_iter_)
     config = {
-        "name": folder.name, "preset": "floor", "data": {"dataset": str(where), "split": "formula"},
+        "name": folder.name, "preset": "floor", "data": {"dataset": where, "split": "formula", "also": others},
         "model": {"architecture": "boosting", "encoders": {"composition": {}}, **BOOSTING},
         "objectives": {"targets": [target.name]},
-        "budget": {"batch_size": len(train), "n_steps": n_steps, "learning_rate": model.learning_rate},
+        "budget": {"batch_size": len(answers), "n_steps": n_steps, "learning_rate": model.learning_rate},
         "seed": seed, "evaluate_test": True,
     }  # fmt: skip
     metrics, tables = [], []
     for split in ("val", "test"):
         predicted, true = _predict(model, target, features[rows[split]]), labels[rows[split]]
-        metrics += _metrics(split, target, true, predicted, labels[train], n_steps)
+        metrics += _metrics(split, target, true, predicted, answers, n_steps)
         columns = {"id": np.asarray(dataset.column("id")[rows[split]]), "split": [split] * len(true)}
         tables.append(pa.table(columns | {f"{target.name}_predicted": list(predicted.astype(np.float32))}))
     result = {
         "name": folder.name,
         "parameters": None,
-        "samples": len(train) * n_steps,
+        "samples": len(answers) * n_steps,
         "best_step": n_steps,
         "seconds": round(time.monotonic() - started, 1),
         "hardware": hardware(torch.device("cpu"), torch.get_num_threads()),

@@ -203,6 +203,7 @@ def environment():
     )  # fmt: skip
     made.filters |= {
         "fixed": lambda number, decimals=1: f"{number:.{decimals}f}",
+        "decimals": lambda number, target: f"{number:.{DECIMALS[target]}f}",
         "count": lambda number: f"{int(number):,}",
         "general": lambda number: f"{number:g}" if number != "" else "",
         "in_words": {"composition + xrd": "both", "composition": "composition alone", "xrd": "pattern alone"}.get,

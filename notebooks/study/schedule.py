@@ -8,7 +8,18 @@ from collections import defaultdict
 import pandas as pd
 from tqdm import tqdm
 
-from study import archive, experiments, few_labels, floor, latent, other_pretrainings, representations
+from study import (
+    archive,
+    experiments,
+    few_labels,
+    floor,
+    formulas,
+    latent,
+    mp90k,
+    other_pretrainings,
+    plus,
+    representations,
+)
 from xxlib import PROJECT, launch, prepare
 from xxlib.datasets.store import Dataset
 from xxlib.launching import processes
@@ -117,10 +128,13 @@ def keep(config):
 
 def finish_floors():
     """Gradient boosting on element statistics, a minute of one core each."""
-    missing = [target for target in floor.TARGETS if not done(floor.name(target))]
-    for target in missing:
-        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / floor.name(target))
-        archive.keep(floor.name(target))
+    missing = [(floor.name(target), target, ()) for target in floor.TARGETS]
+    if (PROJECT / formulas.GAPS / "dataset.json").exists():
+        missing.append((plus.BOOSTING, "band_gap", (Dataset(PROJECT / formulas.GAPS),)))
+    missing = [one for one in missing if not done(one[0])]
+    for name, target, also in missing:
+        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / name, also=also)
+        archive.keep(name)
     if missing:
         experiments.write_tables()
 
@@ -144,21 +158,56 @@ def listed(configs):
     return pd.DataFrame(rows).round(1)
 
 
-def make_datasets(crystals, nomad, configs):
-    """The datasets that runs need and that are not there."""
-    mp36k = PROJECT / PRESETS["small"].data.dataset
-    if not (mp36k / "dataset.json").exists():
-        if crystals is None:
-            raise SystemExit(f"{mp36k} is not there: give the mp36k parquet file with --crystals")
-        prepare.main(["parquet", str(crystals.resolve()), str(mp36k)])
-    if nomad and not (PROJECT / few_labels.NOMAD / "dataset.json").exists():
-        # Its own split has no `val`, and the same formulas on both sides.
-        without = PROJECT / "data" / "nomad2018.parquet"
-        pd.read_parquet(nomad).drop(columns="split").to_parquet(without)
-        prepare.main(["parquet", str(without), str(PROJECT / few_labels.NOMAD)])
-        without.unlink()
+def make_datasets(files, configs):
+    """The datasets that runs need, that are not there, and whose file is given; files: dataset -> Path."""
+
+    def make(dataset, kind, read=None):
+        folder, path = PROJECT / dataset, files.get(dataset)
+        needed = any(dataset in (config.data.dataset, *config.data.also) for config in configs)
+        if not needed or path is None or (folder / "dataset.json").exists():
+            return
+        if read is None:
+            return prepare.main([kind, str(path.resolve()), str(folder)])
+        written = folder.with_suffix(".parquet")
+        read(path).to_parquet(written)
+        prepare.main([kind, str(written), str(folder)])
+        written.unlink()
+
+    mp36k = PRESETS["small"].data.dataset
+    if not (PROJECT / mp36k / "dataset.json").exists() and files.get(mp36k) is None:
+        raise SystemExit(f"{PROJECT / mp36k} is not there: give the mp36k parquet file with --crystals")
+    make(mp36k, "parquet")
+    make(mp90k.DATASET, "parquet")
+    # Its own split has no `val`, and the same formulas on both sides.
+    make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
+    make(formulas.DATASET, "formulas", formulas.formula_table)
+    make(formulas.GAPS, "formulas", formulas.gap_table)
     if any(config.data.unlabelled for config in configs):
         prepare.main(["generated", "50000", str(PROJECT / other_pretrainings.GENERATED)])
+
+
+def left_out(configs):
+    """The runs among some RunConfigs, and those they start from, that cannot be trained: name -> option to give."""
+    options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
+    options[formulas.GAPS] = options[formulas.DATASET]
+    absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
+    planned, without = experiments.planned(), {}
+    for name in ordered(configs):  # each after its start
+        config = planned[name]
+        needed = [absent[folder] for folder in (config.data.dataset, *config.data.also) if folder in absent]
+        if needed or start_of(config) in without:
+            without[name] = " and ".join(needed) or without[start_of(config)]
+    return without
+
+
+def lacking(without):
+    """A line a table that will lack rows; without: as left_out says."""
+    for one in experiments.EXPERIMENTS:
+        there = hasattr(one, "TABLE") and hasattr(one, "runs")
+        names = [config.name for config in one.runs() if config.name in without] if there else []
+        if names:
+            options = dict.fromkeys(without[name] for name in names)
+            yield f"{one.TABLE}.csv will lack {', '.join(names)}: give {', '.join(options)}"
 
 
 def chosen(pattern):

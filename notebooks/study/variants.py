@@ -32,6 +32,8 @@ WORDS = {
     "unlabelled": lambda folder: f"with-{Path(folder).name}",
     "frozen": lambda _: "frozen",
     "likelihood": lambda _: "likelihood",
+    "absolute": lambda _: "absolute",
+    "also": lambda folders: f"with-{'-'.join(Path(folder).name for folder in folders)}",
 }
 
 
@@ -70,8 +72,8 @@ def pretraining(preset, objectives, **changes):
 
 
 def kind(config):
-    """Which of RATES is the learning rate of a run; None: that of the preset."""
-    if config.data.absent_rate:
+    """Which of RATES is the learning rate of a run; None: that of the preset, or its own."""
+    if config.data.absent_rate or config.preset != "small":
         return None
     if config.frozen:
         return "frozen"
@@ -89,7 +91,7 @@ def _named(preset, parts, changes):
 
 
 def _words(changes):
-    return [word(changes[field]) for field, word in WORDS.items() if field in changes]
+    return [word(changes[field]) for field, word in WORDS.items() if changes.get(field, False) is not False]
 
 
 def _prefix(preset):

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, Crystal, lattice_from_cell
+from xxlib.crystals.crystal import Crystal, lattice_from_cell
+from xxlib.datasets.labels import OTHER_LABELS, Labels
 from xxlib.datasets.shards import check_columns, check_values
 from xxlib.diffraction import patterns
 
@@ -46,10 +47,15 @@ ATOMS = [
 REJECTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("reason", pa.string())])
 
 
-def schema(hkl=False, structure=False):
-    """Columns of a shard; with reflections where `hkl`, with atoms where `structure`, with the cell where either."""
+def schema(hkl=False, structure=False, labels=()):
+    """Columns of a shard; with reflections where `hkl`, with atoms where `structure`, with the cell where either.
+
+    labels: names, of which those of OTHER_LABELS have columns.
+    """
     place = [name for name, _ in COLUMNS].index("e_form")
-    return pa.schema(COLUMNS[:place] + HKL * hkl + [LATTICE] * (hkl or structure) + ATOMS * structure + COLUMNS[place:])
+    optional = HKL * hkl + [LATTICE] * (hkl or structure) + ATOMS * structure
+    others = [(name, kind) for name, kind in OTHER_LABELS.items() if name in labels]
+    return pa.schema(COLUMNS[:place] + optional + COLUMNS[place:] + others)
 
 
 class DatasetError(ValueError):
@@ -169,7 +175,12 @@ class Dataset:
 
     def column(self, name):
         """One value a crystal: (n,) float64 with NaN for missing labels, or Strings."""
-        chunks = [shard.column(name) for shard in self.shards]
+        chunks = [
+            pa.nulls(len(shard), OTHER_LABELS[name])
+            if name in OTHER_LABELS and name not in shard.schema.names
+            else shard.column(name)
+            for shard in self.shards
+        ]
         if pa.types.is_string(chunks[0].type):
             return Strings(chunks)
         return np.concatenate([pc.cast(chunk, pa.float64()).to_numpy(zero_copy_only=False) for chunk in chunks])
@@ -177,12 +188,7 @@ class Dataset:
     @cached_property
     def labels(self):
         """Target values (n,) float64 by name; classes as their index; NaN where the source has none."""
-        return {
-            "e_form": self.column("e_form"),
-            "band_gap": self.column("band_gap"),
-            "crystal_system": self.column("crystal_system").places(CRYSTAL_SYSTEMS),
-            "space_group": self.column("space_group") - 1,
-        }
+        return Labels(self)
 
     def indices(self, split, splits=None):
         """Rows (k,) of one split; `splits` (n,) replaces the stored split names, as splits.by_random makes them."""
@@ -191,12 +197,12 @@ class Dataset:
     @property
     def has_hkl(self):
         """Whether reflections and cells are stored: columns h, k, l and lattice."""
-        return all("h" in columns for columns in self._ragged)
+        return all("h" in columns for columns in self.ragged)
 
     @property
     def has_structure(self):
         """Whether crystals are stored: columns lattice, atom_ids, frac_coords and occupancies."""
-        return all("atom_ids" in columns for columns in self._ragged)
+        return all("atom_ids" in columns for columns in self.ragged)
 
     def crystal(self, row):
         """The Crystal of a row: coordinates to float32, a along x; its own cell, not necessarily its own orientation.
@@ -218,7 +224,8 @@ class Dataset:
         )
 
     @cached_property
-    def _ragged(self):
+    def ragged(self):
+        """The list columns of each shard: name -> Ragged."""
         return [
             {field.name: _ragged(shard.column(field.name)) for field in shard.schema if pa.types.is_list(field.type)}
             for shard in self.shards
@@ -231,7 +238,7 @@ class Dataset:
         lengths = np.empty(len(rows), np.int64)
         for shard in np.unique(shards):
             here = shards == shard
-            offsets, places = self._ragged[shard][name].offsets, rows[here] - self.first_rows[shard]
+            offsets, places = self.ragged[shard][name].offsets, rows[here] - self.first_rows[shard]
             lengths[here] = offsets[places + 1] - offsets[places]
         return lengths
 
@@ -241,11 +248,11 @@ class Dataset:
         Raises DatasetError for an optional column where the dataset was prepared without it, and for a value that is
         not finite, with the id of its crystal.
         """
-        if not all(name in columns for columns in self._ragged):
+        if not all(name in columns for columns in self.ragged):
             option = "--hkl" if name in "hkl" else "--structure"
             raise DatasetError(f"{self.folder} has no column {name}: prepare it with {option}")
         shards = np.searchsorted(self.first_rows, rows, side="right") - 1
-        pieces = [self._ragged[s][name][row - self.first_rows[s]] for s, row in zip(shards, rows)]
+        pieces = [self.ragged[s][name][row - self.first_rows[s]] for s, row in zip(shards, rows)]
         values, offsets = np.concatenate(pieces), np.concatenate([[0], np.cumsum([len(piece) for piece in pieces])])
         finite = np.isfinite(values)
         if not finite.all():
@@ -279,7 +286,7 @@ def _open(path, shard, check):
         file = pa.ipc.open_file(pa.memory_map(os.fsencode(path)))
         if file.num_record_batches != 1:
             raise ValueError(f"{file.num_record_batches} record batches, not one")
-        check_columns(file.schema, schema(hkl=True, structure=True), required=schema().names)
+        check_columns(file.schema, schema(hkl=True, structure=True, labels=OTHER_LABELS), required=schema().names)
         batch = file.get_batch(0)
         batch.validate(full=check)  # what Arrow reads without it may lie anywhere in memory
         if len(batch) != shard["rows"]:

@@ -45,8 +45,12 @@ TARGETS = {
     for target in (
         Target("e_form", "regression", "formation energy", "E_f", "eV/atom", "meV/atom", 1000.0),
         Target("band_gap", "regression", "band gap", unit="eV", error_unit="eV", least=0.0),
+        Target("oqmd_e_form", "regression", "OQMD's formation energy", "", "eV/atom", "meV/atom", 1000.0),
+        Target("oqmd_band_gap", "regression", "band gap of OQMD", unit="eV", error_unit="eV", least=0.0),
+        Target("least_e_form", "regression", "formula's lowest formation energy", "", "eV/atom", "meV/atom", 1000.0),
         Target("crystal_system", "classification", "crystal system", classes=CRYSTAL_SYSTEMS),
         Target("space_group", "classification", "space group", classes=tuple(str(n) for n in range(1, 231))),
+        Target("log_volume", "regression", "logarithm of the volume", "ln V", "ln A^3/atom", "%", 100.0),
     )
 }
 

@@ -127,7 +127,7 @@ class CrabNet(nn.Module):
         """inputs: a Composition."""
         composition = inputs["composition"]
         if self.training:
-            composition = composition._replace(fractions=jittered(composition.fractions))
+            composition = composition.jittered(JITTER)
         elements, pad = self.encoders["composition"](composition)  # (B, E, D), (B, E)
         outputs = _mean_over_elements(self.residual_network(elements), pad)
         predictions, log_std = {}, {}
@@ -155,12 +155,6 @@ class ResidualNetwork(nn.Module):
         for layer, shortcut in zip(self.layers, self.shortcuts):
             x = F.leaky_relu(layer(x)) + shortcut(x)
         return self.out(x)
-
-
-def jittered(fractions):
-    """Fractions (B, E), each multiplied by a normal number around 1 of standard deviation 0.02, that sum to 1 again."""
-    moved = (fractions * (1 + JITTER * torch.randn_like(fractions))).clamp(0, 1)
-    return moved / moved.sum(1, keepdim=True)
 
 
 def _mean_over_elements(x, pad):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from xxlib.models.fusion import FUSIONS
 from xxlib.models.inputs import INPUTS
 
-ELEMENT_VECTORS = ("learned", "mat2vec")
+ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
 LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384}
 MOST_WEIGHTS = 1e11
 
@@ -49,7 +49,8 @@ class ModelConfig:
         default_factory=lambda: {"composition": EncoderConfig(d_ff=2048), "xrd": EncoderConfig()}
     )
     fusion: FusionConfig | None = FusionConfig()  # None: one modality, whose CLS goes straight to the heads
-    element_vectors: str = "learned"  # or "mat2vec": fixed, from the package ElementEmbeddings
+    element_vectors: str = "learned"  # or "mat2vec": fixed, from the package ElementEmbeddings; or both side by side
+    element_terms: bool = False  # regressions are what is left of a sum over elements, fitted to train
     d_fused: int = 768  # width after the encoders' projections and of the fusion
     dropout: float = 0.1
 
@@ -60,6 +61,8 @@ class ModelConfig:
             raise ModelError(f"element_vectors {self.element_vectors!r}: choose from {', '.join(ELEMENT_VECTORS)}")
         if self.element_vectors != "learned" and "composition" not in self.encoders:
             raise ModelError(f"element_vectors {self.element_vectors!r}: this model reads no composition")
+        if self.element_terms and ("composition" not in self.encoders or self.architecture != "xxact"):
+            raise ModelError("element_terms: this model reads no composition, or is none of XxaCT-NN")
         self._check_sizes()
         for name, encoder in self.encoders.items():
             if encoder.d_model % (2 * encoder.n_heads):

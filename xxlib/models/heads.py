@@ -40,6 +40,21 @@ class TargetHeads(nn.ModuleDict):
         return predictions, log_std
 
 
+class ElementTerms(nn.ModuleDict):
+    """A sum over the elements of a composition for each regression, to which its head adds what is left."""
+
+    def __init__(self, names):
+        super().__init__({name: nn.Embedding(MAX_Z + 1, 1, padding_idx=0) for name in names})
+        self.requires_grad_(False)
+
+    def forward(self, composition):
+        """name -> (B,) of a Composition; 0 of one that is all padding."""
+        return {
+            name: (terms(composition.element_ids)[..., 0] * composition.fractions).sum(1)
+            for name, terms in self.items()
+        }
+
+
 class PatternGuess(nn.Module):
     """Masked XRD modelling: the reconstruction of tokens."""
 

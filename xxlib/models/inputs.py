@@ -5,6 +5,7 @@ Shapes: B samples, E elements, L tokens of a pattern of P points each, T tokens 
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -28,6 +29,14 @@ class Composition(NamedTuple):
     def hide(self, hidden):
         """The same input with elements (B, E) bool hidden."""
         return self._replace(hidden=hidden)
+
+    def jittered(self, jitter):
+        """The same input, each fraction multiplied by a normal number around 1 of this standard deviation.
+
+        They sum to 1 again, or to 0 where there are none.
+        """
+        moved = (self.fractions * (1 + jitter * torch.randn_like(self.fractions))).clamp(0, 1)
+        return self._replace(fractions=moved / moved.sum(1, keepdim=True).clamp_min(1e-9))
 
 
 class Pattern(NamedTuple):

@@ -8,7 +8,7 @@ from torch import nn
 from xxlib.models.encoders.composition import CompositionEncoder
 from xxlib.models.encoders.xrd import XRDEncoder
 from xxlib.models.fusion import FUSIONS
-from xxlib.models.heads import GUESSES, Output, TargetHeads
+from xxlib.models.heads import GUESSES, ElementTerms, Output, TargetHeads
 
 TEMPERATURE = 0.07  # tau of a contrastive loss at the start
 ENCODERS = {"composition": CompositionEncoder, "xrd": XRDEncoder}
@@ -30,6 +30,8 @@ class XxaCTNN(nn.Module):
         fusion = config.fusion
         self.fusion = FUSIONS[fusion.kind](fusion, config.d_fused, config.dropout) if fusion else None
         self.heads = TargetHeads(config.d_fused, widths)
+        regressions = [name for name, width in widths.items() if width <= 2] if config.element_terms else []
+        self.element_terms = ElementTerms(regressions)
         self.guess = nn.ModuleDict({name: GUESSES[name](config.d_fused) for name in masked})
         start = math.log(1 / TEMPERATURE)
         self.logit_scales = nn.ParameterDict({"+".join(pair): torch.tensor(start) for pair in contrastive})
@@ -47,7 +49,11 @@ class XxaCTNN(nn.Module):
             name: encoder(inputs[name], cls_only=alone and not tokens) for name, encoder in self.encoders.items()
         }
         fused = next(iter(encoded.values())) if alone else self.fusion(encoded, given, cls_only=not tokens)
-        return Output(*self.heads(fused.x[:, 0]), fused, encoded)
+        predictions, log_std = self.heads(fused.x[:, 0])
+        if self.element_terms:
+            terms = self.element_terms(inputs["composition"])
+            predictions |= {name: predictions[name] + sums for name, sums in terms.items()}
+        return Output(predictions, log_std, fused, encoded)
 
     def summaries(self, inputs, names):
         """The CLS of some modalities before fusion, (B, D) each: what a contrastive loss compares."""

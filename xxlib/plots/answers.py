@@ -221,3 +221,26 @@ def accuracies(panels, title=""):
     letter(axes, [fill(name, 34) for name in panels])
     entitle(figure, title)
     return figure
+
+
+def by_bin(lines, bins, axis, quantity, title=""):
+    """A mean with its interval in each of several bins, a line a model; models stand side by side in a bin.
+
+    lines: name -> (means (k,), half-widths of their intervals (k,)), NaN where a bin is empty.  bins: their names (k,).
+    axis, quantity: name and unit of what is binned and of what is drawn, on a logarithmic axis.
+    """
+    if not lines:
+        raise ValueError("no model: nothing to draw")
+    figure, axes = subplots(size=(8.2, 4.2))
+    ax = axes[0, 0]
+    for k, (name, (means, half_widths)) in enumerate(lines.items()):
+        places = np.arange(len(bins)) + 0.08 * (k - (len(lines) - 1) / 2)
+        style = {"fmt": "os^Dv"[k % 5] + "-", "color": LINES[k % len(LINES)], "markersize": 5, "linewidth": 1}
+        ax.errorbar(places, np.asarray(means, float), yerr=np.asarray(half_widths, float), label=name, **style)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if f"{value:g}"[0] in "25" else ""))
+    ax.set(xticks=range(len(bins)), xticklabels=bins, xlabel=axis, ylabel=quantity, title=title)
+    ax.grid(axis="y", color="0.92")
+    ax.legend(frameon=False)
+    return figure

@@ -28,11 +28,13 @@ class Data:
     dataset: str  # folder, relative to the project's
     split: str = "formula"  # or "random", as in the paper
     left_out: str | None = None  # zero-shot: a family of crystals that is `test` and nothing else
-    n_train: int | None = None  # of the training crystals, the beginning of any larger number; None: all
+    also: tuple[str, ...] = ()  # folders of further datasets, whose `train` joins with the labels that it has
+    n_train: int | None = None  # of the training crystals of `dataset`, the beginning of any larger number; None: all
     unlabelled: str | None = None  # folder of a second dataset, whose crystals join pretraining
     unlabelled_alone: bool = False  # pretraining learns from those, and not from `train`
     effects: str | None = None  # name of Effects that patterns are measured under; None: ideal ones
     absent_rate: float = 0.0  # probability that an example lacks a modality, for each of them; never all
+    jitter: float = 0.0  # relative standard deviation of what fractions are multiplied by in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Objectives:
     targets: tuple[str, ...] = ()
     one_target: bool = True  # of several, each example of a step trains one, drawn uniformly, as in the paper; or all
     likelihood: bool = False  # regressions say how wide their error is, and train its likelihood, not squared errors
+    absolute: bool = False  # regressions train absolute errors, not squared ones
     contrastive: tuple[tuple[str, str], ...] = ()  # pairs of modalities whose summaries are to find each other
     masked: tuple[str, ...] = ()  # modalities whose hidden tokens are to be guessed
     hidden_rate: float = 0.05  # share of tokens that are hidden
@@ -61,6 +64,7 @@ class Budget:
     n_steps: int
     learning_rate: float  # peak, after warm-up
     precision: str = "fp32"  # or "bf16": mixed
+    averaged: float = 0.0  # share of the steps over which the weights that are judged and kept are averaged
 
     @property
     def samples(self):
@@ -138,12 +142,22 @@ class RunConfig:
             )
         if data.absent_rate and len(model.modalities) < 2:
             raise ConfigError("absent_rate needs a model of several modalities")
+        if not 0 <= data.jitter < 1 or (data.jitter and "composition" not in model.modalities):
+            raise ConfigError(f"jitter {data.jitter} must be from 0 to 1, and is of compositions")
+        if not 0 <= budget.averaged <= 1:
+            raise ConfigError(f"averaged {budget.averaged} must be from 0 to 1")
+        if len(set(data.also) | {data.dataset}) <= len(data.also):
+            raise ConfigError(f"also {', '.join(data.also)}: give each dataset once, and not {data.dataset}")
         if data.effects and "xrd" not in model.modalities:
             raise ConfigError("effects are of patterns: the model reads none")
         if data.unlabelled and not objectives.pretrains:
             raise ConfigError("unlabelled crystals can only join pretraining: give an objective, or leave them out")
         if data.unlabelled_alone and not data.unlabelled:
             raise ConfigError("unlabelled_alone needs `unlabelled` crystals to learn from")
+        if "least_e_form" in objectives.targets and data.split == "random":
+            raise ConfigError("least_e_form: in a random split the lowest crystal of a formula may be one that judges")
+        if objectives.absolute and objectives.likelihood:
+            raise ConfigError("absolute errors or likelihood: the likelihood has absolute errors already")
         if self.frozen and (self.initial is None or objectives.pretrains):
             raise ConfigError("frozen encoders need an `initial` run to come from and targets to train heads for")
 

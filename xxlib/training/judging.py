@@ -92,9 +92,10 @@ def evaluate(model, examples, split, config, device, view):
 
 
 def _metrics(examples, rows, predicted):
-    """Metrics of what was predicted of some rows: (target, metric) -> value."""
+    """Metrics of what was predicted of some rows: (target, metric) -> value; none of a target that they do not have."""
     values = {}
-    for target in examples.targets:
+    labelled = [name for name in predicted if np.isfinite(examples.dataset.labels[name][rows]).any()]
+    for target in (target for target in examples.targets if target.name in labelled):
         metrics = regression_metrics if target.kind == "regression" else classification_metrics
         of_target = metrics(examples.dataset.labels[target.name][rows], predicted[target.name])
         values |= {(target.name, name): value for name, value in of_target.items()}
@@ -102,12 +103,14 @@ def _metrics(examples, rows, predicted):
 
 
 def _error(examples, metrics):
-    """Mean over targets of MAE / standard deviation or 1 - accuracy."""
+    """Mean over targets that have labels there of MAE / standard deviation or 1 - accuracy."""
+    labelled = {target for target, _ in metrics}
     errors = [
         metrics[target.name, "mae"] / examples.normalisers[target.name].std
         if target.kind == "regression"
         else 1 - metrics[target.name, "accuracy"]
         for target in examples.targets
+        if target.name in labelled
     ]
     return float(np.mean(errors))
 

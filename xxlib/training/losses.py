@@ -19,7 +19,7 @@ def robust_l1(prediction, log_std, target):
     return math.sqrt(2) * (prediction - target).abs() * torch.exp(-log_std) + log_std
 
 
-def target_losses(predictions, targets, drawn=None, counts=None, log_std=None):
+def target_losses(predictions, targets, drawn=None, counts=None, log_std=None, absolute=False):
     """Mean loss of each target over the examples that have its label: name -> scalar.
 
     predictions: name -> (B,) normalised values or (B, K) logits.  targets: name -> (B,) normalised values, NaN = no
@@ -27,6 +27,7 @@ def target_losses(predictions, targets, drawn=None, counts=None, log_std=None):
     drawn: (B,) index of the one target (in the order of `targets`) that each example is trained on; then each loss is a
     sum over its own examples divided by B, so that they add up to the mean over the batch.
     log_std: name -> (B,) of the regressions that the model gives an uncertainty; their loss is robust_l1.
+    absolute: the loss of the other regressions is the mean absolute error.
     counts: target_counts of the whole batch, where this is a part of it.
     """
     counts = counts or target_counts(targets, drawn)
@@ -39,7 +40,7 @@ def target_losses(predictions, targets, drawn=None, counts=None, log_std=None):
             if log_std and name in log_std:
                 losses_each = robust_l1(prediction, log_std[name], label)  # (B,)
             else:
-                losses_each = (prediction - label).square()  # (B,)
+                losses_each = (prediction - label).abs() if absolute else (prediction - label).square()  # (B,)
         else:
             used = target >= 0
             losses_each = F.cross_entropy(prediction, target.clamp_min(0), reduction="none")  # (B,)

@@ -52,7 +52,7 @@ def _supervised(model, examples, config, step, device):
     for part, (predictions, log_std) in zip(parts, outputs):
         own = None if drawn is None else send(drawn[part], device)
         true = {name: send(values[part], device) for name, values in labels.items()}
-        pieces = target_losses(predictions, true, own, counts, log_std)
+        pieces = target_losses(predictions, true, own, counts, log_std, config.objectives.absolute)
         sum(pieces.values()).backward()
         losses = {name: losses.get(name, 0) + piece.detach() for name, piece in pieces.items()}
     return losses
@@ -62,8 +62,11 @@ def _outputs(model, examples, config, step, parts, device):
     """Predictions and log_std, as Output has them, of one part of a batch after the other."""
     for k, batch in enumerate(batches_of_step(examples, config, step, parts, device)):
         seed_model(config, step, k)
+        inputs = batch.inputs
+        if config.data.jitter:
+            inputs = inputs | {"composition": inputs["composition"].jittered(config.data.jitter)}
         with precision(config, device):
-            output = model(batch.inputs, batch.given)
+            output = model(inputs, batch.given)
         yield tuple({name: full(x) for name, x in values.items()} for values in (output.predictions, output.log_std))
 
 

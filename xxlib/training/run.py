@@ -122,9 +122,9 @@ def _progress(run, samples_per_s):
 def evaluate_val(run):
     """Records of `val`; one modality alone is judged at the end."""
     if run.config.objectives.pretrains:
-        return evaluate_pretraining(run.model, run.examples, run.config, run.device)
+        return evaluate_pretraining(run.judged, run.examples, run.config, run.device)
     whole = [view for view in views(run.config) if view.given == run.config.model.modalities]
-    return evaluate_views(run.model, run.examples, "val", whole, run.config, run.device)[0]
+    return evaluate_views(run.judged, run.examples, "val", whole, run.config, run.device)[0]
 
 
 def _val_error(records):
@@ -141,7 +141,7 @@ def _write(run, records):
     if error is not None and (run.best is None or error < _val_error(run.best)):
         run.best = select(records, split="val")
         if parallel.rank() == 0:
-            runs.save_model(run.folder, run.model, run.metadata | {"step": run.step})
+            runs.save_model(run.folder, run.judged, run.metadata | {"step": run.step})
 
 
 def _finish(run):

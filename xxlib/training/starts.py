@@ -7,7 +7,8 @@ from xxlib.training.config import ConfigError, from_dict
 
 
 def start_from(model, config):
-    """Give a model the encoders and the fusion of the run that a RunConfig names as `initial`; its heads are new.
+    """Give a model the encoders and the fusion of the run that a RunConfig names as `initial`; its heads are new, and
+    so is what that run does not have: the encoders of further modalities, and the fusion with them.
 
     Raises ConfigError where that run does not fit, or has seen crystals that this one is judged on; CheckpointError
     where its weights are missing or damaged.
@@ -25,8 +26,10 @@ def start_from(model, config):
                     f"{here!r}"
                 )
     state, names = model.state_dict(), shared_names(model)
-    if not config.frozen:  # a [MASK] that it does not have starts anew; a frozen one could not
-        names = [name for name in names if name in tensors or not name.endswith(".mask")]
+    if not config.frozen:  # a [MASK] and an encoder that it does not have start anew; frozen ones could not
+        new = tuple(f"encoders.{name}." for name in model.encoders if name not in earlier.model.modalities)
+        new += ("fusion.",) if earlier.model.fusion is None else ()
+        names = [name for name in names if name in tensors or (not name.endswith(".mask") and not name.startswith(new))]
     missing = [name for name in names if name not in tensors]
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")

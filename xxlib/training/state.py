@@ -5,12 +5,16 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from xxlib.crystals.compositions import mat2vec
+from xxlib.datasets.batches import collate_composition
 from xxlib.datasets.store import DatasetError
 from xxlib.datasets.writing import write_atomically
 from xxlib.models.build import build
+from xxlib.models.encoders.composition import MAX_Z
 from xxlib.models.layers import compile_layers, recompute_layers
 from xxlib.models.xxact import count_parameters
 from xxlib.training import parallel, runs
@@ -39,11 +43,17 @@ class Run:
     metadata: dict  # what model.safetensors says of itself
     parameters: int
     first_bad: torch.Tensor  # the first step whose loss or gradient was not finite, -1 = none so far
+    average: AveragedModel | None  # of the weights of the last steps, where they are averaged
     step: int = 0  # how many are done
     best: list | None = None  # records of the evaluation whose weights model.safetensors holds
     seconds: float = 0.0  # of training, in all the processes that took their turn
     sums: dict = field(default_factory=dict)  # of each loss since the last records of `train`
     n_summed: int = 0
+
+    @property
+    def judged(self):
+        """The model that is judged and kept."""
+        return self.model if self.average is None else self.average.module
 
 
 def prepare(config, folder, device):
@@ -57,19 +67,25 @@ def prepare(config, folder, device):
         raise DatasetError(f"{examples.dataset.folder} has a split with fewer crystals than there are processes")
     torch.manual_seed(config.seed)
     model = build_model(config)
-    if config.model.element_vectors == "mat2vec":
+    if config.model.element_vectors != "learned":
         model.encoders["composition"].set_element_vectors(mat2vec())
+    if config.model.element_terms:
+        fit_element_terms(model.element_terms, examples)
     parameters = count_parameters(model)
     if config.initial:
         start_from(model, config)
     if config.frozen:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("heads."))
+    model.to(device)
+    average = None
+    if config.budget.averaged:
+        steps = max(1.0, config.budget.averaged * config.budget.n_steps)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / steps))
     if config.machine.compile:
         compile_layers(model)
     if config.machine.checkpointing:
         recompute_layers(model)
-    model.to(device)
     if config.frozen:
         examples = dataclasses.replace(examples, cls=read_by_heads(model, examples, config))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -84,7 +100,22 @@ def prepare(config, folder, device):
         "commit": commit(),
     }
     first_bad = torch.tensor(-1, device=device)
-    return Run(config, folder, device, examples, model, optimizer, metadata, parameters, first_bad)
+    return Run(config, folder, device, examples, model, optimizer, metadata, parameters, first_bad, average)
+
+
+@torch.no_grad()
+def fit_element_terms(element_terms, examples):
+    """Set ElementTerms to the ridge regressions of the labels of train, normalised, on fractions."""
+    rows = examples.rows["train"]
+    for target in examples.targets:
+        if target.name in element_terms:
+            labels = examples.normalisers[target.name].normalise(examples.dataset.labels[target.name][rows])
+            labelled = np.isfinite(labels)
+            element_ids, fractions, _ = collate_composition(examples.dataset, rows[labelled])[0]
+            shares = fractions.new_zeros(len(fractions), MAX_Z + 1).scatter_add_(1, element_ids, fractions).double()
+            left = shares.T @ shares + torch.eye(MAX_Z + 1, dtype=torch.float64)
+            terms = torch.linalg.solve(left, shares.T @ torch.from_numpy(labels[labelled]))
+            element_terms[target.name].weight.copy_(terms[:, None])
 
 
 def build_model(config):
@@ -110,6 +141,8 @@ def resume(run):
     try:
         runs.load_weights(run.model, state["model"], run.folder / "state.pt")
         run.optimizer.load_state_dict(state["optimizer"])
+        if run.average is not None:
+            run.average.load_state_dict(state["average"])
         run.step, run.best, run.seconds = state["step"], state["best"], state["seconds"]
         run.sums, run.n_summed = {name: s.to(run.device) for name, s in state["sums"].items()}, state["n_summed"]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -137,6 +170,8 @@ def step(run):
         check_finite(run)  # a GPU would have to be waited for
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    if run.average is not None:
+        run.average.update_parameters(run.model)
     run.step += 1
     run.sums = {name: run.sums.get(name, 0) + loss for name, loss in losses.items()}
     run.n_summed += 1
@@ -154,4 +189,6 @@ def checkpoint(run):
     if parallel.rank() == 0:
         state = {name: getattr(run, name) for name in ("step", "best", "seconds", "sums", "n_summed")}
         state |= {"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict()}
+        if run.average is not None:
+            state["average"] = run.average.state_dict()
         runs.save_state(run.folder, state | {"config": run.config.as_dict()})

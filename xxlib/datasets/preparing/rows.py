@@ -11,6 +11,7 @@ import pyarrow as pa
 from xxlib.crystals.compositions import composition_of_crystal, composition_of_formula, reduced_formula
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, cell_from_lattice, crystal_system, space_group
 from xxlib.datasets import splits
+from xxlib.datasets.labels import OTHER_LABELS
 from xxlib.datasets.sources import storable
 from xxlib.datasets.store import schema
 from xxlib.diffraction.scattering import STORED_RANGE, pack, sticks, sticks_of
@@ -55,6 +56,7 @@ class Work:
     structure: bool = False  # with the columns lattice, atom_ids, frac_coords and occupancies
     time_limit: float = TIME_LIMIT  # s, of one crystal
     source_warm_up: Callable | None = None  # Source.warm_up
+    labels: tuple[str, ...] = ()  # of the source; those of OTHER_LABELS are columns
 
     def __call__(self, records):
         """Piece of some records.  Nothing that is wrong with a crystal is raised.
@@ -72,6 +74,11 @@ class Work:
         accepted = [row for row in made if not isinstance(row, str)]
         return self._piece(accepted, {i: reason for i, reason in enumerate(made) if isinstance(reason, str)})
 
+    @property
+    def schema(self):
+        """The columns of the rows."""
+        return schema(self.hkl, self.structure, self.labels)
+
     def lost(self, how):
         """Piece of the one record that ended its worker process, twice, with no other at work in it."""
         if how == "SIGALRM":
@@ -79,7 +86,7 @@ class Work:
         return self._piece([], {0: f"worker died: twice ({how})"})
 
     def _piece(self, accepted, reasons):
-        batch = pa.RecordBatch.from_pylist(accepted, schema(self.hkl, self.structure))
+        batch = pa.RecordBatch.from_pylist(accepted, self.schema)
         return Piece(len(accepted) + len(reasons), batch, reasons)
 
     def _described(self, record):
@@ -103,8 +110,9 @@ class Work:
             "band_gap": columns.get("band_gap"),
             "split": split or str(splits.by_formula([formula], self.seed)[0]),
         }
+        row |= {name: columns[name] for name in OTHER_LABELS if name in columns}
         if crystal is None:
-            lists = [field.name for field in schema(self.hkl, self.structure) if pa.types.is_list(field.type)]
+            lists = [field.name for field in self.schema if pa.types.is_list(field.type)]
             return {name: [] for name in lists} | row
         check_work(crystal)
         number = columns.get("space_group") or space_group(crystal)

@@ -39,13 +39,14 @@ OWN = re.compile(r"(shard-\d{5,}\.arrow|rejects(-\d{5,})?\.parquet|dataset\.json
 class Writer:
     """The one process that writes to a folder; a context, in which the folder is locked.
 
-    metadata: what dataset.json says besides grid, counts and shards.  hkl, structure: as store.schema() takes them.
+    metadata: what dataset.json says besides grid, counts and shards.  hkl, structure, labels: as store.schema()
+    takes them.
     Raises DatasetError where the folder holds a dataset, the beginning of another one, or files of others with names
     that would be written, or is being written to.
     """
 
-    def __init__(self, folder, metadata, hkl=False, structure=False):
-        self.folder, self.metadata, self.schema = Path(folder), metadata, schema(hkl, structure)
+    def __init__(self, folder, metadata, hkl=False, structure=False, labels=()):
+        self.folder, self.metadata, self.schema = Path(folder), metadata, schema(hkl, structure, labels)
         preparing = {"schema_version": SCHEMA_VERSION, "shard_records": SHARD_RECORDS, "hkl": hkl}
         preparing |= {"structure": structure, **metadata}
         self.preparing = json.loads(json.dumps(preparing))  # as it is read back

@@ -88,13 +88,14 @@ def parquet_file(path):
     return pq.ParquetFile(pa.memory_map(os.fsencode(path)))
 
 
-def read_labels(*, e_form=None, band_gap=None, space_group=None):
+def read_labels(**values):
     """Labels among the `columns` of a Record; numbers may be written as strings, None, NaN, "na" and "" are left out.
 
-    e_form: eV/atom.  band_gap: eV.  Raises RejectedCrystal for what is no number, an infinite one, or no space group.
+    values: of e_form (eV/atom), band_gap (eV), space_group and OTHER_LABELS, by name.  Raises RejectedCrystal for what
+    is no number, an infinite one, no space group, or a volume that is not positive.
     """
     labels = {}
-    for name, value in (("e_form", e_form), ("band_gap", band_gap), ("space_group", space_group)):
+    for name, value in values.items():
         if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na")):
             continue
         try:
@@ -103,7 +104,8 @@ def read_labels(*, e_form=None, band_gap=None, space_group=None):
             raise RejectedCrystal(f"{name} is {value!r}, not a number"[:200]) from error
         if math.isnan(number):
             continue
-        if math.isinf(number) or (name == "space_group" and number not in range(1, 231)):
+        impossible = {"space_group": number not in range(1, 231), "volume": number <= 0}
+        if math.isinf(number) or impossible.get(name):
             raise RejectedCrystal(f"{name} is {value!r}"[:200])
         labels[name] = int(number) if name == "space_group" else number
     return labels

@@ -10,13 +10,14 @@ from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.datasets.sources import Record, Source, check_file, parquet_file, read_labels, refused
 
 FORMULA = ("formula", "reduced_formula")  # the column, whichever comes first
-LABELS = {"e_form": "eV/atom", "band_gap": "eV"}
+LABELS = {"e_form": "eV/atom", "band_gap": "eV", "oqmd_e_form": "eV/atom", "oqmd_band_gap": "eV", "volume": "A^3/atom"}
 MAX_LENGTH = 300  # characters of a formula; pymatgen is quadratic in them
 
 
 def formulas(path):
     """Source of a table, .csv or .parquet, with a column formula (or reduced_formula) and any of e_form (eV/atom),
-    band_gap (eV), id, split.
+    band_gap (eV), id, split; and of what another database says: oqmd_e_form (eV/atom), oqmd_band_gap (eV), volume
+    (A^3 per atom).
 
     Empty fields are missing labels; columns of other names are not read.  Raises ValueError where there is no such
     column.

@@ -37,7 +37,7 @@ def mp36k(folder):
     Raises ValueError where a file is missing or not what it should be.
     """
     folder = Path(folder)
-    tree = _tree(folder)
+    tree = tree_with(folder, INDEX, CRYSTALS)
     labels = {name: _labels(folder, url) for name, url in LABELS.items()}
     index = _index(tree)
     metadata = {
@@ -60,17 +60,20 @@ def split_table():
         return {row["mp_id"]: row["split"] for row in csv.DictReader(file)}
 
 
-def _tree(folder):
-    """What holds data/material_id_hash.csv: a zipfile.Path in the archive, or a folder."""
-    for path in sorted(folder.rglob(INDEX)):
+def tree_with(folder, member, url):
+    """What holds a file, "data/material_id_hash.csv": a zipfile.Path in an archive anywhere in a folder, or a folder.
+
+    Raises ValueError with the url of the archive where nothing does.
+    """
+    for path in sorted(folder.rglob(member)):
         return path.parents[1]
     for path in sorted(folder.rglob("*.zip")):
         if path.is_file() and zipfile.is_zipfile(path):
             archive = zipfile.ZipFile(path)
             for name in archive.namelist():
-                if name.endswith(INDEX):
-                    return zipfile.Path(archive, name.removesuffix(INDEX))
-    raise ValueError(f"{folder} holds no archive with {INDEX}: it is {CRYSTALS}")
+                if name.endswith("/" + member):
+                    return zipfile.Path(archive, name.removesuffix(member))
+    raise ValueError(f"{folder} holds no archive with {member}: it is {url}")
 
 
 def _labels(folder, url):

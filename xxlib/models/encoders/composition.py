@@ -29,8 +29,14 @@ class CompositionEncoder(nn.Module):
         sizes = config.encoders["composition"]
         D = sizes.d_model
         self.element_vectors = nn.Embedding(MAX_Z + 1, ELEMENT_FEATURES, padding_idx=0)
+        self.fixed_vectors = None
         if config.element_vectors != "learned":
-            nn.init.constant_(self.element_vectors.weight, torch.nan).requires_grad_(False)
+            fixed = nn.Embedding(MAX_Z + 1, ELEMENT_FEATURES, padding_idx=0)
+            nn.init.constant_(fixed.weight, torch.nan).requires_grad_(False)
+            if config.element_vectors == "mat2vec":
+                self.element_vectors = fixed
+            else:
+                self.fixed_vectors, self.embed_fixed = fixed, nn.Linear(ELEMENT_FEATURES, D, bias=False)
         self.embed = nn.Linear(ELEMENT_FEATURES, D)
         self.cls = nn.Parameter(torch.randn(D)) if with_cls else None
         self.element_scaler = nn.Parameter(torch.ones(()))
@@ -50,14 +56,17 @@ class CompositionEncoder(nn.Module):
     @torch.no_grad()
     def set_element_vectors(self, vectors):
         """vectors: (119, 200) by atomic number, row 0 zeros, as xxlib.crystals.compositions.mat2vec gives them."""
-        self.element_vectors.weight.copy_(torch.as_tensor(vectors))
+        (self.fixed_vectors or self.element_vectors).weight.copy_(torch.as_tensor(vectors))
 
     def forward(self, composition, cls_only=False):
         """Tokens (B, 1 + E, d_fused) of a Composition; of the CLS alone, (B, 1, d_fused), where cls_only."""
         vectors, fractions, pad = self.element_vectors(composition.element_ids), composition.fractions, composition.pad
         if composition.hidden is not None and self.mask is not None:
             vectors = torch.where(composition.hidden[..., None], self.mask, vectors)  # (B, E, 200)
-        x = self.embed(vectors) * 2**self.element_scaler  # (B, E, D)
+        x = self.embed(vectors)  # (B, E, D)
+        if self.fixed_vectors is not None:
+            x = x + self.embed_fixed(self.fixed_vectors(composition.element_ids))
+        x = x * 2**self.element_scaler
         linear = self.encodings[_nearest(fractions)] * 2 ** ((1 - self.fraction_scaler) ** 2)  # (B, E, D / 2)
         logarithmic = torch.log2(fractions.clamp_min(1e-9)).square().mul(0.0025).clamp_max(1)
         logarithmic = self.encodings[_nearest(logarithmic)] * 2 ** ((1 - self.log_fraction_scaler) ** 2)

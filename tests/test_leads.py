@@ -1,0 +1,74 @@
+"""Experiments beyond mp36k: formulas with labels, polymorphs, what a missing file costs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from study import archive, formulas, leads, mp90k, polymorphs, schedule
+
+from xxlib.training.records import record
+
+
+def test_formulas_keep_the_labels_of_each_source_apart(tmp_path):
+    rows = [("oqmd_e_form", "NaCl", -2.0), ("oqmd_volume_per_atom", "NaCl", 22.0), ("mp_e_form", "NaCl", -2.1),
+            ("mp_e_form", "NaCl", -1.9), ("mp_band_gap", "NaCl", 5.0), ("oqmd_band_gap", "KCl", 4.0)]  # fmt: skip
+    pd.DataFrame(rows, columns=["property", "reduced_formula", "target"]).to_parquet(tmp_path / "labels.parquet")
+    table = formulas.formula_table(tmp_path / "labels.parquet")
+    salt = table[table["reduced_formula"] == "NaCl"]
+    assert salt["oqmd_e_form"].dropna().tolist() == [-2.0] and salt["volume"].dropna().tolist() == [22.0]
+    assert sorted(salt["e_form"].dropna()) == [-2.1, -1.9] and "band_gap" not in table
+    assert not (table["e_form"].notna() & table["oqmd_e_form"].notna()).any()
+    assert salt["split"].nunique() == 1 and table["oqmd_band_gap"].dropna().tolist() == [4.0]
+
+
+def kept(place, config, ids, predicted):
+    """A finished run with predictions of E_f for some crystals of `test`, as archive.keep leaves them."""
+    crystals = archive.crystals(config.data.dataset, place)
+    rows = [list(crystals.index).index(id) for id in ids]
+    archive._write(pd.DataFrame({"row": rows, "e_form_predicted": np.float32(predicted)}),
+                   place / "predictions" / f"{config.name}.parquet")  # fmt: skip
+    values = {"parameters": 1, "samples": 1, "best_step": 1, "seconds": 1.0, "hardware": "", "commit": "", "curves": []}
+    metrics = [record("test", "mae", 0.1, target="e_form", given=config.model.modalities)]
+    archive.save(archive.Record(name=config.name, config=config.as_dict(), metrics=metrics, **values), place)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Three polymorphs of one formula and a crystal of another in mp90k's test; of each formula one is in mp36k."""
+    crystals = pd.DataFrame(
+        {"id": ["a", "b", "c", "d"], "formula": ["NaCl"] * 3 + ["KCl"], "split": "test",
+         "e_form": [-2.0, -1.98, -1.5, -2.2]} | dict.fromkeys(("band_gap", "crystal_system", "space_group"), 0.0)
+    )  # fmt: skip
+    archive._write(crystals, tmp_path / "crystals" / "mp90k.parquet")
+    archive._write(crystals.iloc[[0, 3]], tmp_path / "crystals" / "mp36k.parquet")
+    models = polymorphs.models()
+    kept(tmp_path, models["composition, trained on mp36k"], ["a", "d"], [-2.1, -2.2])
+    kept(tmp_path, models["both, trained on mp90k, squared errors"], ["a", "b", "c", "d"], [-2.0, -2.0, -1.6, -2.2])
+    return tmp_path
+
+
+def test_errors_are_told_by_the_energy_above_the_lowest_of_the_formula(place):
+    judged = polymorphs.errors(place)
+    assert judged["above"].tolist() == pytest.approx([0, 20, 500, 0])
+    assert judged["composition, trained on mp36k"].tolist() == pytest.approx([-100, -120, -600, 0], abs=0.01)
+    table = polymorphs.table(place=place).set_index(["model", "above the lowest (meV/atom)"])
+    both = table.loc["both, trained on mp90k, squared errors"]
+    assert both.loc["> 200", "MAE (meV/atom)"] == pytest.approx(100, abs=0.01) and both.loc["all", "crystals"] == 4
+    assert table.loc[("composition, trained on mp36k", "the lowest"), "MAE (meV/atom)"] == pytest.approx(50, abs=0.01)
+    assert "polymorphs" in polymorphs.figures(place=place)
+
+
+def test_a_run_on_mp90k_is_judged_on_the_part_that_is_mp36k_too(place):
+    name = mp90k.run("small", "bimodal", "e_form").name
+    assert mp90k.own_error(name, "e_form", place) == pytest.approx(0, abs=0.01)
+    assert np.isnan(mp90k.own_error(name, "band_gap", place)) and np.isnan(mp90k.own_error("absent", "e_form", place))
+
+
+def test_a_missing_file_is_said_with_the_rows_that_a_table_will_lack(tmp_path, monkeypatch):
+    monkeypatch.setattr(schedule, "PROJECT", tmp_path)
+    monkeypatch.setattr(archive, "RESULTS", tmp_path)
+    run = next(config for config in leads.runs() if config.initial)
+    without = schedule.left_out([run, leads.base()])
+    assert without == {leads.of_formulas().name: "--labels", run.name: "--labels"}
+    assert list(schedule.lacking(without)) == [
+        f"leads.csv will lack {leads.of_formulas().name}, {run.name}: give --labels"
+    ]
