@@ -416,6 +416,29 @@ def test_unlabelled_crystals_join_without_what_is_judged(dataset, tmp_path):
     assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20]]
 
 
+def test_further_datasets_train_with_the_labels_they_have(dataset, tmp_path):
+    """Their val, test and experimental train nothing, nor what is judged in the first dataset, nor a crystal twice."""
+    labelled = {"e_form": 7.0, "split": "train"}
+    records = [parsed(rock_salt(4.4, 3, 17, "m-judged"), "here", formula="ClLi", **labelled),
+               parsed(rock_salt(5.0, 12, 16, "m-labelled"), "here", **labelled),
+               parsed(rock_salt(5.0, 20, 16, "m-unlabelled"), "here", split="train"),
+               *(parsed(rock_salt(5.0, 38, 16, f"m-{split}"), "here", split=split) for split in ("val", "test")),
+               parsed(rock_salt(4.0, 3, 9, "rs-0"), "here", split="train")]  # fmt: skip
+    prepare(Source({"name": "more"}, lambda: iter(records)), tmp_path / "more", progress=False)
+    again = parsed(rock_salt(5.0, 12, 34, "n-0"), "here", split="train")
+    prepare(Source({"name": "again"}, lambda: iter([again, records[1]])), tmp_path / "again", progress=False)
+    alone = examples_of(config(dataset))
+    both = examples_of(config(dataset, also=(str(tmp_path / "more"), str(tmp_path / "again"))))
+    added = both.rows["train"][len(alone.rows["train"]) :]
+    assert both.dataset.column("id")[added].tolist() == ["m-labelled", "m-unlabelled", "n-0"]
+    assert both.dataset.labels["e_form"][added].tolist() == pytest.approx([7, np.nan, np.nan], nan_ok=True)
+    assert all(np.array_equal(both.rows[split], alone.rows[split]) for split in ("val", "test"))
+    labels = both.dataset.labels["e_form"][both.rows["train"]]
+    assert both.normalisers["e_form"].mean == pytest.approx(np.nanmean(labels)) != alone.normalisers["e_form"].mean
+    batch = make_batch(both.dataset, added)
+    assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20], [12, 34]]
+
+
 def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):
     rows = {n: examples_of(config(dataset, n_train=n)).rows["train"] for n in (8, 16, 32)}
     assert np.array_equal(rows[8], rows[16][:8]) and np.array_equal(rows[16], rows[32][:16])

@@ -304,6 +304,8 @@ NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", "
         (None, {"frozen": True}, "`initial`"),
         ("data", {"unlabelled": "data/demo"}, "only join pretraining"),
         ("data", {"unlabelled_alone": True}, "needs `unlabelled`"),
+        ("data", {"also": ["data/demo"], "dataset": "data/demo"}, "also data/demo: give each dataset once"),
+        ("data", {"also": "data/demo"}, r"data\.also is 'data/demo': it must be a list of texts"),
         ("data", {"n_train": 0}, "n_train 0 must be positive"),
         ("objectives", {"hidden_rate": 0}, "hidden_rate"),
         ("objectives", {"hidden_span": 18}, "hidden_span"),

@@ -28,7 +28,8 @@ class Data:
     dataset: str  # folder, relative to the project's
     split: str = "formula"  # or "random", as in the paper
     left_out: str | None = None  # zero-shot: a family of crystals that is `test` and nothing else
-    n_train: int | None = None  # of the training crystals, the beginning of any larger number; None: all
+    also: tuple[str, ...] = ()  # folders of further datasets, whose `train` joins with the labels that it has
+    n_train: int | None = None  # of the training crystals of `dataset`, the beginning of any larger number; None: all
     unlabelled: str | None = None  # folder of a second dataset, whose crystals join pretraining
     unlabelled_alone: bool = False  # pretraining learns from those, and not from `train`
     effects: str | None = None  # name of Effects that patterns are measured under; None: ideal ones
@@ -138,6 +139,8 @@ class RunConfig:
             )
         if data.absent_rate and len(model.modalities) < 2:
             raise ConfigError("absent_rate needs a model of several modalities")
+        if len(set(data.also) | {data.dataset}) <= len(data.also):
+            raise ConfigError(f"also {', '.join(data.also)}: give each dataset once, and not {data.dataset}")
         if data.effects and "xrd" not in model.modalities:
             raise ConfigError("effects are of patterns: the model reads none")
         if data.unlabelled and not objectives.pretrains:

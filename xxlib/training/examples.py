@@ -21,7 +21,7 @@ class Examples:
     """The crystals of a run."""
 
     dataset: Dataset
-    rows: dict[str, np.ndarray]  # of train, val and test; those of train with the unlabelled crystals
+    rows: dict[str, np.ndarray]  # of train, val and test; those of train with the crystals of further datasets
     targets: list[Target]
     normalisers: dict[str, Normaliser]  # of the regressions, fitted on train
     token_mean_square: float | None = None  # of masked patterns: mean of the squared intensity (0-100) over train
@@ -47,6 +47,13 @@ def examples_of(config):
                 f"{dataset.folder} has {len(rows['train'])} training crystals, n_train asks for {n_train}"
             )
         rows["train"] = splits.beginning(rows["train"], n_train, config.seed)
+    main, joins = dataset, []
+    for folder in config.data.also:
+        other, free = _further(main, assigned, folder, config)
+        free &= (other.column("split") == "train") & ~other.column("id").isin(dataset.column("id")[:])
+        joins.append(len(dataset) + np.flatnonzero(free))
+        dataset = joined(dataset, other)
+    rows["train"] = np.concatenate([rows["train"], *joins])
     targets = [TARGETS[name] for name in config.objectives.targets]
     normalisers = {}
     for target in targets:
@@ -56,7 +63,10 @@ def examples_of(config):
             except ValueError as error:
                 raise DatasetError(f"{dataset.folder}, {target.name}: {error}") from error
     if config.data.unlabelled:
-        dataset, rows["train"] = _with_unlabelled(dataset, assigned, rows["train"], config)
+        other, free = _further(main, assigned, config.data.unlabelled, config)
+        more = len(dataset) + np.flatnonzero(free)
+        dataset = joined(dataset, other)
+        rows["train"] = more if config.data.unlabelled_alone else np.concatenate([rows["train"], more])
     mean_square = None
     if "xrd" in config.objectives.masked:
         seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
@@ -66,13 +76,13 @@ def examples_of(config):
     return Examples(dataset=dataset, rows=rows, targets=targets, normalisers=normalisers, token_mean_square=mean_square)
 
 
-def _with_unlabelled(dataset, assigned, train, config):
-    """Both datasets joined, and the rows that pretrain.
+def _further(dataset, assigned, folder, config):
+    """A further Dataset, and which of its crystals (n,) may be learned from.
 
-    Of the second dataset, crystals whose composition is judged in the first (val, test, experimental) stay out, and
-    with them the family that is left out.
+    Crystals whose composition is judged in the first (val, test, experimental) stay out, and with them the family that
+    is left out.
     """
-    other = Dataset(PROJECT / config.data.unlabelled, check=parallel.rank() == 0)
+    other = Dataset(PROJECT / folder, check=parallel.rank() == 0)
     judged = np.isin(assigned, ("val", "test", "experimental"))
     held = {composition for composition, counts in zip(_compositions(dataset), judged) if counts}
     names = set(dataset.column("formula")[judged])
@@ -82,8 +92,7 @@ def _with_unlabelled(dataset, assigned, train, config):
     ]
     if config.data.left_out:
         free = free & ~_members(other, config.data.left_out)
-    more = len(dataset) + np.flatnonzero(free)
-    return joined(dataset, other), more if config.data.unlabelled_alone else np.concatenate([train, more])
+    return other, np.asarray(free)
 
 
 def _members(dataset, family):
