@@ -295,7 +295,7 @@ def test_a_column_of_the_convolutions_sees_its_token_and_its_neighbours():
     change = (with_line - without).abs().amax(-1)
     assert change[8] == change.max() > 0.01
     reach = torch.arange(17)[change > 1e-6]
-    assert 5 <= reach.min() and reach.max() <= 11
+    assert reach.min() >= 5 and reach.max() <= 11
 
 
 def test_what_comes_out_of_a_model_can_be_guessed():

@@ -157,7 +157,8 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
         values["lattice"] / 100, values["thermal"], values["line_scatter"], values["zero_shift"],
         2 * np.degrees(values["displacement"] / RADIUS), values["instrument"],
         np.degrees(SCHERRER * CU_KA / (10 * values["size"])), np.degrees(4 * values["strain"] / 100),
-        values["impurity"], values["texture"], values["cell"] / 100, np.asarray(hkl, np.float64), np.asarray(lattices, np.float64),
+        values["impurity"], values["texture"], values["cell"] / 100,
+        np.asarray(hkl, np.float64), np.asarray(lattices, np.float64),
     )  # fmt: skip
     signals = patterns.render(*lines[:3], lines[3], mixing=lines[4])
     start, end = (np.where(values["cut"], values[name], ABSENT[name]) for name in ("start", "end"))
