@@ -176,12 +176,16 @@ class Dataset:
 
     @cached_property
     def labels(self):
-        """Target values (n,) float64 by name; classes as their index; NaN where the source has none."""
+        """Target values (n,) float64 by name; classes as their index; NaN where the source has none.
+
+        log_volume, of angstrom^3 per atom, is that of the crystal, where crystals are stored.
+        """
         return {
             "e_form": self.column("e_form"),
             "band_gap": self.column("band_gap"),
             "crystal_system": self.column("crystal_system").places(CRYSTAL_SYSTEMS),
             "space_group": self.column("space_group") - 1,
+            "log_volume": np.concatenate([_log_volumes(columns) for columns in self._ragged]),
         }
 
     def indices(self, split, splits=None):
@@ -263,6 +267,25 @@ def joined(first, second):
     both.folder, both.meta, both.shards = first.folder, first.meta, first.shards + second.shards
     both.first_rows = np.cumsum([0] + [shard.num_rows for shard in both.shards])
     return both
+
+
+def _log_volumes(columns):
+    """ln(angstrom^3 per atom) of the crystals of a shard (n,), NaN where it stores none; columns: name -> Ragged."""
+    n = len(columns["element_ids"].offsets) - 1
+    volumes = np.full(n, np.nan)
+    if "atom_ids" not in columns:
+        return volumes
+    n_atoms = np.diff(columns["atom_ids"].offsets).astype(float)
+    sites = np.diff(columns["occupancies"].offsets)
+    starts = columns["occupancies"].offsets[:-1]
+    for row in np.flatnonzero(sites):  # where an atom may be there in part
+        n_atoms[row] = columns["occupancies"].values[starts[row] : starts[row] + sites[row]].astype(float).sum()
+    first, last = columns["lattice"].offsets[[0, -1]]
+    a, b, c, *angles = columns["lattice"].values[first:last].reshape(-1, 6).T
+    x, y, z = np.cos(np.radians(angles))
+    cells = a * b * c * np.sqrt(1 - x * x - y * y - z * z + 2 * x * y * z)
+    volumes[n_atoms > 0] = np.log(cells / n_atoms[n_atoms > 0])
+    return volumes
 
 
 def _ragged(column):

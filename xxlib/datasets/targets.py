@@ -47,6 +47,7 @@ TARGETS = {
         Target("band_gap", "regression", "band gap", unit="eV", error_unit="eV", least=0.0),
         Target("crystal_system", "classification", "crystal system", classes=CRYSTAL_SYSTEMS),
         Target("space_group", "classification", "space group", classes=tuple(str(n) for n in range(1, 231))),
+        Target("log_volume", "regression", "logarithm of the volume", "ln V", "ln A^3/atom", "%", 100.0),
     )
 }
 

@@ -82,7 +82,8 @@ EFFECTS = {
         end=(50.0, 90.0),
         cut=0.5,
     ),
-    # To train under: what a worse instrument and a worse powder add, and of every crystal a new cell each time.
+    # To train under: of every crystal a new cell each time; what a worse instrument and a worse powder add.
+    "strained": Effects(cell=(0.0, 5.0)),
     "wide": Effects(
         lattice=(-3.0, 1.0),
         thermal=(0.0, 3.0),
@@ -167,6 +168,28 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
         values["background"] / 100, values["counts"], start, end,
     )  # fmt: skip
     return restrict(signals, start, end)
+
+
+def expansion(drawn, lattices):
+    """What drawn effects add to the logarithm of the volume of crystals (B,); lattices (B, 6) as augmented takes them.
+
+    As that, they strain no cell where there are no reflections: then lattices is None.
+    """
+    change = 3 * np.log1p(drawn.values["lattice"] / 100)
+    if lattices is None:
+        return change
+    return change + _strained_volumes(drawn.keys, drawn.values["cell"] / 100, np.asarray(lattices, np.float64))
+
+
+@njit(cache=True)
+def _strained_volumes(keys, cell, lattices):
+    out = np.zeros(len(keys))
+    for b in range(len(keys)):
+        if cell[b] > 0:
+            metric = metric_tensor(lattices[b])
+            moved = strained(metric, symmetries(metric), _strain(keys[b], cell[b]))
+            out[b] = np.log(np.linalg.det(moved) / np.linalg.det(metric)) / 2
+    return out
 
 
 @njit(cache=True, error_model="numpy")
