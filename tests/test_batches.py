@@ -60,8 +60,9 @@ def test_the_volume_follows_the_cell_that_is_measured(tmp_path):
     """ln(angstrom^3 per atom); under effects that of the changed cell, whose lines stand where the pattern has them."""
     crystals = rock_salts()
     rows = np.arange(len(crystals))
-    prepare(listed(*(parsed(one, "here") for one in crystals)), tmp_path / "c", hkl=True, structure=True, progress=False)
-    dataset = Dataset(tmp_path / "c")
+    records = [parsed(one, "here") for one in crystals]
+    prepare(listed(*records), tmp_path / "crystals", hkl=True, structure=True, progress=False)
+    dataset = Dataset(tmp_path / "crystals")
     expected = np.log([one.volume / 8 for one in crystals])
     assert np.allclose(batches.labels_of(dataset, "log_volume", rows), expected)
     drawn = draw(Effects(cell=(5.0, 5.0), lattice=(-3.0, 1.0)), len(rows), 0)

@@ -58,19 +58,35 @@ def equal_axes(symmetries, hkl):
 
 
 @njit(cache=True)
-def strained(metric, symmetries, strain):
-    """The metric tensor (3, 3) of a lattice under a strain (3, 3), of which the symmetries (n, 3, 3) keep their part.
+def strained(metric, strain):
+    """The metric tensor (3, 3) of a lattice under a strain (3, 3), of which the lattice's symmetries keep their part.
 
-    strain: symmetric, in cartesian axes.  A cubic cell keeps the mean of the three lengths, a triclinic cell all six.
+    strain: symmetric, in cartesian axes.  A cubic cell keeps the mean of three lengths, a triclinic cell all of it.
     """
-    factor = np.ascontiguousarray(np.linalg.cholesky(metric))  # rows: the cell vectors
+    axes = short_axes(metric)
+    reduced = np.ascontiguousarray(axes @ metric @ axes.T)
+    factor = np.ascontiguousarray(np.linalg.cholesky(reduced))  # rows: the cell vectors
     vectors = factor + factor @ strain
-    changed = vectors @ vectors.T
-    mean = np.zeros((3, 3))
-    for n in range(len(symmetries)):
-        cell = np.ascontiguousarray(symmetries[n])
+    changed, mean, group = vectors @ vectors.T, np.zeros((3, 3)), symmetries(reduced)
+    for n in range(len(group)):
+        cell = np.ascontiguousarray(group[n])
         mean += cell @ np.ascontiguousarray(changed @ cell.T)
-    return mean / len(symmetries)
+    back = np.ascontiguousarray(np.linalg.inv(axes))
+    return np.ascontiguousarray(back @ mean @ back.T) / len(group)
+
+
+@njit(cache=True)
+def short_axes(metric):
+    """Indices (3, 3) of three short vectors that span a lattice: none is made shorter by adding others, once each."""
+    axes, shorter = np.eye(3), True
+    while shorter:
+        shorter = False
+        for i in range(3):
+            for number in range(9):
+                vector = axes[i] + (number // 3 - 1) * axes[(i + 1) % 3] + (number % 3 - 1) * axes[(i + 2) % 3]
+                if square(metric, vector) < (1 - 1e-6) * square(metric, axes[i]):
+                    axes[i], shorter = vector, True
+    return axes
 
 
 @njit(cache=True)
