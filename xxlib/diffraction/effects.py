@@ -187,7 +187,7 @@ def _strained_volumes(keys, cell, lattices):
     for b in range(len(keys)):
         if cell[b] > 0:
             metric = metric_tensor(lattices[b])
-            moved = strained(metric, _strain(keys[b], cell[b]))
+            moved = strained(metric, symmetries(metric), _strain(keys[b], cell[b]))
             out[b] = np.log(np.linalg.det(moved) / np.linalg.det(metric)) / 2
     return out
 
@@ -208,9 +208,10 @@ def _lines(
         strongest = intensity[first : offsets[b + 1]].max()
         if len(hkl):
             metric = metric_tensor(lattices[b])
-            axes = equal_axes(symmetries(metric), PREFERRED[int(_uniform(key, np.uint64(50)) * len(PREFERRED))])
+            group = symmetries(metric)
+            axes = equal_axes(group, PREFERRED[int(_uniform(key, np.uint64(50)) * len(PREFERRED))])
             reciprocal = np.linalg.inv(metric)
-            moved = np.linalg.inv(strained(metric, _strain(key, cell[b]))) if cell[b] > 0 else reciprocal
+            moved = np.linalg.inv(strained(metric, group, _strain(key, cell[b]))) if cell[b] > 0 else reciprocal
         extra = N_IMPURITY_LINES if impurity[b] > 0 else 0
         for i in range(first - extra, offsets[b + 1]):
             if i < first:
