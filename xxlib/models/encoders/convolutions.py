@@ -96,7 +96,7 @@ class Convolution(nn.Module):
     def __init__(self, d_in, d_out, width):
         super().__init__()
         # An image of one row with channels last: of the layouts of torch the fastest on a CPU.
-        self.image = nn.Conv2d(d_in, d_out, (1, width), padding=(0, width // 2)).to(memory_format=torch.channels_last)
+        self.image = nn.Conv2d(d_in, d_out, (1, width), padding=(0, width // 2))
         nn.init.normal_(self.image.weight, std=(2 / (d_in * width)) ** 0.5)
         nn.init.zeros_(self.image.bias)
 
