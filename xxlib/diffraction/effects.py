@@ -1,6 +1,6 @@
 """Sticks -> patterns as a laboratory measures them and `conditioning` leaves them: for training and noise studies.
 
-    lines      lattice, thermal motion, texture, zero shift, sample displacement, widths, impurities
+    lines      lattice, strained cell, thermal motion, texture, zero shift, sample displacement, widths, impurities
     pattern    K-alpha2, what is left of the background, counting noise, measured range
 
 Each effect is drawn for each crystal from a range with a unit (Effects).  What is drawn is a function of a seed and of
