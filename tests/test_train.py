@@ -456,6 +456,15 @@ def test_further_datasets_train_with_the_labels_they_have(dataset, tmp_path):
     assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20], [12, 34]]
 
 
+def test_cells_are_strained_where_reflections_are_known(dataset, tmp_path):
+    """Not without them in silence: one dataset that lacks them is named."""
+    records = [parsed(rock_salt(5.0, 12, 16, "m-0"), "here", split="train")]
+    prepare(Source({"name": "more"}, lambda: iter(records)), tmp_path / "more", progress=False, hkl=True)
+    for also in ((), (str(tmp_path / "more"),)):
+        with pytest.raises(DatasetError, match="has no reflections, which effects 'strained' need"):
+            examples_of(config(dataset, effects="strained", also=also))
+
+
 def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):
     rows = {n: examples_of(config(dataset, n_train=n)).rows["train"] for n in (8, 16, 32)}
     assert np.array_equal(rows[8], rows[16][:8]) and np.array_equal(rows[16], rows[32][:16])

@@ -2,6 +2,7 @@
 
 Every line keeps what the lines before it have changed; a quarter of the steps.  Then, in all of them, what the changes
 reach together, from the pattern alone and with the composition.
+The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --structure`, as mp36k is.
 Cost: 0 runs.
 """
 
