@@ -12,8 +12,9 @@ from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.store import Dataset, joined
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.diffraction import patterns
-from xxlib.diffraction.effects import EFFECTS
+from xxlib.diffraction.effects import EFFECTS, Effects, draw
 from xxlib.diffraction.scattering import sticks
+from xxlib.diffraction.wavelengths import CU_KA
 from xxlib.prepare import prepare
 
 NORMALISERS = {"e_form": Normaliser(-5.0, 2.0)}
@@ -55,6 +56,27 @@ def test_a_batch_is_the_patterns_compositions_and_labels_of_its_rows(folder):
     assert batch.targets["crystal_system"].tolist() == [6, 6, 6]
 
 
+def test_the_volume_follows_the_cell_that_is_measured(tmp_path):
+    """ln(angstrom^3 per atom); under effects that of the changed cell, whose lines stand where the pattern has them."""
+    crystals = rock_salts()
+    rows = np.arange(len(crystals))
+    records = [parsed(one, "here") for one in crystals]
+    prepare(listed(*records), tmp_path / "crystals", hkl=True, structure=True, progress=False)
+    dataset = Dataset(tmp_path / "crystals")
+    expected = np.log([one.volume / 8 for one in crystals])
+    assert np.allclose(batches.labels_of(dataset, "log_volume", rows), expected)
+    drawn = draw(Effects(cell=(5.0, 5.0), lattice=(-3.0, 1.0)), len(rows), 0)
+    labels = batches.labels_of(dataset, "log_volume", rows, drawn)
+    assert np.allclose(batches.labels_of(dataset, "log_volume", rows), expected), "what is stored stays"
+    signals = patterns.unpatchify(batches.make_batch(dataset, rows, ("xrd",), drawn=drawn).inputs["xrd"].tokens.numpy())
+    for one, signal, label in zip(crystals, signals, labels):
+        a = (8 * np.exp(label)) ** (1 / 3)
+        line = 2 * np.degrees(np.arcsin(CU_KA / a))  # 200
+        near = np.abs(patterns.TWO_THETA - line) < 0.3
+        assert signal[near].argmax() == pytest.approx(near.sum() // 2, abs=2), f"{one.id}: 200 is not at {line:.2f}"
+    assert np.std(labels - expected) > 0.03
+
+
 @pytest.mark.parametrize("modality", ["composition", "xrd"])
 def test_only_what_is_asked_for_is_made(folder, modality):
     batch = batches.make_batch(Dataset(folder), np.arange(3), (modality,))
@@ -72,6 +94,7 @@ def test_inputs_may_come_from_other_rows(folder):
 def test_a_row_without_a_pattern_has_none(mixed):
     """All of its tokens are hidden; the others are as without it, under effects, too."""
     rows = np.array([2, 12, 7, 13])
+    assert np.isnan(batches.labels_of(mixed, "log_volume", rows)).all()
     for drawn in (None, batches.drawn_effects(EFFECTS["laboratory"], 0, 4, 0)):
         batch = batches.make_batch(mixed, rows, targets=[TARGETS["e_form"]], normalisers=NORMALISERS, drawn=drawn)
         tokens, hidden = batch.inputs["xrd"]

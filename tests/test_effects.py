@@ -9,7 +9,7 @@ import pytest
 from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import EFFECTS, N_IMPURITY_LINES, RADIUS, Effects, augmented, draw
 from xxlib.diffraction.patterns import TWO_THETA
-from xxlib.diffraction.texture import equal_axes, march, metric_tensor
+from xxlib.diffraction.texture import equal_axes, march, metric_tensor, strained, symmetries
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan
@@ -133,17 +133,72 @@ def test_ka2_stands_where_its_wavelength_says():
         ((3, 4, 5, 90, 90, 90), 8, 2),
         ((3, 4, 5, 90, 100, 90), 4, 2),
         ((3, 4, 5, 80, 100, 95), 2, 2),
+        ((22.814, 22.814, 22.814, 7.787, 7.787, 7.787), 12, 6),  # a polytype of SiC, not reduced
     ],
 )
 def test_symmetry_of_lattices(lattice, order, equal):
     """Orders of the seven holohedries, and how many planes 001 is one of."""
-    axes = equal_axes(metric_tensor(np.array(lattice, float)), np.array([0, 0, 1.0]))
+    axes = equal_axes(symmetries(metric_tensor(np.array(lattice, float))), np.array([0, 0, 1.0]))
     assert len(axes) == order and len({tuple(axis) for axis in axes}) == equal
+
+
+@pytest.mark.parametrize(
+    ("lattice", "free"),
+    [
+        ((4, 4, 4, 90, 90, 90), 1),
+        ((4, 4, 4, 60, 60, 60), 1),
+        ((3, 3, 5, 90, 90, 120), 2),
+        ((5, 5, 5, 70, 70, 70), 2),
+        ((3, 3, 5, 90, 90, 90), 2),
+        ((3, 4, 5, 90, 90, 90), 3),
+        ((3, 4, 5, 90, 100, 90), 4),
+        ((3, 4, 5, 80, 100, 95), 6),
+        ((22.814, 22.814, 22.814, 7.787, 7.787, 7.787), 2),  # a polytype of SiC, not reduced
+    ],
+)
+def test_a_strained_cell_keeps_its_symmetry(lattice, free):
+    """Its lengths and angles change as far as their system leaves them free, and every symmetry stays one."""
+    metric = metric_tensor(np.array(lattice, float))
+    group = symmetries(metric)
+    strains = np.random.default_rng(0).normal(scale=0.02, size=(40, 3, 3))
+    strains += strains.transpose(0, 2, 1)
+    cells = np.array([strained(metric, group, strain) for strain in strains])
+    for cell in cells:
+        assert all(np.allclose(axes @ cell @ axes.T, cell, rtol=1e-3, atol=1e-3) for axes in group)
+        assert np.linalg.eigvalsh(cell).min() > 0
+    changes = (cells - metric).reshape(40, 9)
+    assert np.linalg.matrix_rank(changes, tol=0.01 * np.abs(changes).max()) == free
+    if free == 6:
+        factor = np.linalg.cholesky(metric)
+        stretch = factor @ (np.eye(3) + strains[0])
+        assert np.allclose(cells[0], stretch @ stretch.T)
+    assert np.allclose(strained(metric, group, np.zeros((3, 3))), metric, rtol=1e-3, atol=1e-3)
+
+
+def test_lines_move_with_the_strained_cell():
+    """Of a cubic cell all lines by one factor; of a tetragonal one 100 and 200 by one, 001 by another."""
+    hkl = np.tile(np.array([[1, 0, 0], [2, 0, 0], [0, 0, 1]], float), (60, 1))
+    for c, splits in ((4.0, False), (6.0, True)):
+        d = np.array([4, 2, c])
+        angles = 2 * np.degrees(np.arcsin(CU_KA / (2 * d)))
+        lines = np.tile(angles, 60), np.full(180, 100.0), np.arange(61) * 3
+        lattices = np.tile([4, 4, c, 90, 90, 90.0], (60, 1))
+        signals, _ = augmented(*lines, draw(always(cell=1.0), 60, 0), hkl, lattices)
+        if not splits:
+            assert ((signals > 50).sum(1) < 40).all(), "100 and 001 are one line"
+            continue
+        centres = np.array([[peak(signal, angle, 0.05 * angle)[0] for angle in angles] for signal in signals])
+        factors = np.sin(np.radians(centres / 2)) / np.sin(np.radians(angles / 2))
+        assert np.allclose(factors[:, 0], factors[:, 1], atol=2e-4)
+        assert np.std(factors[:, 2]) == pytest.approx(0.01, rel=0.3)
+        assert abs(np.corrcoef(factors[:, 0], factors[:, 2])[0, 1]) < 0.4
+        again, _ = augmented(*lines, draw(Effects(), 60, 0), hkl, lattices)
+        assert np.allclose(again, again[0], atol=0.01)
 
 
 def test_texture_is_march_dollase():
     metric = metric_tensor(np.array([3, 3, 5, 90, 90, 120.0]))
-    axes, reciprocal = equal_axes(metric, np.array([0, 0, 1.0])), np.linalg.inv(metric)
+    axes, reciprocal = equal_axes(symmetries(metric), np.array([0, 0, 1.0])), np.linalg.inv(metric)
     for hkl, alpha in (((0, 0, 2), 0), ((1, 0, 0), 90), ((1, 0, 1), 62.55)):  # tan(alpha) = 2 c / (sqrt(3) a)
         cosine, sine = np.cos(np.radians(alpha)), np.sin(np.radians(alpha))
         expected = (0.6**2 * cosine**2 + sine**2 / 0.6) ** -1.5
@@ -294,6 +349,9 @@ def test_draws_fill_their_ranges_and_nothing_else():
         drawn, chosen = values[field.name], getattr(LABORATORY, field.name)
         if field.name in ("ka2", "cut"):
             assert (drawn > 0).mean() == pytest.approx(chosen, abs=0.02)
+            continue
+        if chosen is None:
+            assert field.name == "cell" and not drawn.any()
             continue
         low, high = chosen
         assert low <= drawn.min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < drawn.max() <= high

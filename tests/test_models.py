@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from xxlib.diffraction import patterns
 from xxlib.models.build import build, guessable
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig, ModelError
-from xxlib.models.encoders import xrd
+from xxlib.models.encoders import convolutions, xrd
 from xxlib.models.encoders.composition import CompositionEncoder, fraction_encodings
 from xxlib.models.fusion import FUSIONS, side_by_side
 from xxlib.models.inputs import INPUTS, Composition, Pattern, Tokens
@@ -22,8 +23,11 @@ TINY = ModelConfig(
     encoders={"composition": TINY_ENCODER, "xrd": TINY_ENCODER},
     fusion=FusionConfig(n_layers=2, n_heads=3, d_ff=24), d_fused=12, dropout=0.0,
 )  # fmt: skip
+CONVOLUTIONS = TINY.encoders | {"xrd": dataclasses.replace(TINY_ENCODER, kind="convolutions")}
+CONVOLUTIONS = dataclasses.replace(TINY, encoders=CONVOLUTIONS)
 CONCAT = dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind="concat"))
 MODELS = {"composition": TINY.only("composition"), "xrd": TINY.only("xrd"), "cross_attention": TINY, "concat": CONCAT}
+MODELS |= {"convolutions": CONVOLUTIONS}
 WIDTHS = {"e_form": 1, "crystal_system": 7}
 
 
@@ -66,6 +70,9 @@ def test_composition_encoder_is_crabnet_plus_element_vectors_and_cls(paper):
 
 def test_models_and_patterns_agree_on_the_tokens():
     assert (xrd.N_TOKENS, xrd.POINTS_PER_TOKEN) == (patterns.N_TOKENS, patterns.POINTS_PER_TOKEN)
+    assert (convolutions.START, convolutions.STEP) == (patterns.START, patterns.STEP)
+    coordinate = convolutions.Convolutions(8, 0.0).coordinate.numpy()
+    assert coordinate == pytest.approx(2 * np.sin(np.radians(patterns.TWO_THETA / 2)) ** 2, abs=1e-6)
 
 
 # ---------------------------------------------------------------- reference: nn.Transformer, CrabNet
@@ -189,7 +196,7 @@ def test_cls_alone_equals_the_first_of_all_rows(name):
     with torch.no_grad():
         short, long = model(batch), model(batch, tokens=True)
     assert torch.allclose(short.fused.x[:, 0], long.fused.x[:, 0], atol=1e-6)
-    rows = {"composition": 5, "xrd": 18, "cross_attention": 18, "concat": 1}[name]
+    rows = {"composition": 5, "concat": 1}.get(name, 18)
     assert short.fused.x.shape[1] == 1 and long.fused.x.shape[1] == rows
     for modality, vector in zip(INPUTS, build(TINY, {}).eval().summaries(batch, tuple(INPUTS))):
         assert vector.shape == (3, 12), modality
@@ -253,6 +260,44 @@ def batch_hidden(batch, hidden):
     return batch | {"composition": batch["composition"].hide(hidden)}
 
 
+@pytest.mark.parametrize("kind", ["transformer", "convolutions"])
+def test_what_a_pattern_holds_where_it_is_hidden_is_not_seen(kind):
+    """Without a [MASK] it is what it holds; the mask is learned, and all tokens may be hidden."""
+    encoder = dataclasses.replace(TINY_ENCODER, kind=kind)
+    config = dataclasses.replace(TINY, encoders={"xrd": encoder}, fusion=None)
+    model = build(config, WIDTHS, partial=True)
+    plain = build(config, WIDTHS)
+    plain.load_state_dict({name: x for name, x in model.state_dict().items() if not name.endswith(".mask")})
+    batch = inputs()["xrd"]
+    hidden = torch.zeros(3, 17, dtype=torch.bool)
+    hidden[0, 5], hidden[1, :] = True, True
+    other = batch._replace(tokens=torch.where(hidden[..., None], 50.0, batch.tokens))
+    said = [model({"xrd": one.hide(hidden)}).fused.x[:, 0] for one in (batch, other)]
+    assert torch.equal(*said)
+    assert not torch.allclose(said[0][:2], model({"xrd": batch}).fused.x[:2, 0], atol=1e-3)
+    seen = [plain({"xrd": one.hide(hidden)}).fused.x[:, 0] for one in (batch, other)]
+    assert torch.equal(seen[0][2], seen[1][2]) and not torch.allclose(seen[0][:2], seen[1][:2], atol=1e-3)
+    said[0].sum().backward()
+    path = Pattern(torch.zeros(1, 17, 250, requires_grad=True))  # where integrated gradients begin
+    plain({"xrd": path}).fused.x.sum().backward()
+    assert path.tokens.grad.isfinite().all() and path.tokens.grad.any()
+    assert model.encoders["xrd"].mask.grad.abs().sum() > 0
+
+
+def test_a_column_of_the_convolutions_sees_its_token_and_its_neighbours():
+    """A line in a token changes that column, and none that is ten degrees and more away."""
+    torch.manual_seed(0)
+    stem = convolutions.Convolutions(8, 0.0).eval()
+    tokens = torch.zeros(2, 17, 250)
+    tokens[1, 8, 120:130] = 100
+    with torch.no_grad():
+        without, with_line = stem(tokens)
+    change = (with_line - without).abs().amax(-1)
+    assert change[8] > 0.01
+    reach = torch.arange(17)[change > 1e-6]
+    assert reach.min() >= 5 and reach.max() <= 11
+
+
 def test_what_comes_out_of_a_model_can_be_guessed():
     both = dataclasses.replace(TINY.fusion, query="composition", memory=("xrd",))
     assert guessable(TINY) == ("xrd",) and guessable(dataclasses.replace(TINY, fusion=both)) == ("composition",)
@@ -279,6 +324,10 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
         ({"d_fused": 100}, "multiple of the fusion's n_heads"),
         ({"encoders": {"composition": EncoderConfig(d_model=30), "xrd": TINY_ENCODER}}, "encoder of composition"),
         ({"encoders": {"xrd": TINY_ENCODER}}, "a fusion of xrd and composition, but the model reads xrd"),
+        (
+            {"encoders": CONVOLUTIONS.encoders | {"composition": CONVOLUTIONS.encoders["xrd"]}},
+            "encoder of composition: kind 'convolutions', choose from transformer",
+        ),
         ({"fusion": FusionConfig(kind="hope")}, "choose from cross_attention, concat"),
         ({"element_vectors": "word2vec"}, "choose from learned, mat2vec"),
         ({"element_vectors": "mat2vec", "encoders": {"xrd": TINY_ENCODER}, "fusion": None}, "reads no composition"),

@@ -424,6 +424,23 @@ def test_what_is_remembered_is_told_from_what_is_not(dataset):
     assert evaluate_formulas(apart, "test", predicted, both) == []
 
 
+def test_an_encoder_may_come_from_a_run_of_its_modality_alone(dataset, tmp_path):
+    """The other one and the fusion are new, each as without a start; a frozen run needs all of them."""
+    alone = config(dataset, name="alone", modalities=("xrd",), n_steps=2)
+    folder = run_folder(tmp_path, alone)
+    loop.train(alone, folder)
+    before = runs.load_model(folder)[0]
+    joint = config(dataset, initial=str(folder))
+    after, new = (state.prepare(one, folder, CPU).model.state_dict() for one in (joint, config(dataset)))
+    for name, tensor in after.items():
+        assert torch.equal(tensor, before[name] if name.startswith("encoders.xrd.") else new[name]), name
+    assert not torch.equal(after["encoders.xrd.cls"], new["encoders.xrd.cls"])
+    with pytest.raises(ConfigError, match=r"lacks encoders\.composition"):
+        state.prepare(config(dataset, initial=str(folder), frozen=True), folder, CPU)
+    with pytest.raises(ConfigError, match="lacks an encoder of this model"):
+        state.prepare(config(dataset, modalities=("composition",), initial=str(folder)), folder, CPU)
+
+
 def test_transfer_trains_the_head_alone(dataset, pretrained, tmp_path):
     run = config(dataset, initial=str(pretrained), frozen=True, n_steps=10)
     folder = run_folder(tmp_path, run)
@@ -518,6 +535,15 @@ def test_further_datasets_train_with_the_labels_they_have(dataset, tmp_path):
     assert both.normalisers["e_form"].mean == pytest.approx(np.nanmean(labels)) != alone.normalisers["e_form"].mean
     batch = make_batch(both.dataset, added)
     assert batch.inputs["composition"].element_ids.tolist() == [[12, 16], [16, 20], [12, 34]]
+
+
+def test_cells_are_strained_where_reflections_are_known(dataset, tmp_path):
+    """Not without them in silence: one dataset that lacks them is named."""
+    records = [parsed(rock_salt(5.0, 12, 16, "m-0"), "here", split="train")]
+    prepare(Source({"name": "more"}, lambda: iter(records)), tmp_path / "more", progress=False, hkl=True)
+    for also in ((), (str(tmp_path / "more"),)):
+        with pytest.raises(DatasetError, match="has no reflections, which effects 'strained' need"):
+            examples_of(config(dataset, effects="strained", also=also))
 
 
 def test_a_smaller_training_set_is_the_beginning_of_a_larger_one(dataset):

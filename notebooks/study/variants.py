@@ -47,9 +47,16 @@ def models(preset):
         "bimodal": both,
         "crabnet": dataclasses.replace(composition, architecture="crabnet"),
         "mat2vec": dataclasses.replace(composition, element_vectors="mat2vec"),
+        "convolutions": with_convolutions(xrd),
         "fcn": dataclasses.replace(xrd, architecture="fcn", dropout=0.2),
         "fcn_mlp": dataclasses.replace(both, architecture="fcn_mlp", fusion=None),
     }
+
+
+def with_convolutions(model):
+    """The same ModelConfig, its patterns read by convolutions."""
+    encoder = dataclasses.replace(model.encoders["xrd"], kind="convolutions")
+    return dataclasses.replace(model, encoders=model.encoders | {"xrd": encoder})
 
 
 def variant(preset, model, target, start=None, **changes):

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,7 @@ def main():
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--no-plain", action="store_true")
+    parser.add_argument("--convolutions", action="store_true", help="read patterns so; leaves the plain form out")
     parser.add_argument("--turns", type=int, default=10)
     options = parser.parse_args()
     device, found = torch.device(options.device), {}
@@ -259,9 +261,12 @@ def main():
             compile=options.compile,
             precision=options.precision or ("bf16" if device.type == "cuda" else "fp32"),
         )
+        if options.convolutions:
+            xrd = replace(config.model.encoders["xrd"], kind="convolutions")
+            config = config.but(model=replace(config.model, encoders=config.model.encoders | {"xrd": xrd}))
         torch.set_num_threads(config.machine.n_threads)
         machine.keep_freed_memory()  # of which both forms have the benefit
-        found[preset] = measure(config, device, options.turns, not options.no_plain)
+        found[preset] = measure(config, device, options.turns, not (options.no_plain or options.convolutions))
         print(preset, json.dumps(found[preset]), flush=True)
     names = next(iter(found.values()))
     by_preset = {name: {preset: values[name] for preset, values in found.items()} for name in names}

@@ -173,6 +173,6 @@ def model_files(folder):
 
 
 def _question(config):
-    """What the members of an ensemble have in common: training crystals, inputs, effects."""
+    """What the members of an ensemble have in common: training crystals, inputs, whether patterns were ideal."""
     data = config.data
-    return data.dataset, data.split, data.left_out, config.model.modalities, data.effects, data.absent_rate > 0
+    return data.dataset, data.split, data.left_out, config.model.modalities, data.effects is None, data.absent_rate > 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xxlib.diffraction import patterns
-from xxlib.diffraction.effects import augmented, draw
+from xxlib.diffraction.effects import augmented, draw, expansion
 from xxlib.models.inputs import INPUTS, Composition, Pattern
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
@@ -63,7 +63,7 @@ def make_batch(
         own = (rows_of or {}).get(name, rows)
         inputs[name], has = COLLATE[name](dataset, own, device, drawn)
         given[name] = send(torch.from_numpy(has), device)
-    labels = make_targets(dataset, rows, targets, normalisers)
+    labels = make_targets(dataset, rows, targets, normalisers, drawn)
     return Batch(inputs=inputs, given=given, targets={name: send(values, device) for name, values in labels.items()})
 
 
@@ -164,11 +164,22 @@ def render_torch(two_theta, intensity, offsets):
     return out * (100 / out.amax(1, keepdim=True))
 
 
-def make_targets(dataset, rows, targets, normalisers):
-    """The labels of some rows as Batch.targets has them."""
+def labels_of(dataset, name, rows, drawn=None):
+    """Labels (B,) of one target; where effects were drawn, those of the crystals that were measured under them."""
+    values = dataset.labels[name][rows]
+    if name != "log_volume" or drawn is None:
+        return values
+    has = np.isfinite(values)
+    lattices = dataset.take("lattice", rows[has])[0].reshape(-1, 6) if dataset.has_hkl and has.any() else None
+    values[has] += expansion(drawn[has], lattices)
+    return values
+
+
+def make_targets(dataset, rows, targets, normalisers, drawn=None):
+    """The labels of some rows as Batch.targets has them; drawn: as make_batch takes it."""
     labels = {}
     for target in targets:
-        values = dataset.labels[target.name][rows]
+        values = labels_of(dataset, target.name, rows, drawn)
         if target.kind == "regression":
             labels[target.name] = torch.from_numpy(normalisers[target.name].normalise(values).astype(np.float32))
         else:

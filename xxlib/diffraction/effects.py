@@ -1,6 +1,6 @@
 """Sticks -> patterns as a laboratory measures them and `conditioning` leaves them: for training and noise studies.
 
-    lines      lattice, thermal motion, texture, zero shift, sample displacement, widths, impurities
+    lines      lattice, strained cell, thermal motion, texture, zero shift, sample displacement, widths, impurities
     pattern    K-alpha2, what is left of the background, counting noise, measured range
 
 Each effect is drawn for each crystal from a range with a unit (Effects).  What is drawn is a function of a seed and of
@@ -15,7 +15,7 @@ from numba import njit
 
 from xxlib.diffraction import patterns
 from xxlib.diffraction.patterns import N_POINTS, START, STEP, TWO_THETA, restrict
-from xxlib.diffraction.texture import PREFERRED, equal_axes, march, metric_tensor
+from xxlib.diffraction.texture import PREFERRED, equal_axes, march, metric_tensor, square, strained, symmetries
 from xxlib.diffraction.wavelengths import ANODES, CU_KA, KA2_RATIO
 
 RADIUS = 200.0  # mm, of the goniometer: the displacement over it is what counts
@@ -52,6 +52,7 @@ class Effects:
     start: tuple[float, float] | None = None  # degree, where the measured range begins
     end: tuple[float, float] | None = None  # degree, and where it ends
     cut: float = 1.0  # probability that the range is not all of 5-90
+    cell: tuple[float, float] | None = None  # %, standard deviation of a strain that keeps the symmetry, with h, k, l
 
 
 LOGARITHMIC = ("texture", "size", "background", "counts")
@@ -81,6 +82,29 @@ EFFECTS = {
         end=(50.0, 90.0),
         cut=0.5,
     ),
+    # To train under: of every crystal a new cell each time; what a worse instrument and a worse powder add.
+    "strained": Effects(cell=(0.0, 5.0)),
+    "wide": Effects(
+        lattice=(-3.0, 1.0),
+        thermal=(0.0, 3.0),
+        texture=(0.4, 2.5),
+        line_scatter=(0.0, 0.5),
+        zero_shift=(-0.2, 0.2),
+        displacement=(-0.3, 0.3),
+        instrument=(0.05, 0.25),
+        size=(10.0, 1000.0),
+        strain=(0.0, 0.5),
+        impurity=(0.0, 15.0),
+        ka2=0.7,
+        overlap=(0.0, 1.5),
+        residue=(0.0, 1.0),
+        background=(0.2, 60.0),
+        counts=(200.0, 100_000.0),
+        start=(5.0, 20.0),
+        end=(50.0, 90.0),
+        cut=0.5,
+        cell=(0.0, 5.0),
+    ),
 }
 
 
@@ -103,7 +127,9 @@ def draw(effects, n, seed):
     random = np.random.default_rng(seed)
     fields = dataclasses.fields(Effects)
     values = {}
-    for field, share in zip(fields, random.random((len(fields), n))):
+    shares, keys = random.random((len(fields) - 1, n)), random.integers(2**64, size=n, dtype=np.uint64)
+    shares = [*shares, random.random(n)]  # of `cell` last: it came later, and the others stay as they were
+    for field, share in zip(fields, shares):
         chosen = getattr(effects, field.name)
         if field.name in ("ka2", "cut"):
             values[field.name] = np.where(share < chosen, 1.0, 0.0)
@@ -113,7 +139,7 @@ def draw(effects, n, seed):
             values[field.name] = chosen[0] * (chosen[1] / chosen[0]) ** share
         else:
             values[field.name] = chosen[0] + (chosen[1] - chosen[0]) * share
-    return Drawn(values, random.integers(2**64, size=n, dtype=np.uint64))
+    return Drawn(values, keys)
 
 
 def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
@@ -132,7 +158,8 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
         values["lattice"] / 100, values["thermal"], values["line_scatter"], values["zero_shift"],
         2 * np.degrees(values["displacement"] / RADIUS), values["instrument"],
         np.degrees(SCHERRER * CU_KA / (10 * values["size"])), np.degrees(4 * values["strain"] / 100),
-        values["impurity"], values["texture"], np.asarray(hkl, np.float64), np.asarray(lattices, np.float64),
+        values["impurity"], values["texture"], values["cell"] / 100,
+        np.asarray(hkl, np.float64), np.asarray(lattices, np.float64),
     )  # fmt: skip
     signals = patterns.render(*lines[:3], lines[3], mixing=lines[4])
     start, end = (np.where(values["cut"], values[name], ABSENT[name]) for name in ("start", "end"))
@@ -143,10 +170,32 @@ def augmented(two_theta, intensity, offsets, drawn, hkl=None, lattices=None):
     return restrict(signals, start, end)
 
 
+def expansion(drawn, lattices):
+    """What drawn effects add to the logarithm of the volume of crystals (B,); lattices (B, 6) as augmented takes them.
+
+    As that, they strain no cell where there are no reflections: then lattices is None.
+    """
+    change = 3 * np.log1p(drawn.values["lattice"] / 100)
+    if lattices is None:
+        return change
+    return change + _strained_volumes(drawn.keys, drawn.values["cell"] / 100, np.asarray(lattices, np.float64))
+
+
+@njit(cache=True)
+def _strained_volumes(keys, cell, lattices):
+    out = np.zeros(len(keys))
+    for b in range(len(keys)):
+        if cell[b] > 0:
+            metric = metric_tensor(lattices[b])
+            moved = strained(metric, symmetries(metric), _strain(keys[b], cell[b]))
+            out[b] = np.log(np.linalg.det(moved) / np.linalg.det(metric)) / 2
+    return out
+
+
 @njit(cache=True, error_model="numpy")
 def _lines(
     two_theta, intensity, offsets, keys, lattice, thermal, scatter, zero_shift, tilt, instrument, size, strain,
-    impurity, texture, hkl, lattices,
+    impurity, texture, cell, hkl, lattices,
 ):  # fmt: skip
     """Angle, intensity of the lines of the patterns, their offsets, standard deviations and Lorentzian shares."""
     n = len(two_theta) + N_IMPURITY_LINES * len(keys)
@@ -159,8 +208,10 @@ def _lines(
         strongest = intensity[first : offsets[b + 1]].max()
         if len(hkl):
             metric = metric_tensor(lattices[b])
-            axes = equal_axes(metric, PREFERRED[int(_uniform(key, np.uint64(50)) * len(PREFERRED))])
+            group = symmetries(metric)
+            axes = equal_axes(group, PREFERRED[int(_uniform(key, np.uint64(50)) * len(PREFERRED))])
             reciprocal = np.linalg.inv(metric)
+            moved = np.linalg.inv(strained(metric, group, _strain(key, cell[b]))) if cell[b] > 0 else reciprocal
         extra = N_IMPURITY_LINES if impurity[b] > 0 else 0
         for i in range(first - extra, offsets[b + 1]):
             if i < first:
@@ -171,6 +222,8 @@ def _lines(
                 if intensity[i] < FAINTEST / 100 * strongest:
                     continue
                 sine = np.sin(np.radians(two_theta[i]) / 2) / (1 + lattice[b])
+                if len(hkl) and cell[b] > 0:
+                    sine *= np.sqrt(square(moved, hkl[i]) / square(reciprocal, hkl[i]))
                 if sine >= 1:
                     continue
                 height = intensity[i] * np.exp(-2 * thermal[b] * (sine / CU_KA) ** 2)
@@ -185,6 +238,17 @@ def _lines(
             k += 1
         ends[b + 1] = k
     return angles[:k], heights[:k], ends, sigmas[:k], mixings[:k]
+
+
+@njit(cache=True)
+def _strain(key, deviation):
+    """A symmetric tensor (3, 3) of normal numbers."""
+    strain, number = np.empty((3, 3)), 30
+    for i in range(3):
+        for j in range(i + 1):
+            strain[i, j] = strain[j, i] = deviation * _normal(key, number) * (1.0 if i == j else np.sqrt(0.5))
+            number += 1
+    return strain
 
 
 @njit(inline="always")

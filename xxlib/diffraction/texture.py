@@ -1,4 +1,4 @@
-"""Texture: how much stronger a line is where crystallites, plates or needles, do not lie at random."""
+"""What the symmetry of a lattice makes equal: lines under texture, and lengths of a cell under strain."""
 
 import numpy as np
 from numba import njit
@@ -20,31 +20,73 @@ def metric_tensor(lattice):
 
 
 @njit(cache=True)
-def equal_axes(metric, hkl):
-    """Indices (n, 3) of what the symmetry of the lattice makes equal to hkl (3,); n is the order of its group.
+def short_axes(metric):
+    """Indices (3, 3) of three short vectors that span a lattice: none is made shorter by adding others, once each."""
+    axes, shorter = np.eye(3), True
+    while shorter:
+        shorter = False
+        for i in range(3):
+            for number in range(9):
+                vector = axes[i] + (number // 3 - 1) * axes[(i + 1) % 3] + (number % 3 - 1) * axes[(i + 2) % 3]
+                if square(metric, vector) < (1 - 1e-6) * square(metric, axes[i]):
+                    axes[i], shorter = vector, True
+    return axes
 
-    Of the lattice and not of the crystal, because in a powder pattern the lines that it makes equal are one line.  Its
-    symmetries are the bases of vectors with indices -1, 0, 1 that have the same metric tensor; in a reduced cell these
-    are all there are.
+
+@njit(cache=True)
+def symmetries(metric):
+    """Symmetries (n, 3, 3) of a lattice: the indices of a, b, c in the cells that have the same metric tensor.
+
+    n is the order of its group.  Sought in short axes among the indices -1, 0, 1; there these are all there are.
     """
+    axes = short_axes(metric)
+    reduced = axes @ metric @ axes.T
     candidates, n_candidates = np.empty((3, 27, 3)), np.zeros(3, np.int64)
     for number in range(27):
         vector = np.array([number // 9 - 1.0, number // 3 % 3 - 1.0, number % 3 - 1.0])
         for i in range(3):
-            if _same(metric, vector, vector, i, i):
+            if _same(reduced, vector, vector, i, i):
                 candidates[i, n_candidates[i]] = vector
                 n_candidates[i] += 1
-    axes, n = np.empty((48, 3)), 0
+    cells, n, back = np.empty((48, 3, 3)), 0, np.linalg.inv(axes)
     for a in candidates[0, : n_candidates[0]]:
         for b in candidates[1, : n_candidates[1]]:
-            if not _same(metric, a, b, 0, 1):
+            if not _same(reduced, a, b, 0, 1):
                 continue
             for c in candidates[2, : n_candidates[2]]:
-                if n < 48 and _same(metric, a, c, 0, 2) and _same(metric, b, c, 1, 2):
-                    for i, vector in enumerate((a, b, c)):
-                        axes[n, i] = (vector * hkl).sum()
+                if n < 48 and _same(reduced, a, c, 0, 2) and _same(reduced, b, c, 1, 2):
+                    cells[n, 0], cells[n, 1], cells[n, 2] = a, b, c
+                    cells[n] = np.rint(back @ np.ascontiguousarray(cells[n] @ axes))
                     n += 1
-    return axes[:n]
+    return cells[:n]
+
+
+@njit(cache=True)
+def equal_axes(symmetries, hkl):
+    """Indices (n, 3) of what the symmetries (n, 3, 3) of a lattice make equal to hkl (3,).
+
+    Of the lattice and not of the crystal, because in a powder pattern the lines that it makes equal are one line.
+    """
+    axes = np.empty((len(symmetries), 3))
+    for n in range(len(symmetries)):
+        for i in range(3):
+            axes[n, i] = (symmetries[n, i] * hkl).sum()
+    return axes
+
+
+@njit(cache=True)
+def strained(metric, symmetries, strain):
+    """The metric tensor (3, 3) of a lattice under a strain (3, 3), of which the symmetries (n, 3, 3) keep their part.
+
+    strain: symmetric, in cartesian axes.  A cubic cell keeps the mean of three lengths, a triclinic cell all of it.
+    """
+    factor = np.ascontiguousarray(np.linalg.cholesky(metric))  # rows: the cell vectors
+    vectors = factor + factor @ strain
+    changed, mean = vectors @ vectors.T, np.zeros((3, 3))
+    for n in range(len(symmetries)):
+        cell = np.ascontiguousarray(symmetries[n])
+        mean += cell @ np.ascontiguousarray(changed @ cell.T)
+    return mean / len(symmetries)
 
 
 @njit(cache=True)
@@ -61,6 +103,12 @@ def march(coefficient, hkl, reciprocal, axes):
         factor = coefficient**2 * square + (1 - square) / coefficient
         total += 1 / (factor * np.sqrt(factor))
     return total / len(axes)
+
+
+@njit(inline="always")
+def square(metric, a):
+    """The length squared of indices (3,)."""
+    return _product(metric, a, a)
 
 
 @njit(inline="always")

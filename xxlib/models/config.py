@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from xxlib.models.fusion import FUSIONS
 from xxlib.models.inputs import INPUTS
 
+KINDS = {"composition": ("transformer",), "xrd": ("transformer", "convolutions")}  # of encoders, by modality
 ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
 LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384}
 MOST_WEIGHTS = 1e11
@@ -16,8 +17,9 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """A transformer that reads one modality."""
+    """A transformer that reads one modality; of patterns, with convolutions in front where kind is "convolutions"."""
 
+    kind: str = "transformer"  # a name of KINDS
     d_model: int = 512
     n_layers: int = 3
     n_heads: int = 4
@@ -65,6 +67,8 @@ class ModelConfig:
             raise ModelError("element_terms: this model reads no composition, or is none of XxaCT-NN")
         self._check_sizes()
         for name, encoder in self.encoders.items():
+            if encoder.kind not in KINDS[name]:
+                raise ModelError(f"encoder of {name}: kind {encoder.kind!r}, choose from {', '.join(KINDS[name])}")
             if encoder.d_model % (2 * encoder.n_heads):
                 raise ModelError(f"encoder of {name}: d_model must be a multiple of 2 n_heads")
         if self.fusion:

@@ -6,12 +6,17 @@ import torch
 from torch import nn
 
 from xxlib.models.encoders.composition import CompositionEncoder
+from xxlib.models.encoders.convolutions import ConvolutionalEncoder
 from xxlib.models.encoders.xrd import XRDEncoder
 from xxlib.models.fusion import FUSIONS
 from xxlib.models.heads import GUESSES, ElementTerms, Output, TargetHeads
 
 TEMPERATURE = 0.07  # tau of a contrastive loss at the start
-ENCODERS = {"composition": CompositionEncoder, "xrd": XRDEncoder}
+ENCODERS = {
+    ("composition", "transformer"): CompositionEncoder,
+    ("xrd", "transformer"): XRDEncoder,
+    ("xrd", "convolutions"): ConvolutionalEncoder,
+}
 
 
 class XxaCTNN(nn.Module):
@@ -26,7 +31,8 @@ class XxaCTNN(nn.Module):
 
     def __init__(self, config, widths, *, contrastive=(), masked=(), partial=False):
         super().__init__()
-        self.encoders = nn.ModuleDict({name: ENCODERS[name](config) for name in config.encoders})
+        kinds = {name: sizes.kind for name, sizes in config.encoders.items()}
+        self.encoders = nn.ModuleDict({name: ENCODERS[name, kind](config) for name, kind in kinds.items()})
         fusion = config.fusion
         self.fusion = FUSIONS[fusion.kind](fusion, config.d_fused, config.dropout) if fusion else None
         self.heads = TargetHeads(config.d_fused, widths)

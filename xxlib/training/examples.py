@@ -11,6 +11,7 @@ from xxlib.datasets import splits
 from xxlib.datasets.batches import collate_pattern
 from xxlib.datasets.store import Dataset, DatasetError, joined
 from xxlib.datasets.targets import TARGETS, Normaliser, Target
+from xxlib.diffraction.effects import EFFECTS
 from xxlib.training import parallel
 
 SCALE_CRYSTALS = 4096  # whose patterns give the mean square of a token
@@ -54,6 +55,12 @@ def examples_of(config):
         joins.append(len(dataset) + np.flatnonzero(free))
         dataset = joined(dataset, other)
     rows["train"] = np.concatenate([rows["train"], *joins])
+    effects = config.data.effects and EFFECTS[config.data.effects]
+    if effects and effects.cell and not dataset.has_hkl:
+        raise DatasetError(
+            f"{' or '.join((config.data.dataset, *config.data.also))} has no reflections, which effects "
+            f"{config.data.effects!r} need to strain cells: prepare it with --hkl"
+        )
     targets = [TARGETS[name] for name in config.objectives.targets]
     normalisers = {}
     for target in targets:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from xxlib.datasets.batches import chunks, exchanged_rows, make_batch
+from xxlib.datasets.batches import chunks, exchanged_rows, labels_of, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss
@@ -52,7 +52,7 @@ def evaluate_views(model, examples, split, views, config, device):
     records, predictions = [], {}
     for view in views:
         predictions[view] = evaluate(model, examples, split, config, device, view)
-        metrics = _metrics(examples, examples.rows[split], predictions[view])
+        metrics = _metrics(examples, examples.rows[split], predictions[view], view.effects)
         records += [view.record(split, metric, value, target) for (target, metric), value in metrics.items()]
         if view == View(config.model.modalities, config.data.effects):
             records.append(record(split, "error", _error(examples, metrics)))
@@ -69,7 +69,7 @@ def evaluate(model, examples, split, config, device, view):
     model.eval()
     rows, modalities = examples.rows[split], config.model.modalities
     others = exchanged_rows(rows)
-    drawn = draw(EFFECTS[view.effects], len(rows), 0) if view.effects else None
+    drawn = drawn_once(view.effects, len(rows))
     collected = {target.name: [] for target in examples.targets}
     for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], EVALUATION_BATCH):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
@@ -91,13 +91,22 @@ def evaluate(model, examples, split, config, device, view):
     return predicted
 
 
-def _metrics(examples, rows, predicted):
-    """Metrics of what was predicted of some rows: (target, metric) -> value; none of a target that they do not have."""
-    values = {}
+def drawn_once(effects, n):
+    """What is drawn of named effects for the n crystals of a split, in each evaluation the same; None of None."""
+    return draw(EFFECTS[effects], n, 0) if effects else None
+
+
+def _metrics(examples, rows, predicted, effects=None):
+    """Metrics of what was predicted of some rows under named effects: (target, metric) -> value.
+
+    None of a target that they do not have.
+    """
+    values, drawn = {}, drawn_once(effects, len(rows))
     labelled = [name for name in predicted if np.isfinite(examples.dataset.labels[name][rows]).any()]
     for target in (target for target in examples.targets if target.name in labelled):
         metrics = regression_metrics if target.kind == "regression" else classification_metrics
-        of_target = metrics(examples.dataset.labels[target.name][rows], predicted[target.name])
+        labels = labels_of(examples.dataset, target.name, rows, drawn)
+        of_target = metrics(labels, predicted[target.name])
         values |= {(target.name, name): value for name, value in of_target.items()}
     return values
 

@@ -16,6 +16,7 @@ from xxlib.training.losses import (
 )
 from xxlib.training.steps import (
     batches_of_step,
+    effects_of_step,
     full,
     hidden_of_step,
     parts_of_step,
@@ -42,7 +43,8 @@ def _supervised(model, examples, config, step, device):
     rows, parts, drawn = rows_of_step(examples, config, step), parts_of_step(config), None
     if config.objectives.one_target and len(examples.targets) > 1:
         drawn = drawn_targets(len(examples.targets), step, len(rows), config.seed)
-    labels = make_targets(examples.dataset, rows, examples.targets, examples.normalisers)
+    effects = effects_of_step(config, step)
+    labels = make_targets(examples.dataset, rows, examples.targets, examples.normalisers, effects)
     counts = target_counts(labels, drawn)
     if examples.cls is None:
         outputs = _outputs(model, examples, config, step, parts, device)

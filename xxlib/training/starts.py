@@ -10,6 +10,8 @@ def start_from(model, config):
     """Give a model the encoders and the fusion of the run that a RunConfig names as `initial`; its heads are new, and
     so is what that run does not have: the encoders of further modalities, and the fusion with them.
 
+    New are also the encoders of modalities that the earlier run did not read and, where it read one alone, the fusion;
+    not of a frozen run, which could not learn them.
     Raises ConfigError where that run does not fit, or has seen crystals that this one is judged on; CheckpointError
     where its weights are missing or damaged.
     """
@@ -26,11 +28,15 @@ def start_from(model, config):
                     f"{here!r}"
                 )
     state, names = model.state_dict(), shared_names(model)
-    if not config.frozen:  # a [MASK] and an encoder that it does not have start anew; frozen ones could not
-        new = tuple(f"encoders.{name}." for name in model.encoders if name not in earlier.model.modalities)
-        new += ("fusion.",) if earlier.model.fusion is None else ()
-        names = [name for name in names if name in tensors or (not name.endswith(".mask") and not name.startswith(new))]
-    missing = [name for name in names if name not in tensors]
+    if not config.frozen:
+        parts = set(map(_part, tensors))
+        names = [name for name in names if name in tensors or (_part(name) in parts and not name.endswith(".mask"))]
+    missing = [name for name in names if name not in tensors] or ["an encoder of this model"] * (not names)
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
     runs.load_weights(model, state | {name: tensors[name] for name in names}, folder / "model.safetensors")
+
+
+def _part(name):
+    """The part of a model that a name of its state is of: "encoders.xrd", "fusion"."""
+    return ".".join(name.split(".")[: 2 if name.startswith("encoders.") else 1])

@@ -19,6 +19,13 @@ def rows_of_step(examples, config, step):
     return training_rows(examples.rows["train"], step, config.budget.batch_size, config.seed)
 
 
+def effects_of_step(config, step):
+    """The effects drawn for the whole batch of a step, None where patterns are ideal."""
+    if config.data.effects is None:
+        return None
+    return drawn_effects(EFFECTS[config.data.effects], step, config.budget.batch_size, config.seed)
+
+
 def parts_of_step(config):
     """This process's share of a batch, in slices of at most micro_batch."""
     own = parallel.share(config.budget.batch_size)
@@ -30,7 +37,7 @@ def batches_of_step(examples, config, step, parts, device):
     """The batch of one step in parts (slices), one Batch after the other, as the model trains on it: under effects, and
     without a modality here and there."""
     rows, data, modalities = rows_of_step(examples, config, step), config.data, config.model.modalities
-    effects = drawn_effects(EFFECTS[data.effects], step, len(rows), config.seed) if data.effects else None
+    effects = effects_of_step(config, step)
     absent = {}
     if data.absent_rate:
         has = has_modalities(examples.dataset, rows, modalities)

@@ -38,12 +38,16 @@ class XRDEncoder(nn.Module):
 
         Without a [MASK] a token that was not measured is what it holds: zeros.
         """
-        tokens = pattern.tokens
-        if pattern.hidden is not None and self.mask is not None:
-            tokens = torch.where(pattern.hidden[..., None], self.mask, tokens)  # (B, L, P)
-        x = self.embed(tokens / INTENSITY_SCALE)  # (B, L, D)
-        x = torch.cat([self.cls.expand(len(x), 1, -1), x], dim=1) + self.positions  # (B, 1 + L, D)
+        x = self.embedded(pattern) + self.positions  # (B, 1 + L, D)
         *layers, last = self.layers
         for layer in layers:
             x = layer(x)
         return Tokens(self.project(last(x, cls_only=cls_only)))  # (B, 1 + L or 1, d_fused)
+
+    def embedded(self, pattern):
+        """CLS and tokens (B, 1 + L, D) of a Pattern, without positions."""
+        tokens = pattern.tokens
+        if pattern.hidden is not None and self.mask is not None:
+            tokens = torch.where(pattern.hidden[..., None], self.mask, tokens)  # (B, L, P)
+        x = self.embed(tokens / INTENSITY_SCALE)  # (B, L, D)
+        return torch.cat([self.cls.expand(len(x), 1, -1), x], dim=1)
