@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from study.candidates.exchange import distances, exchanges
-from study.candidates.library import Library, LibraryError, library_of, row_of, save, stoichiometry, volume_of
-from study.candidates.lines import families, lines_of
-from study.candidates.search import RANGE, _table, search
-from study.candidates.standard import reciprocal, standardised
-from study.candidates.symmetry import free_parameters, packed_groups, space_group, standard_halls
+from xxlib.candidates.exchange import distances, exchanges
+from xxlib.candidates.library import Library, LibraryError, library_of, row_of, save, stoichiometry, volume_of
+from xxlib.candidates.lines import families, lines_of
+from xxlib.candidates.search import RANGE, _table, search
+from xxlib.candidates.standard import reciprocal, standardised
+from xxlib.candidates.symmetry import free_parameters, packed_groups, space_group, standard_halls
 from test_datasets import rock_salt
 
 from xxlib import PROJECT

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from study.candidates.standard import reciprocal, standardised
+from xxlib.candidates.standard import reciprocal, standardised
 from xxlib.crystals.compositions import composition_of_crystal, reduced_formula
 from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.datasets.writing import write_atomically

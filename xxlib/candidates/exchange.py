@@ -44,7 +44,7 @@ def distances():
     return np.abs(table[:, None] - table).sum(-1)
 
 
-def exchanges(library, amounts, elements, most=600, maps=2, spread=0.4, hidden=None):
+def exchanges(library, amounts, elements, most=1000, maps=2, spread=0.4, hidden=None):
     """The Exchanges of a composition, as stoichiometry() gives it: at most `most`.
 
     maps: ways to exchange the elements of one crystal.  spread: cost that every further crystal of the same structure
