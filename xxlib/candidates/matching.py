@@ -32,20 +32,21 @@ def _smeared(observed, sigma):
 def _transform(ln_q, heights, ends, sigma):
     """Fourier transforms (n, BINS / 2 + 1) of the lines of n crystals as Gaussians of a width in ln q."""
     dense = np.zeros((len(ends) - 1, BINS))
-    _spread(ln_q, heights, ends, dense)
+    spread((ln_q - FIRST) / WIDTH, heights, ends, dense)
     gauss = np.exp(-2 * (np.pi * FREQUENCIES * sigma) ** 2).astype(np.float32)
     return fft.rfft(dense.astype(np.float32), axis=1) * gauss
 
 
 @njit(**FAST)
-def _spread(ln_q, heights, ends, dense):
+def spread(places, heights, ends, dense):
+    """Add heights (N,) at places (N,), in bins, of n crystals to the rows of dense (n, bins), shared by two bins."""
+    last = dense.shape[1] - 1
     for c in range(len(dense)):
         for j in range(ends[c], ends[c + 1]):
-            place = (ln_q[j] - FIRST) / WIDTH
-            i = int(np.floor(place))
-            if 0 <= i < BINS - 1:
-                dense[c, i] += heights[j] * (1 - (place - i))
-                dense[c, i + 1] += heights[j] * (place - i)
+            i = int(np.floor(places[j]))
+            if 0 <= i < last:
+                dense[c, i] += heights[j] * (1 - (places[j] - i))
+                dense[c, i + 1] += heights[j] * (places[j] - i)
 
 
 def scales(observed, g2, intensity, ends):
@@ -62,8 +63,11 @@ def scales(observed, g2, intensity, ends):
     product = fft.irfft(own * np.conj(theirs), n=BINS, axis=1) / np.sqrt(power(own) * power(theirs))[:, None]
     reach = int(MOST_SHIFT / WIDTH)
     product = np.concatenate([product[:, -reach:], product[:, : reach + 1]], axis=1)
-    best = product.argmax(1)
-    return product[np.arange(len(product)), best], (best - reach) * WIDTH
+    each, best = np.arange(len(product)), np.clip(product.argmax(1), 1, 2 * reach - 1)
+    left, top, right = (product[each, best + k] for k in (-1, 0, 1))
+    slope, curve = left - right, np.minimum(left - 2 * top + right, -1e-9)
+    beside = np.clip(0.5 * slope / curve, -0.5, 0.5)  # of a bin
+    return top - 0.25 * slope * beside, (best + beside - reach) * WIDTH
 
 
 def refine(observed, metrics, free, hkl, intensity, ends):

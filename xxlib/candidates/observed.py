@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, peak_widths
 
-from xxlib.diffraction.patterns import N_POINTS, SIGMA, STEP, TWO_THETA
+from xxlib.diffraction.patterns import N_POINTS, POINTS_PER_TOKEN, SIGMA, STEP, TWO_THETA
 from xxlib.diffraction.wavelengths import CU_KA
 
 NOISELESS = 0.02  # of 100: below, nothing is smoothed
@@ -34,19 +34,19 @@ class Observed:
         return np.log(4 * np.pi * np.sin(np.radians(self.two_theta / 2)) / CU_KA)
 
     @classmethod
-    def of(cls, pattern, measured=None):
+    def of(cls, pattern, measured=None, step=STEP):
         """Of a pattern (4250,) on the grid, intensity 0-100, background taken away.
 
-        measured: (4250,) bool, which points were; all of them where None.
+        measured: (4250,) bool, which points were; all of them where None.  step: degree, between the points of the
+        scan that the pattern was made from: nearer ones share their noise.
         """
         measured = np.ones(N_POINTS, bool) if measured is None else measured
         pattern = np.where(measured, np.maximum(pattern, 0.0), 0.0).astype(np.float64)
-        steps = np.diff(pattern[measured])
-        noise = float(1.4826 * np.median(np.abs(steps)) / np.sqrt(2))
+        noise = _noise(pattern[measured], max(1, round(step / STEP + 0.4)))
         smooth = noise > NOISELESS
         if smooth:
             pattern = np.where(measured, gaussian_filter1d(pattern, SMOOTHING / STEP), 0.0)
-            noise *= 0.5 / np.sqrt(np.sqrt(np.pi) * SMOOTHING / STEP)
+            noise = _noise(pattern[measured], 2 + round(2 * SMOOTHING / STEP))
         least = max(LEAST_PEAK, STANDS_OUT * noise)
         peaks, shapes = find_peaks(pattern, prominence=least)
         left, middle, right = pattern[peaks - 1], pattern[peaks], pattern[peaks + 1]
@@ -61,9 +61,26 @@ class Observed:
             noise=noise,
         )
 
+    @classmethod
+    def of_sample(cls, sample):
+        """Of a Sample that has a pattern."""
+        conditioned = sample.conditioned
+        if conditioned is None:
+            return cls.of(sample.pattern, np.repeat(~sample.hidden, POINTS_PER_TOKEN))
+        inside = (conditioned.covered[0] <= TWO_THETA) & (conditioned.covered[1] >= TWO_THETA)
+        return cls.of(sample.pattern, inside & np.isfinite(conditioned.resampled), np.median(np.diff(conditioned.two_theta)))
+
     def without(self, calculated):
         """What is left above a calculated pattern (4250,), of the same scale: another Observed."""
         return Observed.of(np.maximum(self.root**2 - calculated, 0.0), self.measured)
+
+
+def _noise(intensity, lag):
+    """Standard deviation of the noise of a point: of second differences of intensities (n,) over a lag."""
+    if len(intensity) <= 2 * lag:
+        return 0.0
+    curve = intensity[: -2 * lag] - 2 * intensity[lag:-lag] + intensity[2 * lag :]
+    return float(1.4826 * np.median(np.abs(curve)) / np.sqrt(6))
 
 
 def _width(pattern, peaks, prominences):

@@ -146,8 +146,8 @@ def refined(start, basis, group, unit, table, root, measured, sigma, with_atoms)
     translations, centrings, laue.  unit: frac (a, 3), numbers (a,), occupancies (a,).  root: (4250,) square root of
     the pattern; measured: (4250,) bool.  sigma: width of the peaks, degree, where it starts.
     Returns parameters (k,), frac (a, 3), shift of 2 theta and width (degree), score (cosine of the roots), the way of
-    each free coordinate (angstrom), the covariance of the parameters (k, k), and the pattern (4250,) on the scale of
-    the one observed.
+    each free coordinate (angstrom), the covariance of the parameters (k, k), the pattern (4250,) on the scale of
+    the one observed, and the number of its reflections that are not equal by symmetry.
     """
     rotations, translations, centrings, laue = group
     frac, numbers, occupancies = unit
@@ -319,4 +319,4 @@ def refined(start, basis, group, unit, table, root, measured, sigma, with_atoms)
             n_points += pattern[i] > 0
     score = product / np.sqrt(max(own * total, 1e-24))
     inverse = np.linalg.inv(normal + 1e-9 * np.diag(1 + np.diag(normal)))[:k, :k] * error / max(n_points - size, 1)
-    return cell, frac, shift, sigma, score, moved * lengths, inverse, np.exp(scale) * pattern
+    return cell, frac, shift, sigma, score, moved * lengths, inverse, np.exp(scale) * pattern, n

@@ -18,9 +18,11 @@ from xxlib.diffraction.scattering import scattering_factors
 from xxlib.diffraction.wavelengths import CU_KA
 
 RANGE = (3.0, 95.0)  # degree: wider than a pattern, so that a change of scale leaves no hole
-FITTED, REFINED = 240, 16  # candidates whose cell is looked for, whose atoms are refined
-ALIKE = 2  # of candidates of one structure type with the same exchange, whose cell is looked for
+FITTED, REFINED = 600, 16  # candidates whose cell is looked for, whose atoms are refined
+SETTLED, BEHIND = 0.998, 0.2  # with such a score among them, those whose cell fits that much worse stay unrefined
+ALIKE = 4  # of candidates of one structure type with the same exchange, whose cell is looked for
 PARSIMONY = 0.004  # of the score: what a free parameter of the cell has to earn
+LIKELIER = 5e-4  # of the score: of crystals that fit alike the one whose elements are exchanged least
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,7 @@ class Matches:
     space_groups: np.ndarray  # (k,) numbers, of the refined structures: that of the known crystal, or a higher one
     n_free: np.ndarray  # (k,) cell parameters that symmetry leaves free
     n_coordinates: np.ndarray  # (k,) free coordinates of the asymmetric unit
+    n_lines: np.ndarray  # (k,) reflections that are not equal by symmetry
     moved: np.ndarray  # (k,) angstrom, root mean square of how far atoms moved along these
     volumes: np.ndarray  # (k,) of an atom, cubic angstrom, refined
     expected_volumes: np.ndarray  # (k,) of an atom, from the volumes of the elements
@@ -59,10 +62,9 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
     if not len(tried) or not len(observed.height):
         return _nothing(tried)
     atoms, expected = _exchanged(library, tried)
-    wavenumbers = 2 * np.sin(np.radians(np.array(RANGE) / 2)) / CU_KA
-    hkl, g2, intensity, ends = lines_of(atoms, packed_groups(), _table(), CU_KA, *wavenumbers)
+    hkl, g2, intensity, ends = lines_of(atoms, packed_groups(), _table(), CU_KA, *_wavenumbers(RANGE))
     scale_scores, shifts = matching.scales(observed, g2, intensity, ends)
-    best = _distinct(library, tried, np.argsort(-scale_scores, kind="stable"), ALIKE)[:fitted]
+    best = _distinct(library, tried, np.argsort(LIKELIER * tried.costs - scale_scores, kind="stable"), ALIKE)[:fitted]
     lines = np.concatenate([np.arange(ends[c], ends[c + 1]) for c in best])
     ends = np.concatenate([[0], np.cumsum(np.diff(ends)[best])])
     hkl, intensity = hkl[lines], intensity[lines]
@@ -73,10 +75,16 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
     unrefined = matching.profile_scores(observed, start, hkl, intensity, ends)
     metrics = np.where((unrefined > cell_scores)[:, None], start, metrics)
     cell_scores = np.maximum(unrefined, cell_scores)
-    order = np.argsort(PARSIMONY * free.any(-1).sum(-1) - cell_scores, kind="stable")
+    handicap = PARSIMONY * free.any(-1).sum(-1) + LIKELIER * tried.costs[best]
+    order = np.argsort(handicap - cell_scores, kind="stable")
     order = order[_places(_distinct(library, tried, best[order], 1), best[order])][:to_refine]
-    found = [_refined(library, tried, best[c], metrics[c], free[c], atoms, observed) for c in order]
-    cells, errors, frac, shift, width, scores, n_coordinates, moved, patterns = zip(*found)
+    found = []
+    for place, c in enumerate(order):
+        if cell_scores[c] < cell_scores[order[0]] - BEHIND and max(one[5] for one in found) > SETTLED:
+            order = order[:place]
+            break
+        found.append(_refined(library, tried, best[c], metrics[c], free[c], atoms, observed))
+    cells, errors, frac, shift, width, scores, n_coordinates, moved, patterns, n_lines = zip(*found)
     last = np.argsort(-np.array(scores), kind="stable")
     chosen, metrics = best[order][last], np.array(cells)[last]
     symmetries = [
@@ -88,16 +96,28 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
         costs=tried.costs[chosen], metrics=metrics, errors=np.array(errors)[last],
         frac_coords=[frac[c] for c in last], patterns=[patterns[c] for c in last],
         space_groups=np.array([symmetries[c] for c in last]), n_free=free[order][last].any(-1).sum(-1), n_coordinates=np.array(n_coordinates)[last],
-        moved=np.array(moved)[last], volumes=volume_of(metrics) / library.n_atoms[tried.crystals[chosen]],
+        n_lines=np.array(n_lines)[last], moved=np.array(moved)[last], volumes=volume_of(metrics) / library.n_atoms[tried.crystals[chosen]],
         expected_volumes=expected[chosen], shifts=np.array(shift)[last], widths=np.array(width)[last],
         scale_scores=scale_scores[chosen], cell_scores=cell_scores[order][last], scores=np.array(scores)[last],
     )  # fmt: skip
 
 
+def lines_as_known(library, tried, two_theta_range):
+    """1/d^2 (N,), intensity (N,), offsets (k + 1,) of the lines of Exchanges in the cells of the library."""
+    atoms, _ = _exchanged(library, tried)
+    _, *lines = lines_of(atoms, packed_groups(), _table(), CU_KA, *_wavenumbers(two_theta_range))
+    return lines
+
+
+def _wavenumbers(two_theta_range):
+    """1/d in 1/angstrom of two angles in degree."""
+    return 2 * np.sin(np.radians(np.array(two_theta_range) / 2)) / CU_KA
+
+
 def _nothing(tried):
     none, table = np.zeros(0), np.zeros((0, 6))
     places, elements = np.zeros(0, np.int64), tried.before[:0]
-    return Matches(places, elements, elements, none, table, table, [], [], places, *[none] * 10)
+    return Matches(places, elements, elements, none, table, table, [], [], places, *[none] * 11)
 
 
 def _distinct(library, tried, order, most):
@@ -120,13 +140,13 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     """One candidate against the whole pattern, its atoms too, as Matches has it."""
     _, kinds, frac, numbers, occupancies, offsets = atoms
     own, basis = slice(offsets[candidate], offsets[candidate + 1]), free[free.any(-1)]
-    cell, frac, shift, width, score, moved, covariance, pattern = refined(
+    cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
         basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])),
         (frac[own], numbers[own], occupancies[own]), _table(), observed.root, observed.measured, observed.width, True,
     )  # fmt: skip
     errors = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0
-    return cell @ basis, errors, frac, shift, width, score, len(moved), far, pattern
+    return cell @ basis, errors, frac, shift, width, score, len(moved), far, pattern, n_lines
 
 
 def structure(library, crystal, before, after, metric, frac_coords):
@@ -178,7 +198,7 @@ def _exchanged(library, tried):
     before, after = (np.bincount(owner, times * ELEMENT_VOLUMES[z]) for z in (numbers, exchanged))
     metrics = library.metrics[crystals] / ((after / before) ** (2 / 3))[:, None]
     kinds = library.space_groups[crystals].astype(np.int64) - 1
-    frac = library.frac_coords[atoms].astype(np.float64)
+    frac = library.frac_coords(atoms)
     return (metrics, kinds, frac, exchanged, np.ones(len(atoms)), ends), after / library.n_atoms[crystals]
 
 
