@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xxlib.answering.calibration import LEVEL
+from xxlib.candidates.explanation import Explanation
 from xxlib.datasets.downloads import DownloadError
 from xxlib.datasets.store import DatasetError
 from xxlib.datasets.targets import TARGETS
@@ -15,6 +16,11 @@ from xxlib.scans.samples import Sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
+FIRST = 3  # known crystals that an answer names
+SHOWN = (
+    "probability", "known_formula", "id", "exchange", "space_group", "crystal_system", "a", "b", "c", "alpha", "beta",
+    "gamma", "score",
+)  # fmt: skip
 # What the checks of this project raise, and what the system says of files: their messages are reasons already.
 REASONS = (CheckpointError, DatasetError, DownloadError, ValueError, OSError)
 
@@ -49,6 +55,7 @@ class SampleAnswer:
     probabilities: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> probability, highest first
     sets: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of classes, with the truth at LEVEL
     nearest: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # rows of the predictor's training crystals
+    explanation: Explanation | None = None  # by known crystals
     warnings: tuple[str, ...] = ()  # plain sentences
     refused: str = ""  # why there is no answer
 
@@ -73,7 +80,18 @@ class SampleAnswer:
             row |= {name: first, f"{name} probability": probability}
             row |= {f"{name} {LEVEL:.0%} set": " or ".join(self.sets[name])}
             row |= {f"P({label})": probabilities[label] for label in TARGETS[name].classes}
+        if self.explanation is not None:
+            first = next(iter(self.candidates()), {})
+            row |= {"known crystal": first.get("id"), "known crystal probability": first.get("probability", 0.0)}
+            row |= {"P(none of the known crystals)": self.explanation.none}
         return row | {"warnings": list(self.warnings), "refused": self.refused}
+
+    def candidates(self, most=FIRST):
+        """The first known crystals that explain the sample, as dicts of id, formula, exchange, cell, probability."""
+        if self.explanation is None:
+            return []
+        table = self.explanation.table().head(most)
+        return table[list(SHOWN)].to_dict("records")
 
     def json(self):
         """Numbers, intervals, probabilities, units and warnings as one flat dict that JSON can hold."""
@@ -84,6 +102,8 @@ class SampleAnswer:
         for name, probabilities in self.probabilities.items():
             out |= {name: next(iter(probabilities)), f"{name}_probabilities": probabilities}
             out |= {f"{name}_set": list(self.sets[name])}
+        if self.explanation is not None:
+            out |= {"candidates": self.candidates(), "none_of_these": self.explanation.none}
         units = {name: TARGETS[name].unit for name in self.values}
         return out | {"units": units, "warnings": list(self.warnings)}
 
@@ -98,4 +118,12 @@ class SampleAnswer:
             first, probability = next(iter(probabilities.items()))
             others = " or ".join(self.sets[name])
             lines.append(f"  {TARGETS[name].title:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
+        for k, one in enumerate(self.candidates()):
+            cell = " ".join(f"{one[name]:.4g}" for name in "abc")
+            exchange = f" with {one['exchange']}" if one["exchange"] else ""
+            name = f"{one['known_formula']} ({one['id']}){exchange}"
+            title = "known crystals" if k == 0 else ""
+            lines.append(f"  {title:17} {one['probability']:4.0%}  {name}, space group {one['space_group']}, {cell} A")
+        if self.explanation is not None:
+            lines.append(f"  {'':17} {self.explanation.none:4.0%}  none of these")
         return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])

@@ -1,4 +1,4 @@
-"""What known crystals say of a sample: candidates with their probabilities, as a table, as structures, as a posterior."""
+"""What known crystals say of a sample: candidates with their probabilities, as a table and as structures."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from xxlib.candidates.exchange import Exchanges, exchanges, joined
+from xxlib.candidates.exchange import exchanges, joined
 from xxlib.candidates.fingerprints import likeliest
 from xxlib.candidates.ranking import features
 from xxlib.candidates.search import search, structure
@@ -21,6 +21,7 @@ LEAST_LINES = 4  # of a pattern: with fewer nothing can be told apart
 SAME_PLACE = 0.15  # degree: a line observed there is that of a candidate
 SHARE = 0.25  # of the height of a line, that is enough to call it explained
 ABSENT = 5.0  # of 100: a calculated line of this height should be seen
+SAME_VOLUME, SAME_PATTERN = 0.005, 0.995  # of ln; cosine of the roots: candidates that came to be one crystal
 SECOND = 0.03  # of the intensity, that must be left for a second phase to be looked for
 WORDS = {"composition": "formula known", "elements": "elements known", "": "nothing known"}
 
@@ -56,7 +57,7 @@ class Explanation:
         return {int(n): float(self.probabilities[numbers == n].sum()) for n in dict.fromkeys(numbers.tolist())}
 
     def crystal(self, rank=1):
-        """The Crystal of a candidate by its rank, from 1: the known one with elements exchanged, cell and atoms refined."""
+        """The Crystal of a candidate by its rank, from 1: elements exchanged, cell and atoms refined."""
         c, m = self._place(rank), self.matches
         return structure(self.library, m.crystals[c], m.before[c], m.after[c], m.metrics[c], m.frac_coords[c])
 
@@ -68,7 +69,7 @@ class Explanation:
         return Structure(crystal.lattice, crystal.atomic_numbers.tolist(), crystal.frac_coords)
 
     def cif(self, rank=1, path=None):
-        """The CIF text of a candidate by its rank, from 1, in its space group; written to a file where path is given."""
+        """The CIF text of a candidate by its rank, from 1; written to a file where path is given."""
         from pymatgen.io.cif import CifWriter
 
         text = str(CifWriter(self.structure(rank), symprec=0.01))
@@ -114,7 +115,9 @@ class Explanation:
                     **{f"{name}_error": float(x) for name, x in zip(CELL, errors)},
                     "volume_per_atom": float(m.volumes[c]),
                     "score": float(m.scores[c]),
-                    **dict(zip(("lines_explained", "lines_unexplained", "lines_absent"), map(int, self.lines[rank - 1]))),
+                    **dict(
+                        zip(("lines_explained", "lines_unexplained", "lines_absent"), map(int, self.lines[rank - 1]))
+                    ),
                     "source": self.library.source(m.crystals[c]),
                 }
             )
@@ -126,6 +129,7 @@ class Explanation:
         return table
 
 
+LINES = ("lines_explained", "lines_unexplained", "lines_absent")
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
@@ -154,8 +158,29 @@ def explain(library, ranking, observed, *, composition=None, elements=None, prin
     matches = search(library, observed, tried)
     known = library.space_groups[matches.crystals]
     shares, none = ranking.probabilities(*features(matches, known, len(tried), len(observed.height)))
-    order = np.argsort(-shares, kind="stable")
-    return Explanation(library, observed, matches, order, shares[order], none, setting, notes)
+    order, shares = _merged(matches, shares)
+    return Explanation(library, observed, matches, order, shares, none, setting, notes)
+
+
+def _merged(matches, shares):
+    """Places of the matches, the likeliest first, and their probabilities.
+
+    Those that came to be one crystal count as one: the one of the least exchange.
+    """
+    roots = [np.sqrt(pattern) / max(np.sqrt(pattern.sum()), 1e-12) for pattern in matches.patterns]
+    kept, total = [], []
+    for c in np.lexsort((matches.n_coordinates, matches.costs)):
+        for k, other in enumerate(kept):
+            alike = matches.space_groups[c] == matches.space_groups[other]
+            alike &= abs(np.log(matches.volumes[c] / matches.volumes[other])) < SAME_VOLUME
+            if alike and roots[c] @ roots[other] > SAME_PATTERN:
+                total[k] += shares[c]
+                break
+        else:
+            kept.append(c)
+            total.append(shares[c])
+    order = np.argsort(-np.array(total), kind="stable")
+    return np.array(kept, int)[order], np.array(total)[order]
 
 
 def of_composition(library, element_ids, fractions, hidden=None):
@@ -182,7 +207,8 @@ def second_phase(library, ranking, explanation, elements, prints, hidden=None):
     found = explain(library, ranking, rest, elements=elements, prints=prints, hidden=hidden)
     if not len(found):
         return None, 0.0
-    return found, float(found.pattern(1).sum() / (first.sum() + found.pattern(1).sum()))
+    share = float(found.pattern(1).sum() / (first.sum() + found.pattern(1).sum()))
+    return (found, share) if share > SECOND else (None, 0.0)
 
 
 def _explained(observed, pattern):

@@ -243,7 +243,9 @@ def library_of_rows(rows):
     rows = [row | {"type": types.setdefault(key, len(types))} for row, key in rows]
     library = Library(pa.RecordBatch.from_pylist(rows, SCHEMA))
     repeated = _repeated(library)
-    counted = Counter({"of the formula, type and volume of another": int(repeated.sum())}) if repeated.any() else Counter()
+    counted = (
+        Counter({"of the formula, type and volume of another": int(repeated.sum())}) if repeated.any() else Counter()
+    )
     return Library(library.table.filter(pa.array(~repeated))), counted
 
 

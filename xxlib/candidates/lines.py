@@ -17,8 +17,8 @@ WEAKEST = 0.01  # of 100: weaker lines are left out
 def expanded(rotations, translations, centrings, frac, numbers):
     """Atoms of a primitive cell, in coordinates of the standard one, of those of the asymmetric unit.
 
-    frac: (a, 3), numbers: (a,).  Returns (n, 3), (n,) and of each atom which of the unit it is an image of, (n,), and by
-    which operation, (n,).
+    frac: (a, 3), numbers: (a,).  Returns (n, 3), (n,), of each atom which of the unit it is an image of (n,), and by
+    which operation (n,).
     """
     g, most = len(rotations), len(rotations) * len(frac)
     places, kinds, source = np.empty((most, 3)), np.empty(most, np.int64), np.empty((2, most), np.int64)

@@ -14,6 +14,7 @@ SMOOTHING = 0.05  # degree, standard deviation, of a pattern with noise
 LEAST_PEAK, STANDS_OUT = 0.05, 6.0  # prominence of a line: of 100, and in standard deviations of the noise
 STRONGEST = 20  # lines that tell the width of the peaks
 FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
+EXPLAINED = 0.05  # of a point: a calculated pattern of so much explains it
 WIDTHS = (0.03, 0.4)  # degree, between which a width is believed
 
 
@@ -68,11 +69,14 @@ class Observed:
         if conditioned is None:
             return cls.of(sample.pattern, np.repeat(~sample.hidden, POINTS_PER_TOKEN))
         inside = (conditioned.covered[0] <= TWO_THETA) & (conditioned.covered[1] >= TWO_THETA)
-        return cls.of(sample.pattern, inside & np.isfinite(conditioned.resampled), np.median(np.diff(conditioned.two_theta)))
+        return cls.of(
+            sample.pattern, inside & np.isfinite(conditioned.resampled), np.median(np.diff(conditioned.two_theta))
+        )
 
     def without(self, calculated):
-        """What is left above a calculated pattern (4250,), of the same scale: another Observed."""
-        return Observed.of(np.maximum(self.root**2 - calculated, 0.0), self.measured)
+        """What is left where a calculated pattern (4250,), of the same scale, is not: another Observed."""
+        own = self.root**2
+        return Observed.of(np.where(calculated > EXPLAINED * own, 0.0, own), self.measured)
 
 
 def _noise(intensity, lag):

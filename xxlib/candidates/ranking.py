@@ -14,7 +14,8 @@ PENALTY = 0.02  # on the squares of weights of standardised features, a sample
 KNOTS = (-3.5, -2.5, -1.8, -1.2, -0.7)  # of log10(1 - score): its weight is linear in pieces
 FEATURES = (
     *(f"misfit above {knot}" for knot in KNOTS), "misfit", "behind the best fit", "cell misfit", "free cell parameters",
-    "free coordinates", "reflections", "coordinates a line", "exchange", "volume", "moved", "symmetry raised", "supporters", "rarer", "unchanged", "rank",
+    "free coordinates", "reflections", "coordinates a line", "exchange", "volume", "moved", "symmetry raised",
+    "supporters", "rarer", "unchanged", "rank",
 )  # fmt: skip
 NONE_FEATURES = ("least misfit", *(f"least misfit above {knot}" for knot in KNOTS), "candidates", "few lines", "always")
 

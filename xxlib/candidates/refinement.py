@@ -226,7 +226,7 @@ def refined(start, basis, group, unit, table, root, measured, sigma, with_atoms)
             error += (root[i] - np.sqrt(np.exp(scale) * pattern[i] + FLOOR)) ** 2
     damping, columns = 1e-3, np.zeros((N_POINTS, size))
     normal, inverse = np.zeros((size, size)), np.zeros((k, k))
-    for turn in range(TURNS):
+    for _turn in range(TURNS):
         columns[:] = 0.0
         reach = REACH * sigma / STEP
         for j in range(n):

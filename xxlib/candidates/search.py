@@ -1,7 +1,7 @@
 """Which known crystals, with elements exchanged and cells and atoms refined, explain a pattern?"""
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -95,8 +95,9 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
         crystals=tried.crystals[chosen], before=tried.before[chosen], after=tried.after[chosen],
         costs=tried.costs[chosen], metrics=metrics, errors=np.array(errors)[last],
         frac_coords=[frac[c] for c in last], patterns=[patterns[c] for c in last],
-        space_groups=np.array([symmetries[c] for c in last]), n_free=free[order][last].any(-1).sum(-1), n_coordinates=np.array(n_coordinates)[last],
-        n_lines=np.array(n_lines)[last], moved=np.array(moved)[last], volumes=volume_of(metrics) / library.n_atoms[tried.crystals[chosen]],
+        space_groups=np.array([symmetries[c] for c in last]), n_free=free[order][last].any(-1).sum(-1),
+        n_coordinates=np.array(n_coordinates)[last], n_lines=np.array(n_lines)[last], moved=np.array(moved)[last],
+        volumes=volume_of(metrics) / library.n_atoms[tried.crystals[chosen]],
         expected_volumes=expected[chosen], shifts=np.array(shift)[last], widths=np.array(width)[last],
         scale_scores=scale_scores[chosen], cell_scores=cell_scores[order][last], scores=np.array(scores)[last],
     )  # fmt: skip
@@ -122,7 +123,9 @@ def _nothing(tried):
 
 def _distinct(library, tried, order, most):
     """Of candidates in some order, those with fewer than `most` of the same type and exchange before them."""
-    kinds = np.unique(np.column_stack([library.types[tried.crystals], tried.after])[order], axis=0, return_inverse=True)[1]
+    kinds = np.unique(
+        np.column_stack([library.types[tried.crystals], tried.after])[order], axis=0, return_inverse=True
+    )[1]
     places = np.argsort(kinds, kind="stable")
     first = np.searchsorted(kinds[places], kinds[places])
     before = np.empty(len(order), np.int64)
@@ -150,7 +153,7 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
 
 
 def structure(library, crystal, before, after, metric, frac_coords):
-    """A crystal of the library with elements exchanged, cell and atoms (a, 3) refined: the Crystal in the standard cell."""
+    """The Crystal of one of the library with elements exchanged, cell and atoms (a, 3) refined, in the standard cell."""
     own = slice(library.offsets[crystal], library.offsets[crystal + 1])
     numbers = library.atomic_numbers[own].astype(np.int64)
     numbers = after[(numbers[:, None] == before).argmax(1)]
@@ -164,14 +167,14 @@ def structure(library, crystal, before, after, metric, frac_coords):
 
 
 def _symmetry(library, crystal, after, before, metric, frac_coords):
-    """Number of the space group of a refined structure: where atoms moved to places of higher symmetry, a higher one."""
+    """Number of the space group of a refined structure: a higher one where atoms moved to places of its symmetry."""
     try:
         return space_group(structure(library, crystal, before, after, metric, frac_coords))
     except RejectedCrystal:
         return int(library.space_groups[crystal])
 
 
-@lru_cache(maxsize=None)
+@cache
 def _group(place):
     """rotations, translations, centrings, laue of the space group at a place of packed_groups()."""
     *parts, ends = packed_groups()

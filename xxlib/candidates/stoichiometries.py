@@ -19,14 +19,18 @@ def whole_amounts(element_ids, fractions):
     note: "" where it is the composition itself; otherwise a sentence that says what it is searched as.
     """
     element_ids, fractions = np.asarray(element_ids, int), np.asarray(fractions, float)
-    exact = next((total for total in range(len(fractions), MOST_ATOMS + 1) if _off(fractions, total) < EXACT / total), 0)
+    exact = next(
+        (total for total in range(len(fractions), MOST_ATOMS + 1) if _off(fractions, total) < EXACT / total), 0
+    )
     out = [(*stoichiometry(element_ids, np.round(fractions * exact)), "")] if exact else []
     if 0 < exact <= NEAREST:
         return out
     asked, seen = reduced_formula(element_ids, fractions), {one[:2] for one in out}
     for elements, shares in (_without_dopants(element_ids, fractions), (element_ids, fractions)):
         totals = range(max(1, len(shares)), NEAREST + 1) if len(elements) else ()
-        near = [(_off(shares, total) + FAR / 2 * total / NEAREST, total) for total in totals if _off(shares, total) < FAR]
+        near = [
+            (_off(shares, total) + FAR / 2 * total / NEAREST, total) for total in totals if _off(shares, total) < FAR
+        ]
         for _, total in sorted(near):
             amounts, own = stoichiometry(elements, np.round(shares * total))
             if (amounts, own) not in seen and len(seen) < MOST_NEAREST:
