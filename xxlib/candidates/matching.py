@@ -15,9 +15,9 @@ from xxlib.diffraction.wavelengths import CU_KA
 BINS, FIRST, WIDTH = 4096, np.log(0.30), 0.001  # of ln q, q in 1/angstrom
 LN_2PI = np.log(2 * np.pi)
 MOST_SHIFT = 0.06  # of ln q: how far the lengths of a cell may be off
-COARSE = 0.004  # standard deviation in ln q of the lines that give the scale
-WIDTHS = (0.008, 0.004, 0.002)  # of those that give the cell, one after the other
-MOVES = (0.012, 0.005, 0.002)  # first moves of a parameter in each, relative
+COARSE = 0.007  # standard deviation in ln q of the lines that give the scale
+WIDTHS = (0.016, 0.008, 0.004, 0.002)  # of those that give the cell, one after the other
+MOVES = (0.02, 0.01, 0.005, 0.002)  # first moves of a parameter in each, relative
 LEAST_MOVE, TURNS = 2e-4, 16  # where a search ends
 FREQUENCIES = fft.rfftfreq(BINS, d=WIDTH)
 LOW, HIGH = (2 * np.sin(np.radians(angle / 2)) / CU_KA for angle in TWO_THETA[[0, -1]])  # 1/d, 1/angstrom

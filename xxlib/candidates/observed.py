@@ -14,6 +14,7 @@ SMOOTHING = 0.05  # degree, standard deviation, of a pattern with noise
 LEAST_PEAK, STANDS_OUT = 0.05, 6.0  # prominence of a line: of 100, and in standard deviations of the noise
 STRONGEST = 20  # lines that tell the width of the peaks
 FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
+SHIFT = 0.1  # degree, standard deviation of the shift of 2 theta of diffractometers, displacement among it
 EXPLAINED = 0.05  # of a point: a calculated pattern of so much explains it
 WIDTHS = (0.03, 0.4)  # degree, between which a width is believed
 
@@ -28,6 +29,11 @@ class Observed:
     height: np.ndarray  # (p,) of the lines, square root of the intensity
     width: float  # degree, standard deviation of the peaks
     noise: float  # of 100, standard deviation of a point
+
+    @property
+    def shift_error(self):
+        """Degree, standard deviation of the shift of 2 theta that is expected: none of a simulated pattern."""
+        return SHIFT if self.noise > NOISELESS else 1e-4
 
     @property
     def ln_q(self):

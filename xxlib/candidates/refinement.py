@@ -15,13 +15,12 @@ from xxlib.diffraction.patterns import N_POINTS, REACH, START, STEP
 from xxlib.diffraction.wavelengths import CU_KA
 
 TURNS = 20
-LEAST_GAIN = 1e-5  # of the sum of squares: below, a turn is the last
+LEAST_GAIN = 2e-6  # of the sum of squares: below, a turn is the last
 FLOOR = 0.02  # of 100, added below the root: where there is nothing, the root has no slope
 LOWEST, HIGHEST = (2 * np.sin(np.radians(angle / 2)) / CU_KA for angle in (4.0, 91.0))  # 1/d of the lines, 1/angstrom
 MOST_MOVE = 0.02  # fractional: an atom moves no farther in a turn
 HOLD = 0.05  # angstrom: standard deviation of how far atoms move from where the known crystal has them
-HOLD_OF_SHIFT = 0.2  # degree: likewise of the shift of 2 theta
-HELD = 1e-3  # weight of that, of the sum of squares
+HELD = 1e-4  # weight of that, of the sum of squares
 
 
 @njit(**FAST)
@@ -139,12 +138,13 @@ def _images(rotations, translations, frac, directions, owner, places, source, op
 
 
 @njit(**FAST)
-def refined(start, basis, group, unit, table, root, measured, sigma, with_atoms):
+def refined(start, basis, group, unit, table, root, measured, sigma, shift_error, with_atoms):
     """Cell and atoms of one candidate, refined.
 
     start: (k,) free parameters of the reciprocal metric, basis: (k, 6) what each stands for.  group: rotations,
     translations, centrings, laue.  unit: frac (a, 3), numbers (a,), occupancies (a,).  root: (4250,) square root of
-    the pattern; measured: (4250,) bool.  sigma: width of the peaks, degree, where it starts.
+    the pattern; measured: (4250,) bool.  sigma: width of the peaks, degree, where it starts;
+    shift_error: standard deviation of a shift of 2 theta, degree, that is expected.
     Returns parameters (k,), frac (a, 3), shift of 2 theta and width (degree), score (cosine of the roots), the way of
     each free coordinate (angstrom), the covariance of the parameters (k, k), the pattern (4250,) on the scale of
     the one observed, and the number of its reflections that are not equal by symmetry.
@@ -219,7 +219,7 @@ def refined(start, basis, group, unit, table, root, measured, sigma, with_atoms)
             product += root[i] * np.sqrt(pattern[i])
             own += pattern[i]
     scale = np.log(max((product / max(own, 1e-12)) ** 2, 1e-9))
-    hold, hold_of_shift = HELD * total / HOLD**2, HELD * total / HOLD_OF_SHIFT**2
+    hold, hold_of_shift = HELD * total / HOLD**2, HELD * total / shift_error**2
     error = 0.0
     for i in range(N_POINTS):
         if measured[i]:

@@ -145,7 +145,8 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     own, basis = slice(offsets[candidate], offsets[candidate + 1]), free[free.any(-1)]
     cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
         basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])),
-        (frac[own], numbers[own], occupancies[own]), _table(), observed.root, observed.measured, observed.width, True,
+        (frac[own], numbers[own], occupancies[own]), _table(), observed.root, observed.measured, observed.width,
+        observed.shift_error, True,
     )  # fmt: skip
     errors = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0
@@ -153,7 +154,7 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
 
 
 def structure(library, crystal, before, after, metric, frac_coords):
-    """The Crystal of one of the library with elements exchanged, cell and atoms (a, 3) refined, in the standard cell."""
+    """The Crystal, in its standard cell, of a known one with elements exchanged, cell and atoms (a, 3) refined."""
     own = slice(library.offsets[crystal], library.offsets[crystal + 1])
     numbers = library.atomic_numbers[own].astype(np.int64)
     numbers = after[(numbers[:, None] == before).argmax(1)]

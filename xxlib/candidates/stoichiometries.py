@@ -10,7 +10,7 @@ EXACT = 0.02  # of an atom: whole amounts that close are the composition itself
 MOST_ATOMS = 120  # of a formula unit whose amounts are taken as exact
 NEAREST, MOST_NEAREST = 24, 3  # atoms of a formula unit that decimals are rounded to; how many of these are tried
 FAR = 0.06  # of a fraction: amounts farther away are not tried
-DOPANT = 0.08  # fraction below which an element may stand in place of another
+DOPANT = 0.05  # fraction below which an element may stand in place of another
 
 
 def whole_amounts(element_ids, fractions):
