@@ -28,12 +28,12 @@ class Observed:
     two_theta: np.ndarray  # (p,) degree, of the lines
     height: np.ndarray  # (p,) of the lines, square root of the intensity
     width: float  # degree, standard deviation of the peaks
-    noise: float  # of 100, standard deviation of a point
+    noise: float  # of 100, standard deviation of a point; 0: simulated
 
     @property
     def shift_error(self):
         """Degree, standard deviation of the shift of 2 theta that is expected: none of a simulated pattern."""
-        return SHIFT if self.noise > NOISELESS else 1e-4
+        return SHIFT if self.noise > 0 else 1e-4
 
     @property
     def ln_q(self):
@@ -54,6 +54,8 @@ class Observed:
         if smooth:
             pattern = np.where(measured, gaussian_filter1d(pattern, SMOOTHING / STEP), 0.0)
             noise = _noise(pattern[measured], 2 + round(2 * SMOOTHING / STEP))
+        else:
+            noise = 0.0
         least = max(LEAST_PEAK, STANDS_OUT * noise)
         peaks, shapes = find_peaks(pattern, prominence=least)
         left, middle, right = pattern[peaks - 1], pattern[peaks], pattern[peaks + 1]

@@ -14,13 +14,14 @@ from xxlib.diffraction.kernel import FAST, S2_STEP
 from xxlib.diffraction.patterns import N_POINTS, REACH, START, STEP
 from xxlib.diffraction.wavelengths import CU_KA
 
-TURNS = 20
-LEAST_GAIN = 2e-6  # of the sum of squares: below, a turn is the last
+TURNS, TRIES = 20, 9  # of the search; of the damping in each
+LEAST_GAIN = 5e-7  # of the sum of squares: below, a turn is the last
 FLOOR = 0.02  # of 100, added below the root: where there is nothing, the root has no slope
 LOWEST, HIGHEST = (2 * np.sin(np.radians(angle / 2)) / CU_KA for angle in (4.0, 91.0))  # 1/d of the lines, 1/angstrom
 MOST_MOVE = 0.02  # fractional: an atom moves no farther in a turn
 HOLD = 0.05  # angstrom: standard deviation of how far atoms move from where the known crystal has them
-HELD = 1e-4  # weight of that, of the sum of squares
+STRAIN = 0.05  # likewise of the parameters of the reciprocal metric, of the largest of them
+HELD = 1e-4  # weight of these, of the sum of squares
 
 
 @njit(**FAST)
@@ -220,6 +221,7 @@ def refined(start, basis, group, unit, table, root, measured, sigma, shift_error
             own += pattern[i]
     scale = np.log(max((product / max(own, 1e-12)) ** 2, 1e-9))
     hold, hold_of_shift = HELD * total / HOLD**2, HELD * total / shift_error**2
+    hold_of_cell = HELD * total / (STRAIN * np.abs(start).max()) ** 2
     error = 0.0
     for i in range(N_POINTS):
         if measured[i]:
@@ -259,13 +261,16 @@ def refined(start, basis, group, unit, table, root, measured, sigma, shift_error
         for p in range(n_free):
             normal[k + p, k + p] += hold * lengths[p] ** 2
             right[k + p] -= hold * lengths[p] ** 2 * moved[p]
+        for p in range(k):
+            normal[p, p] += hold_of_cell
+            right[p] -= hold_of_cell * (cell[p] - start[p])
         normal[k + n_free, k + n_free] += hold_of_shift
         right[k + n_free] -= hold_of_shift * shift
         for p in range(size):
             for q in range(p):
                 normal[q, p] = normal[p, q]
         better = False
-        for _ in range(6):
+        for _ in range(TRIES):
             damped = normal.copy()
             for p in range(size):
                 damped[p, p] += damping * normal[p, p] + 1e-9 * (1 + normal[p, p])
@@ -297,6 +302,7 @@ def refined(start, basis, group, unit, table, root, measured, sigma, shift_error
                     new_error += (root[i] - np.sqrt(np.exp(new_scale) * trial_pattern[i] + FLOOR)) ** 2
             held = (((new_moved * lengths) ** 2).sum() - ((moved * lengths) ** 2).sum()) * hold
             held += hold_of_shift * (new_shift**2 - shift**2)
+            held += hold_of_cell * (((new_cell - start) ** 2).sum() - ((cell - start) ** 2).sum())
             if new_error + held < error:
                 gain = (error - new_error - held) / max(total, 1e-12)
                 cell, frac, moved, shift, sigma, scale, g2 = (

@@ -143,11 +143,16 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     """One candidate against the whole pattern, its atoms too, as Matches has it."""
     _, kinds, frac, numbers, occupancies, offsets = atoms
     own, basis = slice(offsets[candidate], offsets[candidate + 1]), free[free.any(-1)]
-    cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
-        basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])),
-        (frac[own], numbers[own], occupancies[own]), _table(), observed.root, observed.measured, observed.width,
-        observed.shift_error, True,
+    unit = frac[own], numbers[own], occupancies[own]
+    scan = observed.root, observed.measured
+    # The cell by itself first: a step of many atoms at once may hide what it gains.
+    cell, _, _, width, *_ = refined(
+        basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])), unit, _table(), *scan,
+        observed.width, observed.shift_error, False,
     )  # fmt: skip
+    cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
+        cell, basis, _group(int(kinds[candidate])), unit, _table(), *scan, width, observed.shift_error, True
+    )
     errors = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0
     return cell @ basis, errors, frac, shift, width, score, len(moved), far, pattern, n_lines
