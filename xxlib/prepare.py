@@ -43,6 +43,7 @@ from xxlib.datasets.preparing.rows import TIME_LIMIT, Work
 from xxlib.datasets.preparing.writer import Writer
 from xxlib.datasets.sources import Source, storable
 from xxlib.datasets.sources.alexandria import alexandria
+from xxlib.datasets.sources.amcsd import amcsd
 from xxlib.datasets.sources.files import cif_folder, extxyz_file, poscar_folder
 from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.sources.generated import generated
@@ -73,6 +74,7 @@ KINDS = {
     "materials_project": lambda system, seed: materials_project(**({} if system == "all" else {"chemsys": system})),
     "optimade": lambda url, seed: optimade(url),
     "formulas": lambda path, seed: formulas(path),
+    "amcsd": lambda _, seed: amcsd(),
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib.answering.calibration import LEVEL
+from xxlib.candidates.explanation import Explanation
 from xxlib.datasets.downloads import DownloadError
 from xxlib.datasets.store import DatasetError
 from xxlib.datasets.targets import TARGETS
@@ -16,6 +17,11 @@ from xxlib.scans.samples import Sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
+FIRST = 3  # known crystals that an answer names
+SHOWN = (
+    "probability", "known_formula", "id", "exchange", "space_group", "crystal_system", "a", "b", "c", "alpha", "beta",
+    "gamma", "score",
+)  # fmt: skip
 # What the checks of this project raise, and what the system says of files: their messages are reasons already.
 REASONS = (CheckpointError, DatasetError, DownloadError, ValueError, OSError)
 
@@ -50,6 +56,7 @@ class SampleAnswer:
     probabilities: dict[str, dict[str, float]] = field(default_factory=dict)  # class -> probability, highest first
     sets: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of classes, with the truth at LEVEL
     nearest: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # rows of the predictor's training crystals
+    explanation: Explanation | None = None  # by known crystals
     warnings: tuple[str, ...] = ()  # plain sentences
     refused: str = ""  # why there is no answer
 
@@ -71,7 +78,17 @@ class SampleAnswer:
             first, probability = next(iter(probabilities.items()))
             row |= {name: first, f"{name}_probability": probability, f"{name}_set": " or ".join(self.sets[name])}
             row |= {f"p_{label}": probabilities[label] for label in TARGETS[name].classes}
+        if self.explanation is not None:
+            first = next(iter(self.candidates()), {})
+            row |= {"known_crystal": first.get("id"), "known_crystal_probability": first.get("probability", 0.0)}
+            row |= {"p_no_known_crystal": self.explanation.none}
         return row | {"warnings": list(self.warnings), "refused": self.refused}
+
+    def candidates(self, most: int = FIRST) -> list[dict]:
+        """The first known crystals that explain the sample, as dicts of id, formula, exchange, cell, probability."""
+        if self.explanation is None or not len(self.explanation):
+            return []
+        return self.explanation.table().head(most)[list(SHOWN)].to_dict("records")
 
     def json(self) -> dict:
         """Numbers, intervals, probabilities, units, warnings, or the refusal, as one flat dict that JSON can hold."""
@@ -84,6 +101,8 @@ class SampleAnswer:
             out |= {f"{name}_set": list(self.sets[name])}
         if self.refused:
             return out | {"refused": self.refused}
+        if self.explanation is not None:
+            out |= {"candidates": self.candidates(), "none_of_these": self.explanation.none}
         return out | {"units": {name: TARGETS[name].unit for name in self.values}, "warnings": list(self.warnings)}
 
     def line(self) -> str:
@@ -107,6 +126,14 @@ class SampleAnswer:
             first, probability = next(iter(probabilities.items()))
             others = " or ".join(self.sets[name])
             lines.append(f"  {TARGETS[name].title:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
+        for k, one in enumerate(self.candidates()):
+            cell = " ".join(f"{one[name]:.4g}" for name in "abc")
+            exchange = f" with {one['exchange']}" if one["exchange"] else ""
+            name = f"{one['known_formula']} ({one['id']}){exchange}"
+            title = "known crystals" if k == 0 else ""
+            lines.append(f"  {title:17} {one['probability']:4.0%}  {name}, space group {one['space_group']}, {cell} A")
+        if self.explanation is not None:
+            lines.append(f"  {'':17} {self.explanation.none:4.0%}  none of these")
         return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])
 
 

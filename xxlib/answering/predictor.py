@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,13 @@ from xxlib import PACKAGE, PROJECT
 from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
+from xxlib.answering.phases import warnings as phase_warnings
 from xxlib.answering.trust import check_trust, read_trust
+from xxlib.candidates.explanation import NothingToExplain
+from xxlib.candidates.known import DEFAULT as KNOWN
+from xxlib.candidates.known import KnownCrystals, find
 from xxlib.crystals.compositions import reduced_formula
+from xxlib.crystals.elements import atomic_number
 from xxlib.datasets.archives import unpack
 from xxlib.datasets.batches import Batch, sample_batch
 from xxlib.datasets.downloads import cache, fetch
@@ -56,6 +62,26 @@ class Predictor:
         self.training, self.unseen = Dataset(folder / "training"), Dataset(folder / "unseen")  # crystals it carries
         check_trust(folder, self.trust, self.contradiction, self.ensemble, self.training)
         log.info("loaded %r from %s", self, folder)
+
+    @cached_property
+    def known(self):
+        """The KnownCrystals that scans are explained by; None where data/libraries has none."""
+        return KnownCrystals.load(KNOWN) if find(KNOWN) else None
+
+    def explanation(self, formula=None, pattern=None, *, elements=None, anode=None, scan=None):
+        """The Explanation of one sample by known crystals: candidates, their structures, the lines that remain.
+
+        formula, pattern, anode, scan: as in a call.  elements: symbols of all that may be in the sample, where its
+        formula is not known; with neither, all known crystals are tried.
+        Raises ValueError where the pattern cannot be read or has too few lines, LibraryError where there is no library.
+        """
+        known = self.known or KnownCrystals.load(KNOWN)
+        numbers = None if elements is None else [atomic_number(symbol) for symbol in elements]
+        return known.explain(sample_of(formula, pattern, anode, scan), elements=numbers)
+
+    def candidates(self, formula=None, pattern=None, **given):
+        """The known crystals that explain one sample, the likeliest first: a DataFrame; see explanation()."""
+        return self.explanation(formula, pattern, **given).table()
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT, sha256: str | None = None) -> "Predictor":
@@ -142,10 +168,21 @@ class Predictor:
             probabilities[name] = {labels[i]: float(shares[0, i]) for i in order}
             sets[name] = tuple(labels[i] for i in order if classes.sets(shares)[0, i])
         _, places = nearest(output.vectors, trust.training_vectors.astype(np.float64), N_NEAREST)
+        explanation = self._explained(sample)
+        found = phase_warnings(self.known, sample, explanation) if explanation else ()
         return SampleAnswer(
             sample=sample, values=values, probabilities=probabilities, sets=sets, nearest=places[0],
-            warnings=(*sample.warnings, *self._warnings(sample, output)),
+            explanation=explanation, warnings=(*sample.warnings, *self._warnings(sample, output), *found),
         )  # fmt: skip
+
+    def _explained(self, sample):
+        """The Explanation of a Sample of formula and pattern; None where there is no library, or nothing to explain."""
+        if len(sample.modalities) < 2 or self.known is None:
+            return None
+        try:
+            return self.known.explain(sample)
+        except NothingToExplain:
+            return None
 
     def _check(self, sample):
         if sample.modalities not in self.trust:

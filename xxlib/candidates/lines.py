@@ -17,10 +17,11 @@ WEAKEST = 0.01  # of 100: weaker lines are left out
 def expanded(rotations, translations, centrings, frac, numbers):
     """Atoms of a primitive cell, in coordinates of the standard one, of those of the asymmetric unit.
 
-    frac: (a, 3), numbers: (a,).  Returns (n, 3), (n,) and of each atom which of the unit it is an image of.
+    frac: (a, 3), numbers: (a,).  Returns (n, 3), (n,), of each atom which of the unit it is an image of (n,), and by
+    which operation (n,).
     """
     g, most = len(rotations), len(rotations) * len(frac)
-    places, kinds, source = np.empty((most, 3)), np.empty(most, np.int64), np.empty(most, np.int64)
+    places, kinds, source = np.empty((most, 3)), np.empty(most, np.int64), np.empty((2, most), np.int64)
     n = 0
     for a in range(len(frac)):
         first = n
@@ -46,9 +47,9 @@ def expanded(rotations, translations, centrings, frac, numbers):
                     break
             if not there:
                 places[n] = x
-                kinds[n], source[n] = numbers[a], a
+                kinds[n], source[0, n], source[1, n] = numbers[a], a, o
                 n += 1
-    return places[:n], kinds[:n], source[:n]
+    return places[:n], kinds[:n], source[0, :n], source[1, :n]
 
 
 @njit(**FAST)
@@ -190,7 +191,7 @@ def lines_of(crystals, groups, table, wavelength, g_min, g_max):
     for c in range(len(metrics)):
         s, atoms = kind[c], slice(offsets[c], offsets[c + 1])
         centring = centrings[ends[s, 2] : ends[s + 1, 2]]
-        places, z, unit = expanded(
+        places, z, unit, _ = expanded(
             rotations[ends[s, 0] : ends[s + 1, 0]], translations[ends[s, 0] : ends[s + 1, 0]], centring,
             frac[atoms], numbers[atoms],
         )  # fmt: skip

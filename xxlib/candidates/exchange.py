@@ -25,6 +25,25 @@ class Exchanges:
         return len(self.crystals)
 
 
+def joined(parts):
+    """Several Exchanges as one; fewer elements are filled up with 0."""
+    width = max((part.before.shape[1] for part in parts), default=0)
+    wider = [[np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (part.before, part.after)] for part in parts]
+    none = np.zeros((0, width), np.int64)
+    return Exchanges(
+        np.concatenate([np.zeros(0, np.int64), *(part.crystals for part in parts)]),
+        np.concatenate([none, *(before for before, _ in wider)]),
+        np.concatenate([none, *(after for _, after in wider)]),
+        np.concatenate([np.zeros(0), *(part.costs for part in parts)]),
+    )
+
+
+def unchanged(library, crystals):
+    """The Exchanges of some crystals (k,) of a library whose elements stay as they are."""
+    elements = library.elements_of(crystals)
+    return Exchanges(crystals, elements, elements, np.zeros(len(crystals)))
+
+
 @lru_cache(maxsize=1)
 def distances():
     """How unlike two elements are, by atomic number: (119, 119).
@@ -44,7 +63,7 @@ def distances():
     return np.abs(table[:, None] - table).sum(-1)
 
 
-def exchanges(library, amounts, elements, most=600, maps=2, spread=0.4, hidden=None):
+def exchanges(library, amounts, elements, most=2000, maps=2, spread=0.4, hidden=None):
     """The Exchanges of a composition, as stoichiometry() gives it: at most `most`.
 
     maps: ways to exchange the elements of one crystal.  spread: cost that every further crystal of the same structure

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from study.candidates.symmetry import space_group, standard_halls
+from xxlib.candidates.symmetry import space_group, standard_halls
 from xxlib.crystals.crystal import SYMPREC, RejectedCrystal, cell_from_lattice
 
 
@@ -66,3 +66,13 @@ def reciprocal(cell):
     inverse = np.linalg.inv(direct.reshape(*cell.shape[:-1], 3, 3))
     pairs = ((0, 0, 1), (1, 1, 1), (2, 2, 1), (1, 2, 2), (0, 2, 2), (0, 1, 2))
     return np.stack([times * inverse[..., i, j] for i, j, times in pairs], -1)
+
+
+def cell_of(metric):
+    """Of a reciprocal metric (6,) the cell (6,): a, b, c (angstrom), alpha, beta, gamma (degree)."""
+    aa, bb, cc, bc, ac, ab = np.asarray(metric) / (1, 1, 1, 2, 2, 2)
+    direct = np.linalg.inv([[aa, ab, ac], [ab, bb, bc], [ac, bc, cc]])
+    lengths = np.sqrt(np.diag(direct))
+    cosines = [direct[i, j] / (lengths[i] * lengths[j]) for i, j in ((1, 2), (0, 2), (0, 1))]
+    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+    return np.concatenate([lengths, np.where(np.abs(cosines) < 1e-9, 90.0, angles)])

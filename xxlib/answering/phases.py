@@ -1,0 +1,92 @@
+"""What known crystals say of a sample, beside the models: warnings, and a posterior from both."""
+
+import dataclasses
+
+import numpy as np
+
+from xxlib.candidates.explanation import NothingToExplain
+from xxlib.crystals.compositions import reduced_formula
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
+from xxlib.diffraction.wavelengths import ANODES
+from xxlib.scans.conditioning import SAME_WAVELENGTH, condition
+from xxlib.scans.scan import Scan, ScanError
+
+UNEXPLAINED = 0.8  # probability of "none of these" from which other wavelengths and formulas are tried
+EXPLAINED = 0.3  # at most so much of it for another wavelength, formula or phase to be named
+ALWAYS = (1, 6, 8)  # elements that air and preparation bring: a second phase may have them
+
+
+def posterior(explanation, probabilities, sharing=1.0):
+    """Probability of each crystal system (7,), from known crystals and from a model.
+
+    probabilities: (7,) of the model, in the order of CRYSTAL_SYSTEMS.  A candidate counts as far as the model allows
+    its crystal system, to the power `sharing`; what "none of these" holds is the model's.
+    """
+    systems = [CRYSTAL_SYSTEMS.index(crystal_system(n)) for n in explanation.matches.space_groups[explanation.order]]
+    weights = explanation.probabilities * probabilities[systems] ** sharing
+    none = explanation.none * (probabilities ** (1 + sharing)).sum()
+    out = none * probabilities + np.bincount(systems, weights, len(CRYSTAL_SYSTEMS))
+    return out / out.sum()
+
+
+def warnings(known, sample, explanation):
+    """Plain sentences on a Sample of a formula and a scan: another anode, another formula, a second phase."""
+    if sample.conditioned is None:
+        return
+    formula = reduced_formula(sample.element_ids, sample.fractions)
+    if explanation.none < UNEXPLAINED:
+        yield from _second_phase(known, sample, explanation)
+        return
+    anode = _other_anode(known, sample)
+    if anode:
+        yield (
+            f"Crystals of {formula} explain the scan if it was measured with {anode}, not with the "
+            f"{sample.conditioned.wavelength:.4f} angstrom that was taken: check the anode."
+        )
+        return
+    other = known.explain(without_formula(sample))
+    if len(other) and other.none < EXPLAINED:
+        first = other.matches.crystals[other.order[0]]
+        name, id = known.library.formula(first), known.library.ids[int(first)].as_py()
+        yield (
+            f"No known crystal explains the scan as {formula}, and {name} ({id}) does: check the formula, or which "
+            "sample was measured."
+        )
+
+
+def _second_phase(known, sample, explanation):
+    rest, share = known.second_phase(explanation, [*sample.element_ids.tolist(), *ALWAYS])
+    if rest is not None and rest.none < EXPLAINED:
+        crystal = rest.matches.crystals[rest.order[0]]
+        name, id = known.library.formula(crystal), known.library.ids[int(crystal)].as_py()
+        yield f"Lines that remain are those of {name} ({id}), {share:.0%} of the intensity: is it a second phase?"
+
+
+def _other_anode(known, sample):
+    """Name of the anode with whose wavelength a crystal of the formula explains the scan; None where none does."""
+    taken, best = sample.conditioned.wavelength, (EXPLAINED, None)
+    for name, (_, _, wavelength) in ANODES.items():
+        if abs(wavelength / taken - 1) < SAME_WAVELENGTH:
+            continue
+        try:
+            explanation = known.explain(measured_with(sample, wavelength))
+        except (NothingToExplain, ScanError):
+            continue
+        best = min(best, (explanation.none, name)) if len(explanation) else best
+    return best[1]
+
+
+def measured_with(sample, wavelength):
+    """The Sample, had its scan been measured with another wavelength in angstrom; raises ScanError."""
+    own = sample.conditioned
+    conditioned = condition(Scan(two_theta=own.two_theta, intensity=own.intensity, format="arrays"), wavelength)
+    return dataclasses.replace(
+        sample, pattern=conditioned.pattern, hidden=conditioned.tokens_outside, conditioned=conditioned
+    )
+
+
+def without_formula(sample):
+    """The Sample, of which only the pattern is known."""
+    return dataclasses.replace(
+        sample, formula="", element_ids=sample.element_ids[:0], fractions=sample.fractions[:0]
+    )  # fmt: skip

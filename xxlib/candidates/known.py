@@ -1,0 +1,104 @@
+"""A library with what ranks its candidates, as a folder: known crystals that a sample is explained by.
+
+library.arrow   the crystals (library.py)
+ranking.json    for ideal patterns and for scans, for a known formula and without: weights of ranking.Ranking
+"""
+
+import json
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from xxlib import PACKAGE, PROJECT
+from xxlib.candidates.explanation import NothingToExplain, explain, second_phase
+from xxlib.candidates.fingerprints import fingerprints
+from xxlib.candidates.library import Library, LibraryError
+from xxlib.candidates.observed import Observed
+from xxlib.candidates.ranking import FEATURES, NONE_FEATURES, Ranking
+from xxlib.datasets.writing import write_atomically
+
+LIBRARIES = PROJECT / "data" / "libraries"
+SHIPPED = PACKAGE / "libraries"  # those of data/libraries, where a wheel was installed
+DEFAULT = "known"
+RANKING = "ranking.json"
+KINDS = ("ideal", "scan", "ideal, formula unknown", "scan, formula unknown")
+
+
+class KnownCrystals:
+    """Known crystals, and how probable each is as an explanation."""
+
+    def __init__(self, library, rankings):
+        """library: a Library.  rankings: a name of KINDS -> Ranking."""
+        self.library, self.rankings = library, rankings
+
+    @classmethod
+    def load(cls, source=DEFAULT):
+        """Those of a library by its name in data/libraries, or by its folder; raises LibraryError."""
+        folder = find(source)
+        if folder is None:
+            there = ", ".join(sorted(path.name for of in (LIBRARIES, SHIPPED) for path in of.glob("*/"))) or "none"
+            raise LibraryError(f"there is no library {source}: here are {there}; `python -m xxlib.library` makes one")
+        library = Library.open(folder)
+        path = folder / RANKING
+        released = find(DEFAULT) or LIBRARIES / DEFAULT  # whose ranking is that of a library without one, too
+        return cls(library, read_rankings(path if path.is_file() else released / RANKING))
+
+    @cached_property
+    def prints(self):
+        """Fingerprints of the library, made when a formula is first not known: seconds for 100,000 crystals."""
+        return fingerprints(self.library)
+
+    def explain(self, sample, *, elements=None, hidden=None):
+        """The Explanation of a Sample.
+
+        Its formula is used where it has one and elements is None.  elements: atomic numbers of all that may be in it.
+        hidden: (n,) bool, crystals of the library that are not seen.
+        Raises NothingToExplain where there is no pattern, or one of too few lines.
+        """
+        if "xrd" not in sample.modalities:
+            raise NothingToExplain("known crystals are told by their lines: give a pattern")
+        observed = Observed.of_sample(sample)
+        kind = "ideal" if sample.conditioned is None else "scan"
+        if elements is None and len(sample.element_ids):
+            composition = sample.element_ids, sample.fractions
+            return explain(self.library, self.rankings[kind], observed, composition=composition, hidden=hidden)
+        ranking = self.rankings[f"{kind}, formula unknown"]
+        return explain(self.library, ranking, observed, elements=elements, prints=self.prints, hidden=hidden)
+
+    def second_phase(self, explanation, elements, hidden=None):
+        """(Explanation of what the first candidate leaves, share of the intensity), or (None, 0.0)."""
+        ranking = self.rankings["scan, formula unknown"]
+        return second_phase(self.library, ranking, explanation, elements, self.prints, hidden)
+
+
+def find(source):
+    """The folder of a library by its name in data/libraries, or by its path; None where there is none."""
+    return next((path for path in (LIBRARIES / source, SHIPPED / source, Path(source)) if path.is_dir()), None)
+
+
+def write_rankings(folder, rankings):
+    """ranking.json of a library's folder."""
+    values = {"features": FEATURES, "none_features": NONE_FEATURES}
+    values |= {kind: asdict(ranking) for kind, ranking in rankings.items()}
+    write_atomically(Path(folder) / RANKING, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def read_rankings(path):
+    """Name of KINDS -> Ranking; raises LibraryError where the file is damaged or of another version."""
+    try:
+        values = json.loads(Path(path).read_text())
+        if (tuple(values["features"]), tuple(values["none_features"])) != (FEATURES, NONE_FEATURES):
+            raise ValueError("it ranks by other features")
+        rankings = {kind: Ranking(**{k: tuple(map(float, v)) for k, v in values[kind].items()}) for kind in KINDS}
+        for ranking in rankings.values():
+            sizes = len(ranking.weights), len(ranking.none_weights)
+            if (
+                sizes != (len(FEATURES), len(NONE_FEATURES))
+                or not np.isfinite(ranking.weights + ranking.none_weights).all()
+            ):
+                raise ValueError("its weights do not fit")
+        return rankings
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LibraryError(f"{path} does not say how candidates are ranked ({error}): get the library anew") from error

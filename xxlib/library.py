@@ -1,0 +1,89 @@
+"""Known crystals -> a library that explains scans: python -m xxlib.library data/mp90k my_cifs data/libraries/mine
+
+Sources: datasets that were prepared with --structure, folders of CIF files, and the word amcsd; several at once.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+import joblib
+from tqdm import tqdm
+
+from xxlib.candidates.library import LibraryError, library_of_rows, row_of, save
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.datasets.sources.amcsd import amcsd
+from xxlib.datasets.sources.files import cif_folder
+from xxlib.datasets.store import Dataset, DatasetError
+
+CHUNK = 200  # crystals that a process takes at once
+AMCSD = "amcsd"
+
+
+def build(sources, folder, *, n_workers=None, progress=True):
+    """Write the library of some sources to a folder; returns (Library, why others are not in it: reason -> how many).
+
+    Of crystals of one formula, structure type and volume the first is kept.  Raises LibraryError, DatasetError or
+    ValueError where a source is none, or has no structures.
+    """
+    chunks = [chunk for source in sources for chunk in _chunks(source)]
+    bar = tqdm(total=sum(size for *_, size in chunks), desc="library", unit="crystal", disable=not progress)
+    rows, reasons = [], Counter()
+    with bar, joblib.Parallel(n_workers or joblib.cpu_count(), return_as="generator") as parallel:
+        for found, refused in parallel(joblib.delayed(_rows)(*chunk) for chunk in chunks):
+            rows += found
+            reasons.update(refused)
+            bar.update(len(found) + refused.total())
+    library, repeated = library_of_rows(rows)
+    reasons.update(repeated)
+    save(library, folder)
+    return library, reasons
+
+
+def _chunks(source):
+    """(name of a source, its crystals or records, first, how many) in pieces that a process takes at once."""
+    if source == AMCSD:
+        name, records = "AMCSD", list(amcsd().records())
+    elif (Path(source) / "dataset.json").is_file():
+        dataset = Dataset(source)
+        if not dataset.has_structure:
+            raise LibraryError(f"{source} holds no structures: prepare it again with --structure")
+        name = dataset.meta["source"].get("name", Path(source).name)
+        size = len(dataset)
+        return [(name, Path(source), k, min(CHUNK, size - k)) for k in range(0, size, CHUNK)]
+    else:
+        name, records = Path(source).name, list(cif_folder(source).records())
+    return [(name, records[k : k + CHUNK], 0, len(records[k : k + CHUNK])) for k in range(0, len(records), CHUNK)]
+
+
+def _rows(name, source, first, size):
+    """Rows of a library with the keys of their types, and why other crystals are none."""
+    rows, reasons = [], Counter()
+    dataset = Dataset(source, check=False) if isinstance(source, Path) else None
+    for k in range(first, first + size):
+        try:
+            crystal = dataset.crystal(k) if dataset else source[k].crystal()
+            rows.append(row_of(crystal, name))
+        except RejectedCrystal as error:
+            reasons[str(error)] += 1
+    return rows, reasons
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m xxlib.library", description=__doc__.split("\n")[0])
+    parser.add_argument("source", nargs="+", help="dataset with structures, folder of CIF files, or amcsd")
+    parser.add_argument("folder", type=Path, help="where the library goes")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores available)")
+    options = parser.parse_args(arguments)
+    try:
+        library, reasons = build(options.source, options.folder, n_workers=options.workers)
+    except (LibraryError, DatasetError, ValueError, OSError, KeyboardInterrupt) as error:
+        sys.exit(f"library: {error or 'interrupted'}")
+    print(f"{options.folder}: {len(library)} crystals of {len(set(library.types.tolist()))} structure types")
+    for reason, count in reasons.most_common(20):
+        print(f"{count:8d}  {reason[:100]}")
+
+
+if __name__ == "__main__":
+    main()
