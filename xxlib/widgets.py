@@ -13,7 +13,7 @@ import numpy as np
 from xxlib.answering import explain
 from xxlib.answering.answer import in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.phases import ALWAYS, EXPLAINED
+from xxlib.answering.phases import ALWAYS, EXPLAINED, UNEXPLAINED
 from xxlib.answering.predictor import batch_of, sample_of
 from xxlib.candidates.explanation import CELL, SAME_PLACE
 from xxlib.candidates.known import KnownCrystals
@@ -136,8 +136,10 @@ def candidates_of(known, sample):
     table, rows = explanation.table().head(LISTED), []
     elements = [*sample.element_ids.tolist(), *ALWAYS] if len(sample.element_ids) else None
     for rank, one in enumerate(table.to_dict("records"), 1):
-        second, share = known.second_phase(explanation, elements) if rank == 1 else (None, 0.0)
-        second = None if second is None or second.none > EXPLAINED else second
+        second, share = None, 0.0
+        if rank == 1 and explanation.none < UNEXPLAINED:
+            second, share = known.second_phase(explanation, elements)
+            second = None if second is None or second.none > EXPLAINED else second
         exchange = one["exchange"].replace("->", "→")
         row = (f"{one['probability']:.1%}", f"{one['known_formula']} ({one['id']})", exchange,
                _symbol(one["space_group"]), cell_in_words(one), f"{one['score']:.3f}")  # fmt: skip

@@ -9,6 +9,7 @@ from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, TWO_THETA
 from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, PALETTE, subplots
 
 HIDDEN, UNMEASURED = "#FBE3D6", "0.88"
+LEAST_DIFFERENCE = 5.0  # of 100: a scale that is drawn, or a fit that leaves nothing would look as if it left much
 
 
 def reconstruction(pattern, reconstructed, hidden, unmeasured, title=""):
@@ -126,7 +127,7 @@ def candidate(observed, measured, phases, unexplained, title=""):
     top, middle, bottom = axes[:, 0]
     shown = np.where(measured, observed, np.nan)
     calculated = sum((pattern for _, pattern, _ in phases), np.zeros(len(observed)))
-    top.plot(TWO_THETA, shown, color="black", linewidth=0.8, label="scan")
+    top.plot(TWO_THETA, shown, color="0.6", linewidth=1.8, label="scan")
     if phases:
         top.plot(TWO_THETA, np.where(measured, calculated, np.nan), color=LINES[1], linewidth=0.8, label="calculated")
     at = np.searchsorted(TWO_THETA, unexplained).clip(max=len(TWO_THETA) - 1)
@@ -136,7 +137,7 @@ def candidate(observed, measured, phases, unexplained, title=""):
         label = f"{len(raised)} {'line' if len(raised) == 1 else 'lines'} unexplained"
         top.scatter(unexplained, raised, s=18, marker="v", color=LINES[3], zorder=3, label=label)
     top.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-    top.set(ylabel=INTENSITY, ylim=(0, 160), yticks=(0, 1, 5, 10, 25, 50, 100), title=title)
+    top.set(ylabel=INTENSITY, ylim=(0, 160), yticks=(0, 1, 10, 25, 50, 100), title=title)
     top.legend(loc="upper right", ncols=3, frameon=False, fontsize=9)
     for k, (_, _, lines) in enumerate(phases):
         middle.vlines(lines, -k - 0.4, -k + 0.4, color=LINES[(1, 2)[k % 2]], linewidth=0.8)
@@ -144,9 +145,12 @@ def candidate(observed, measured, phases, unexplained, title=""):
     middle.set_yticklabels([name for name, *_ in phases], fontsize=8)
     middle.tick_params(left=False, bottom=False)
     middle.spines[:].set_visible(False)
-    bottom.plot(TWO_THETA, shown - calculated, color=LINES[0], linewidth=0.8)
+    difference = shown - calculated
+    bottom.plot(TWO_THETA, difference, color=LINES[0], linewidth=0.8)
     bottom.axhline(0, color="0.6", linewidth=0.6, zorder=0)
-    bottom.set(xlabel=ANGLE, ylabel="difference", xlim=EDGES[[0, -1]])
+    largest = 1.1 * max(np.nanmax(np.abs(difference), initial=0), LEAST_DIFFERENCE)
+    bottom.set(xlabel=ANGLE, ylabel="difference", xlim=EDGES[[0, -1]], ylim=(-largest, largest))
+    figure.align_ylabels([top, bottom])
     for ax in (top, bottom):
         for left, right in _gaps(measured):
             ax.axvspan(left, right, color=UNMEASURED, zorder=0)
