@@ -137,11 +137,17 @@ class Widgets:
         self.page, self.picture = page, page.locator("img.jupyter-widgets").first
         self.text = page.locator(".jupyter-widgets.widget-html").last
         selects, fields = page.locator(".jupyter-widgets select"), page.locator(".jupyter-widgets input[type=text]")
-        self.crystal, self.anode, self.hidden, self.target = (selects.nth(k) for k in range(4))
+        self.crystal, self.anode, self.hidden, self.target, self.candidates = (selects.nth(k) for k in range(5))
         self.formula, self.number = fields.nth(0), fields.nth(1)
 
     def view(self, name):
         self.page.get_by_role("button", name=name, exact=True).click()
+
+    def rows(self):
+        return [text for text in self.candidates.locator("option").all_inner_texts() if text.strip()]
+
+    def choose(self, place):
+        self.candidates.select_option(index=place)
 
     def upload(self, file):
         with self.page.expect_file_chooser() as chooser:
@@ -160,6 +166,12 @@ class Page:
 
     def view(self, name):
         self.page.get_by_label(name, exact=True).check()
+
+    def rows(self):
+        return self.page.locator("output tbody tr").all_inner_texts()
+
+    def choose(self, place):
+        self.page.locator("output tbody tr").nth(place).click()
 
     def upload(self, file):
         self.page.locator("#file").set_input_files(file)
@@ -205,6 +217,7 @@ def use_every_control(controls):
     says(controls, "NaCl.uxd, answered from xrd", "a scan alone")
     changes(controls, lambda: enter(controls.formula, "NaCl"), "formula")
     says(controls, "NaCl and NaCl.uxd", "formula and scan")
+    use_candidates(controls)
     changes(controls, lambda: controls.anode.select_option(label="Mo"), "anode")
     enter(controls.formula, "NaCL")
     says(controls, "no chemical formula", "a typo is refused in words")
@@ -226,6 +239,26 @@ def use_every_control(controls):
     says(controls, "there is no scan 2", "no such scan")
     changes(controls, lambda: controls.crystal.select_option(index=2), "a crystal again")
     assert controls.number.input_value() == "" and "two.ras" not in controls.text.inner_text()
+
+
+def use_candidates(controls):
+    """Of NaCl.uxd: click each of the known crystals, save one, and see that they go with the scan."""
+    changes(controls, lambda: controls.view("candidates"), "candidates")
+    rows = controls.rows()
+    assert len(rows) > 1 and "none\xa0of\xa0these" in rows[-1].replace(" ", "\xa0")
+    changes(controls, lambda: controls.choose(len(rows) - 1), "none of these")
+    says(controls, "none of the known crystals is right", "what is to be done")
+    link = controls.page.locator("a[download]")
+    assert link.count() == 0
+    changes(controls, lambda: controls.choose(0), "the first of them")
+    says(controls, "formula known", "what it is")
+    with controls.page.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename.endswith(".cif")
+    with open(download.value.path()) as file:
+        assert "_cell_length_a" in file.read()
+    changes(controls, lambda: controls.view("answer"), "answer")
+    wait(lambda: not controls.rows() and not link.count(), "the list goes with its view")
 
 
 def test_in_jupyterlab(root, serve, page):

@@ -73,12 +73,26 @@ def test_a_scan_and_a_crystal_are_answered(server):
     for view in controls["views"]:
         status, reply = look(server, SCAN.read_bytes(), name="NaCl.uxd", formula="NaCl", view=view, hidden=[5, 6])
         assert status == 200 and reply["answered"]
-        assert reply["text"].startswith("NaCl and NaCl.uxd, answered from composition + xrd")
+        start = "formula known" if view == "candidates" else "answered from composition + xrd"
+        assert reply["text"].startswith(f"NaCl and NaCl.uxd, {start}")
         pictures.add(base64.b64decode(reply["picture"]))
-    assert len(pictures) == 5 and all(picture.startswith(b"\x89PNG") for picture in pictures)
+    assert len(pictures) == 6 and all(picture.startswith(b"\x89PNG") for picture in pictures)
     _, reply = look(server, crystal=3, formula="NaCl")
     assert reply["text"].startswith(f"NaCl and {controls['crystals'][3].split()[-1]}, answered")
     assert b"<script>" in get(server, "/")
+
+
+def test_known_crystals_are_a_list_with_all_that_is_seen_of_each(server):
+    """A click asks nothing: what it shows came with the list, so that the page has nothing to remember."""
+    columns = json.loads(get(server, "/controls"))["columns"]
+    _, reply = look(server, SCAN.read_bytes(), name="NaCl.uxd", formula="NaCl", view="candidates")
+    found = reply["candidates"]
+    assert len(found) > 1 and all(len(one["row"]) == len(columns) for one in found)
+    assert found[reply["chosen"]]["picture"] == reply["picture"]
+    assert [bool(one["cif"]) for one in found] == [True] * (len(found) - 1) + [False]
+    assert found[-1]["row"][1] == "none of these" and "_cell_length_a" in found[0]["cif"]
+    _, other = look(server, SCAN.read_bytes(), name="NaCl.uxd", formula="NaCl")
+    assert other["answered"] and other["candidates"] == []
 
 
 WRONG = {

@@ -1,20 +1,26 @@
 """Looking at a sample: what the figures show is what the model does; controls are thin."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from pymatgen.core import Structure
 
 from xxlib import PROJECT, widgets
 from xxlib.answering import explain
 from xxlib.answering.predictor import batch_of
+from xxlib.crystals.crystal import Crystal, lattice_from_cell
 from xxlib.datasets.store import Dataset
-from xxlib.diffraction.patterns import N_POINTS
+from xxlib.diffraction.patterns import N_POINTS, TWO_THETA, render, render_one
+from xxlib.diffraction.scattering import sticks
 from xxlib.models import layers
 from xxlib.models.build import build
+from xxlib.plots import views
 from xxlib.predict import Predictor
 from xxlib.scans.samples import read_sample
 
@@ -128,12 +134,131 @@ def test_what_a_model_cannot_show_is_said(model, answer):
             explain.reconstruct(other, batch, np.ones(17, bool))
 
 
+# ---------------------------------------------------------------- known crystals
+
+
+def lines_at(angles, height=100.0):
+    """A pattern (4250,) of lines of one height."""
+    angles = np.array(angles, float)
+    return height / 100 * render(angles, np.ones(len(angles)), np.array([0, len(angles)]))[0]
+
+
+@pytest.fixture(scope="module")
+def rock_salt(model):
+    return model.explanation("NaCl", SCAN)
+
+
+def test_the_figure_of_a_candidate_is_scan_calculated_difference_and_lines():
+    observed, first, second = lines_at([20, 30, 40, 50]), lines_at([20, 30], 90), lines_at([40, 60], 30)
+    measured = (TWO_THETA > 10) & (TWO_THETA < 80)
+    phases = [("NaCl", first, np.array([20.0, 30.0])), ("MgO", second, np.array([40.0, 60.0]))]
+    figure = views.candidate(observed, measured, phases, np.array([50.0]), "a scan")
+    figure.draw_without_rendering()
+    top, middle, bottom = figure.axes
+    scan, calculated = (line.get_ydata() for line in top.get_lines())
+    difference = bottom.get_lines()[0].get_ydata()
+    for shown, true in ((scan, observed), (calculated, first + second), (difference, observed - first - second)):
+        assert np.allclose(shown[measured], true[measured]) and np.isnan(shown[~measured]).all()
+    ticks = [np.array(lines.get_segments())[:, 0, 0].tolist() for lines in middle.collections]
+    assert ticks == [[20, 30], [40, 60]]
+    assert [label.get_text() for label in middle.get_yticklabels()] == ["NaCl", "MgO"]
+    (marks,) = [points for points in top.collections if len(points.get_offsets())]
+    assert marks.get_offsets()[:, 0].tolist() == [50] and marks.get_offsets()[0, 1] > 100
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in top.patches]
+    assert np.allclose(spans, [(5, 10), (80, 89.98)])
+    assert "1 line unexplained" in words(figure) and "a scan" in words(figure)
+    assert "2θ (degree)" in bottom.get_xlabel() and "0-100" in top.get_ylabel()
+    assert figure.get_figwidth() == 7.2, "inches: two columns of a journal"
+
+
+def test_a_scan_that_nothing_explains_has_no_calculated_pattern():
+    figure = views.candidate(lines_at([20, 30]), np.ones(N_POINTS, bool), [], np.array([20.0, 30.0]))
+    figure.draw_without_rendering()
+    assert len(figure.axes[0].get_lines()) == 1 and "2 lines unexplained" in words(figure)
+    assert not figure.axes[1].collections
+    nothing = views.candidate(np.zeros(N_POINTS), np.zeros(N_POINTS, bool), [], np.zeros(0))
+    nothing.draw_without_rendering()
+
+
+def test_the_lines_of_a_candidate_are_where_the_scan_has_them(rock_salt):
+    figure = widgets.see_candidate(rock_salt)
+    ticks = np.array(figure.axes[1].collections[0].get_segments())[:, 0, 0]
+    strongest = rock_salt.observed.two_theta[np.argsort(-rock_salt.observed.height)[:6]]
+    assert (np.abs(strongest[:, None] - ticks).min(1) < 0.1).all(), "0.08 between K alpha 1 and the mean at 84 degree"
+    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["NaCl"]
+    assert f"{len(rock_salt.unexplained(1))} lines unexplained" in words(figure)
+    none = widgets.see_candidate(rock_salt, 0)
+    assert f"{len(rock_salt.observed.two_theta)} lines unexplained" in words(none)
+    with pytest.raises(ValueError, match="no candidate 99"):
+        widgets.see_candidate(rock_salt, 99)
+
+
+def test_lines_of_a_second_phase_are_explained(model):
+    """Strontium titanate with a fifth of rutile, of which the user says nothing."""
+    cubic, rutile = (
+        lattice_from_cell(3.905, 3.905, 3.905, 90, 90, 90),
+        lattice_from_cell(4.594, 4.594, 2.959, 90, 90, 90),
+    )
+    places = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    main = Crystal("SrTiO3", cubic, np.array([38, 22, 8, 8, 8]), places, np.ones(5))
+    places = np.array([[0, 0, 0], [5, 5, 5], [3.05, 3.05, 0], [6.95, 6.95, 0], [8.05, 1.95, 5], [1.95, 8.05, 5]]) / 10
+    other = Crystal("TiO2", rutile, np.array([22, 22, 8, 8, 8, 8]), places, np.ones(6))
+    mixture = 0.8 * render_one(sticks(main)) + 0.2 * render_one(sticks(other))
+    explanation = model.explanation("SrTiO3", mixture)
+    second, _ = model.known.second_phase(explanation, (8, 22, 38))
+    alone, both = (widgets.see_candidate(explanation, 1, other) for other in (None, second))
+    marked = [int(re.search(r"(\d+) lines? unexplained", words(figure) + " 0 lines unexplained")[1])
+              for figure in (alone, both)]  # fmt: skip
+    assert marked[0] == len(explanation.unexplained(1)) > 2 * marked[1]
+    assert len(alone.axes[1].collections) == 1 and len(both.axes[1].collections) == 2
+
+
+def test_the_list_of_candidates_ends_with_none_of_these(model):
+    found, chosen = widgets.candidates_of(model.known, read_sample("NaCl", SCAN))
+    table = model.candidates("NaCl", SCAN)
+    assert 1 < len(found) <= widgets.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
+    assert all(one.picture.startswith(b"\x89PNG") for one in found) and len({one.picture for one in found}) > 1
+    for one, rank in zip(found[:-1], range(len(table))):
+        probability, name, _, group, _, score = one.row
+        assert probability == f"{table.probability[rank]:.1%}" and score == f"{table.score[rank]:.3f}"
+        assert table.id[rank] in name and f"({table.space_group[rank]})" in group
+        structure = Structure.from_str(one.cif, fmt="cif")
+        assert structure.reduced_formula == "NaCl"
+        assert structure.volume / len(structure) == pytest.approx(table.volume_per_atom[rank], rel=1e-3)
+    first = found[[one.row[1].startswith("NaCl ") for one in found].index(True)]
+    assert re.search(r"a 5\.64\d*\(\d+\)", first.row[4]) and first.row[3] == "Fm-3m (225)"
+    assert first.file.startswith("NaCl_") and "formula known" in first.text
+    shares = [*table.probability[: widgets.LISTED], table.attrs["none_of_these"]]
+    assert chosen == min(np.argmax(shares), len(found) - 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "words"),
+    [(5.64072, 0.0006, "5.6407(6)"), (5.64072, 0.012, "5.64(1)"), (9.9996, 0.001, "10.000(1)"), (90.0, 0.0, "90.0000"),
+     (243.786, 3.2, "244(3)"), (1.5, 0.0996, "1.5(1)"), (2.0, np.nan, "2.0000"), (3.14159265, 1e-9, "3.141593(1)")],
+)  # fmt: skip
+def test_an_uncertainty_is_in_units_of_the_last_digit(value, error, words):
+    assert widgets.with_error(value, error) == words
+
+
+def test_a_cell_is_told_without_what_its_symmetry_fixes():
+    errors = {f"{name}_error": 0.01 for name in ("a", "b", "c", "alpha", "beta", "gamma")}
+    lengths = {"a": 4.0, "b": 5.0, "c": 6.0}
+    right = {"alpha": 90.0, "beta": 90.0, "gamma": 90.0}
+    assert widgets.cell_in_words(errors | lengths | right) == "a 4.00(1) b 5.00(1) c 6.00(1)"
+    assert widgets.cell_in_words(errors | lengths | right | {"b": 4.0, "c": 4.0}) == "a 4.00(1)"
+    hexagonal = errors | lengths | right | {"b": 4.0, "gamma": 120.0}
+    assert widgets.cell_in_words(hexagonal) == "a 4.00(1) c 6.00(1)"
+    assert widgets.cell_in_words(errors | lengths | right | {"beta": 99.2}).endswith("c 6.00(1) β 99.20(1)")
+
+
 class Controls:
     """Those of the explorer, and what it shows."""
 
     def __init__(self, model, **options):
         view, row = widgets.explore(model, **options).children
-        controls, (self.picture, self.text) = (part.children for part in row.children)
+        controls, shown = (part.children for part in row.children)
+        self.heading, self.candidates, self.picture, self.save, self.text = shown
         self.view, (self.crystal, self.upload, self.formula, self.anode, self.number, self.hidden, self.target) = (
             view, controls
         )  # fmt: skip
@@ -141,6 +266,12 @@ class Controls:
     def receive(self, name, content):
         file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
         self.upload.value = ({**file, "last_modified": datetime(2026, 11, 29)},)
+
+    def listed(self):
+        """Rows of the list of candidates that is seen."""
+        hidden = self.candidates.layout.display == self.heading.layout.display == "none"
+        assert hidden == (not self.candidates.options)
+        return [label for label, _ in self.candidates.options]
 
     def looks(self):
         """What is chosen and what is shown."""
@@ -172,6 +303,47 @@ def test_controls_change_the_picture(model):
     controls.receive("NaCl.uxd", SCAN.read_bytes())
     assert "NaCl.uxd, answered from xrd" in controls.text.value
     assert controls.formula.value == "" and controls.crystal.value is None
+
+
+def test_a_candidate_that_is_clicked_is_seen(model):
+    controls = Controls(model)
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    assert not controls.listed() and not controls.save.value
+    controls.view.value = "candidates"
+    controls.formula.value = "NaCl"
+    rows = controls.listed()
+    assert "none\xa0of\xa0these" in rows[-1] and "NaCl" in rows[0] + rows[1] and len(set(map(len, rows))) == 1
+    seen = set()
+    for place in range(len(rows)):
+        controls.candidates.index = place
+        seen.add((bytes(controls.picture.value), controls.text.value, controls.save.value))
+        cif = unquote(controls.save.value.partition("utf-8,")[2].partition('"')[0])
+        assert bool(cif) == (place < len(rows) - 1)
+        assert not cif or Structure.from_str(cif, fmt="cif").reduced_formula == "NaCl"
+    assert len(seen) == len(rows)
+
+
+def test_candidates_are_of_what_is_shown_and_of_nothing_before(model):
+    controls = Controls(model)
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    controls.view.value, controls.formula.value = "candidates", "NaCl"
+    first = controls.listed()
+    controls.candidates.index = len(first) - 1
+    controls.crystal.index = 0
+    assert controls.listed() != first and "NaCl" not in controls.text.value + controls.save.value
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    controls.formula.value = "NaCl"
+    assert controls.listed() == first and controls.candidates.index == 0 and controls.save.value
+    controls.view.value = "answer"
+    assert not controls.listed() and not controls.save.value and controls.picture.value
+    controls.view.value = "candidates"
+    for formula, sentence in (("LaMno3", "no chemical formula"),):
+        controls.formula.value = formula
+        assert not controls.listed() and not controls.save.value and not controls.picture.value
+        assert sentence in controls.text.value
+    controls.formula.value = "NaCl"
+    controls.receive("few.xy", "\n".join(f"{x} {y}" for x, y in zip(TWO_THETA, 1 + lines_at([40]))).encode())
+    assert not controls.listed() and "measure longer" in controls.text.value
 
 
 def test_a_refused_upload_leaves_nothing_of_what_was_before(model):

@@ -176,7 +176,7 @@ class Look(Reply):
 
 def refusal(why: str) -> dict:
     """The reply that there is no picture, and why."""
-    return {"picture": "", "text": why, "answered": False}
+    return {"picture": "", "text": why, "answered": False, "candidates": []}
 
 
 class Desk:
@@ -191,7 +191,7 @@ class Desk:
             raise WorkersFailed(f"{model} could not be loaded. {self.controls['text']}")
 
     def answer(self, choice: dict) -> dict:
-        """What a worker process says to a Choice, given as a dict: {"picture", "text", "answered"}."""
+        """What a worker process says to a Choice, given as a dict: as widgets.Seen, pictures in base64."""
         try:
             return self._call(_look, choice)
         except WorkersFailed:
@@ -234,7 +234,7 @@ def _predictor(model):
 
 def _controls(question):
     """What there is to choose from, in a worker process."""
-    from xxlib.widgets import ANODES, N_TOKENS, VIEWS, Choice, crystals_of, look
+    from xxlib.widgets import ANODES, COLUMNS, N_TOKENS, VIEWS, Choice, crystals_of, look
 
     predictor = _predictor(question[0])
     crystals = crystals_of(predictor.unseen, range(len(predictor.unseen)))
@@ -242,6 +242,7 @@ def _controls(question):
     look(predictor, Choice(crystal=0, formula=formulas[0]))  # what is slow the first time is done now
     return {"name": predictor.name, "crystals": [name for name, _ in crystals], "formulas": formulas,
             "anodes": list(ANODES), "views": VIEWS, "tokens": N_TOKENS, "targets": list(predictor.ensemble.targets),
+            "columns": COLUMNS,
             "largest": LARGEST_SCAN, "too_large": TOO_LARGE}  # fmt: skip
 
 
@@ -252,9 +253,11 @@ def _look(question):
     model, choice = question
     predictor = _predictor(model)
     signal.alarm(ANSWER_TIME)  # which ends the process
-    picture, text, answered = look(predictor, Choice(**choice))
+    seen = look(predictor, Choice(**choice))
     signal.alarm(0)
-    return {"picture": base64.b64encode(picture).decode(), "text": text, "answered": answered}
+    candidates = [vars(one) | {"picture": base64.b64encode(one.picture).decode()} for one in seen.candidates]
+    return {"picture": base64.b64encode(seen.picture).decode(), "text": seen.text, "answered": seen.answered,
+            "candidates": candidates, "chosen": seen.chosen}  # fmt: skip
 
 
 if __name__ == "__main__":

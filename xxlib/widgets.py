@@ -2,11 +2,13 @@
 
 import html
 import io
+import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,11 +16,16 @@ from matplotlib.figure import Figure
 from xxlib.answering import explain
 from xxlib.answering.answer import SampleAnswer, in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
+from xxlib.answering.phases import ALWAYS, EXPLAINED, UNEXPLAINED
 from xxlib.answering.predictor import Predictor, batch_of, sample_of
+from xxlib.candidates.explanation import CELL, SAME_PLACE
+from xxlib.candidates.known import KnownCrystals
+from xxlib.crystals.compositions import reduced_formula
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_TOKENS, unpatchify
+from xxlib.diffraction.scattering import sticks
 from xxlib.plots import views
 from xxlib.scans.reading import MAX_BYTES
 from xxlib.scans.scan import ANODES
@@ -26,8 +33,10 @@ from xxlib.scans.scan import ANODES
 if TYPE_CHECKING:  # a page does without ipywidgets
     from ipywidgets import VBox
 
-VIEWS = ("answer", "tokens", "attention", "attribution", "known materials")
+VIEWS = ("answer", "candidates", "tokens", "attention", "attribution", "known materials")
 CONTROLS = {"scan": "the control `scan`", "anode": "the control `anode`"}  # what Python's arguments are called here
+LISTED = 8  # candidates at most
+COLUMNS = ("probability", "known crystal", "exchange", "space group", "cell (Å, degree)", "score")
 
 
 def see_answer(predictor: Predictor, answer: SampleAnswer, labels: dict | None = None) -> Figure:
@@ -87,6 +96,114 @@ def see_neighbours(predictor: Predictor, answer: SampleAnswer) -> Figure:
     return views.neighbours(pattern, patterns, names, answer.title)
 
 
+def see_candidate(explanation, rank=1, second=None, title=""):
+    """Figure of a scan and of what a known crystal explains of it.
+
+    explanation: an Explanation.  rank: of the candidate, from 1; 0 = none of them.  second: the Explanation of the
+    lines that the candidate leaves, whose first is drawn beside it; None = nothing is known of these.
+    """
+    observed, phases = explanation.observed, []
+    if not rank:
+        return views.candidate(observed.root**2, observed.measured, phases, observed.two_theta, title)
+    for one, place in ((explanation, rank), *([] if second is None else [(second, 1)])):
+        crystal, shift = one.crystal(place), one.matches.shifts[one.order[place - 1]]
+        phases.append((_formula(crystal), one.pattern(place), sticks(crystal).two_theta + shift))
+    unexplained = explanation.unexplained(rank)
+    if second is not None:
+        others = np.setdiff1d(second.observed.two_theta, second.unexplained(1))
+        near = np.abs(unexplained[:, None] - others) < SAME_PLACE
+        unexplained = unexplained[~near.any(1)]
+    return views.candidate(observed.root**2, observed.measured, phases, unexplained, title)
+
+
+def _formula(crystal):
+    numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
+    return reduced_formula(numbers, counts / counts.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A row in the list of known crystals, and what is seen when it is chosen; the last one is "none of these"."""
+
+    row: tuple[str, ...]  # by COLUMNS
+    picture: bytes  # PNG
+    text: str  # sentences
+    file: str = ""  # name of a CIF file, "" = there is none
+    cif: str = ""  # what it holds
+
+
+def candidates_of(known, sample):
+    """The Candidates (k,) of a Sample, the likeliest first, and the place of the row that is likeliest.
+
+    known: the KnownCrystals.  Raises NothingToExplain, a ValueError, where the pattern has too few lines.
+    """
+    explanation = known.explain(sample)
+    title = " and ".join(filter(None, (sample.formula, sample.name)))
+    doubts = [f"! {sentence}" for sentence in (*explanation.notes, *sample.warnings)]
+    table, rows = explanation.table().head(LISTED), []
+    elements = [*sample.element_ids.tolist(), *ALWAYS] if len(sample.element_ids) else None
+    for rank, one in enumerate(table.to_dict("records"), 1):
+        second, share = None, 0.0
+        if rank == 1 and explanation.none < UNEXPLAINED:
+            second, share = known.second_phase(explanation, elements)
+            second = None if second is None or second.none > EXPLAINED else second
+        exchange = one["exchange"].replace("->", "→")
+        row = (f"{one['probability']:.1%}", f"{one['known_formula']} ({one['id']})", exchange,
+               _symbol(one["space_group"]), cell_in_words(one), f"{one['score']:.3f}")  # fmt: skip
+        said = [
+            f"{title}, {explanation.setting}: {row[1]} of {one['source']}{f', {exchange}' if exchange else ''}",
+            f"{row[3]}, {one['crystal_system']}; {row[4]}; {one['volume_per_atom']:.2f} Å³ an atom",
+            f"lines: {one['lines_explained']} explained, {one['lines_unexplained']} unexplained, "
+            f"{one['lines_absent']} calculated and absent",
+        ]
+        if second is not None:
+            other = second.table().iloc[0]
+            said.append(
+                f"What it leaves is explained by {other.known_formula} ({other.id}), {share:.0%} of the intensity."
+            )
+        file = re.sub(r"[^\w.-]+", "_", f"{_formula(explanation.crystal(rank))}_{one['id']}") + ".cif"
+        rows.append(Candidate(row=row, picture=_png(see_candidate(explanation, rank, second, title)),
+                              text="\n".join(said + doubts), file=file, cif=explanation.cif(rank)))  # fmt: skip
+    said = [f"{title}, {explanation.setting}: {explanation.none:.0%} that none of the known crystals is right", ADVICE]
+    picture = _png(see_candidate(explanation, 0, None, title))
+    row = (f"{explanation.none:.1%}", "none of these", *[""] * (len(COLUMNS) - 2))
+    rows.append(Candidate(row=row, picture=picture, text="\n".join(said + doubts)))
+    return tuple(rows), int(np.argmax([*table.get("probability", ()), explanation.none]))
+
+
+ADVICE = (
+    "If none is right: check the formula and the anode; without a formula all known crystals are tried; a crystal of "
+    "your own is found when it is in the library (python -m xxlib.library)."
+)
+
+
+def _symbol(number):
+    """A space group by symbol and number: "Fm-3m (225)"."""
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    return f"{sg_symbol_from_int_number(number)} ({number})"
+
+
+def cell_in_words(one):
+    """The cell of a row of Explanation.table(), without what symmetry fixes: "a 5.6407(6)"; "a 4.95(1) β 99.2(1)"."""
+    said = []
+    for name, letter in zip(CELL, "abcαβγ"):
+        value, error = one[name], one[f"{name}_error"]
+        equal = name in "bc" and abs(value / one["a"] - 1) < 1e-6
+        fixed = name not in "abc" and min(abs(value - 90), abs(value - 120)) < 1e-6
+        if not equal and not fixed:
+            said.append(f"{letter} {with_error(value, error)}")
+    return " ".join(said)
+
+
+def with_error(value, error):
+    """A number with its standard deviation in units of the last digit: "5.6407(6)"."""
+    if not 0 < error < np.inf:
+        return f"{value:.4f}"
+    digits = int(np.clip(-np.floor(np.log10(1.0001 * error)), 0, 6))
+    return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
+
+
 def patterns_of(dataset: Dataset, rows: Iterable[int]) -> np.ndarray:
     """Ideal patterns (n, 4250) of some rows of a Dataset."""
     return unpatchify(make_batch(dataset, rows, ("xrd",)).inputs["xrd"].tokens.numpy())
@@ -106,14 +223,30 @@ class Choice:
     target: str | None = None  # what the attribution is of
 
 
-def look(predictor: Predictor, choice: Choice, dataset: Dataset | None = None) -> tuple[bytes, str, bool]:
-    """(picture, text, True) of a Choice, or (b"", why not, False): a PNG, and sentences.
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is seen of a Choice."""
+
+    text: str  # sentences; why not, where it is not answered
+    picture: bytes = b""  # PNG
+    answered: bool = False
+    candidates: tuple[Candidate, ...] = ()  # of the view of that name
+    chosen: int = 0  # which of them picture and text are of
+
+
+def look(predictor: Predictor, choice: Choice, dataset: Dataset | None = None) -> Seen:
+    """What is Seen of a Choice.
 
     dataset: crystals that are chosen from; those that the checkpoint brings along where None.
     """
     dataset = predictor.unseen if dataset is None else dataset
     try:
         sample, labels = _chosen(choice, dataset, predictor.ensemble.targets)
+        if choice.view == "candidates":  # which need no model
+            candidates, chosen = candidates_of(predictor.known or KnownCrystals.load(), sample)
+            first = candidates[chosen]
+            text = in_terms_of(first.text, CONTROLS)
+            return Seen(text=text, picture=first.picture, answered=True, candidates=candidates, chosen=chosen)
         answer = predictor.answer([sample])[0]
         figure = {
             "answer": lambda: see_answer(predictor, answer, labels),
@@ -122,9 +255,9 @@ def look(predictor: Predictor, choice: Choice, dataset: Dataset | None = None) -
             "attribution": lambda: see_attribution(predictor, answer, choice.target),
             "known materials": lambda: see_neighbours(predictor, answer),
         }[choice.view]()
-        return _png(figure), in_terms_of(str(answer), CONTROLS), True
+        return Seen(text=in_terms_of(str(answer), CONTROLS), picture=_png(figure), answered=True)
     except Exception as error:  # whatever it is, who looks reads a sentence
-        return b"", in_terms_of(reason(error), CONTROLS), False
+        return Seen(text=in_terms_of(reason(error), CONTROLS))
 
 
 def _chosen(choice, dataset, targets):
@@ -152,7 +285,7 @@ def _chosen(choice, dataset, targets):
 
 
 def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable[int] | None = None) -> "VBox":
-    """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in five ways.
+    """Controls and a figure: choose a crystal or upload a scan, change the formula, look at it in six ways.
 
     dataset, rows: crystals to choose from; those that the checkpoint brings along where None.
     """
@@ -174,17 +307,38 @@ def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable
     hidden = ipywidgets.SelectMultiple(options=tokens, description="hide tokens", rows=6, **options)
     target = ipywidgets.Dropdown(options=predictor.ensemble.targets, description="attributed", **options)
     picture, text = ipywidgets.Image(format="png"), ipywidgets.HTML()
-    state = {"file": None, "quiet": False}
+    heading, save = ipywidgets.HTML(), ipywidgets.HTML()
+    candidates = ipywidgets.Select(rows=LISTED + 1, layout={"width": "100%"})
+    candidates.add_class("xxlib-candidates")  # see TABLE
+    state = {"file": None, "quiet": False, "candidates": ()}
 
     def show(_=None):
         if state["quiet"]:  # several controls are being set: the picture waits for the last
             return
+        list_of((), 0)
         picture.value, text.value = b"", "..."  # what was seen before is of another choice
         choice = Choice(crystal=crystal.value, file=state["file"], number=number.value, anode=anode.value,
                         formula=formula.value, view=view.value, hidden=hidden.value, target=target.value)  # fmt: skip
-        picture.value, sentences, answered = look(predictor, choice, dataset)
-        tag = "pre" if answered else "b"
-        text.value = f"<{tag}>{html.escape(sentences)}</{tag}>"
+        seen = look(predictor, choice, dataset)
+        list_of(seen.candidates, seen.chosen)
+        tag = "pre" if seen.answered else "b"
+        picture.value, text.value = seen.picture, f"<{tag}>{html.escape(seen.text)}</{tag}>"
+
+    def list_of(found, chosen):
+        """The candidates of what is shown, and nothing where it has none."""
+        state["candidates"] = ()  # nothing is drawn while the list changes
+        head, *rows = columns([COLUMNS, *(one.row for one in found)])
+        candidates.options = [(row, place) for place, row in enumerate(rows)]
+        candidates.index = chosen if found else None
+        heading.value = f"{TABLE}<pre>{html.escape(head)}</pre>"
+        candidates.layout.display = heading.layout.display = None if found else "none"
+        state["candidates"] = found
+        save.value = saving(found[chosen]) if found else ""
+
+    def choose_candidate(_):
+        if state["candidates"] and candidates.index is not None:
+            one = state["candidates"][candidates.index]
+            save.value, picture.value, text.value = saving(one), one.picture, f"<pre>{html.escape(one.text)}</pre>"
 
     def start_with(row, file):
         """Another crystal or another file: nothing that belonged to the one before stays."""
@@ -208,14 +362,33 @@ def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable
             upload.value = ()  # or the same file, uploaded again, would go unseen
             start_with(None, (file["name"], bytes(file["content"])))
 
+    candidates.observe(choose_candidate, "index")
     crystal.observe(choose, "value")
     upload.observe(receive, "value")
     for control in (formula, anode, number, view, hidden, target):
         control.observe(show, "value")
     choose()
-    shown = ipywidgets.VBox([picture, text], layout={"align_items": "flex-start"})  # pictures keep their size
+    parts = [heading, candidates, picture, save, text]
+    shown = ipywidgets.VBox(parts, layout={"align_items": "flex-start"})  # pictures keep their size
     controls = ipywidgets.VBox([crystal, upload, formula, anode, number, hidden, target])
     return ipywidgets.VBox([view, ipywidgets.HBox([controls, shown])])
+
+
+TABLE = "<style>.xxlib-candidates select { font-family: monospace } .xxlib-candidates { max-width: 60em }</style>"
+
+
+def columns(rows):
+    """Rows of words as lines of equal columns; spaces are such that a browser keeps them."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(word.ljust(width) for word, width in zip(row, widths)).replace(" ", "\xa0") for row in rows]
+
+
+def saving(candidate):
+    """HTML of a link that saves the CIF file of a Candidate; "" where it has none."""
+    if not candidate.cif:
+        return ""
+    address = f"data:chemical/x-cif;charset=utf-8,{quote(candidate.cif)}"
+    return f'<a download="{html.escape(candidate.file)}" href="{address}">save {html.escape(candidate.file)}</a>'
 
 
 def crystals_of(dataset: Dataset, rows: Iterable[int]) -> list[tuple[str, int]]:

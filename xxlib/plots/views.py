@@ -9,6 +9,7 @@ from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, TWO_THETA
 from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, PALETTE, subplots
 
 HIDDEN, UNMEASURED = "#FBE3D6", "0.88"
+LEAST_DIFFERENCE = 5.0  # of 100: a scale that is drawn, or a fit that leaves nothing would look as if it left much
 
 
 def reconstruction(pattern, reconstructed, hidden, unmeasured, title=""):
@@ -111,6 +112,55 @@ def neighbours(pattern, others, names, title=""):
         ax.text(90.5, base + 10, name, fontsize=9)
     ax.set(xlabel=ANGLE, ylabel=INTENSITY + ", shifted", xlim=(5, 90), yticks=[], title=title)
     return figure
+
+
+def candidate(observed, measured, phases, unexplained, title=""):
+    """A scan, the pattern calculated of known crystals, and the difference; between them the lines of each crystal.
+
+    observed: (4250,), 0-100, without background and noise.  measured: (4250,) bool.  phases: for each crystal (name,
+    pattern (4250,) on the scale of the scan, 2 theta (n,) of its lines in degree); none where nothing explains it.
+    unexplained: 2 theta (p,) in degree of observed lines that none of them has.
+    Intensity is on a scale of square roots, as counting noise is: weak lines are seen beside strong ones.
+    """
+    rows = max(len(phases), 1)
+    figure, axes = subplots(3, 1, size=(7.2, 3.8 + 0.2 * rows), sharex=True, height_ratios=(4, 0.3 * rows, 1.2))
+    top, middle, bottom = axes[:, 0]
+    shown = np.where(measured, observed, np.nan)
+    calculated = sum((pattern for _, pattern, _ in phases), np.zeros(len(observed)))
+    top.plot(TWO_THETA, shown, color="0.6", linewidth=1.8, label="scan")
+    if phases:
+        top.plot(TWO_THETA, np.where(measured, calculated, np.nan), color=LINES[1], linewidth=0.8, label="calculated")
+    at = np.searchsorted(TWO_THETA, unexplained).clip(max=len(TWO_THETA) - 1)
+    heights = [observed[max(0, i - 5) : i + 6].max() for i in at]
+    raised = [(np.sqrt(height) + 0.6) ** 2 for height in heights]
+    if len(raised):
+        label = f"{len(raised)} {'line' if len(raised) == 1 else 'lines'} unexplained"
+        top.scatter(unexplained, raised, s=18, marker="v", color=LINES[3], zorder=3, label=label)
+    top.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+    top.set(ylabel=INTENSITY, ylim=(0, 160), yticks=(0, 1, 10, 25, 50, 100), title=title)
+    top.legend(loc="upper right", ncols=3, frameon=False, fontsize=9)
+    for k, (_, _, lines) in enumerate(phases):
+        middle.vlines(lines, -k - 0.4, -k + 0.4, color=LINES[(1, 2)[k % 2]], linewidth=0.8)
+    middle.set(ylim=(0.5 - rows, 0.5), yticks=-np.arange(len(phases)))
+    middle.set_yticklabels([name for name, *_ in phases], fontsize=8)
+    middle.tick_params(left=False, bottom=False)
+    middle.spines[:].set_visible(False)
+    difference = shown - calculated
+    bottom.plot(TWO_THETA, difference, color=LINES[0], linewidth=0.8)
+    bottom.axhline(0, color="0.6", linewidth=0.6, zorder=0)
+    largest = 1.1 * max(np.nanmax(np.abs(difference), initial=0), LEAST_DIFFERENCE)
+    bottom.set(xlabel=ANGLE, ylabel="difference", xlim=EDGES[[0, -1]], ylim=(-largest, largest))
+    figure.align_ylabels([top, bottom])
+    for ax in (top, bottom):
+        for left, right in _gaps(measured):
+            ax.axvspan(left, right, color=UNMEASURED, zorder=0)
+    return figure
+
+
+def _gaps(measured):
+    """2 theta of the ends of what was not measured, of points (4250,) bool."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~measured, [False]]).astype(int)))
+    return [(TWO_THETA[first], TWO_THETA[end - 1]) for first, end in edges.reshape(-1, 2)]
 
 
 def _tokens(ax, hidden, unmeasured):
