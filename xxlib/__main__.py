@@ -1,4 +1,4 @@
-"""One command for the verbs of the package: xxlib predict, prepare, train, launch, release, serve.
+"""One command for the verbs of the package: xxlib predict, prepare, train, launch, release, library, serve.
 
 `xxlib predict ...` and `python -m xxlib.predict ...` are the same.
 """
@@ -14,6 +14,7 @@ VERBS = {
     "train": "run.json -> a trained model and its metrics",
     "launch": "trainings in processes of their own: started, listed, followed, stopped",
     "release": "runs -> a checkpoint that answers",
+    "library": "known crystals -> a library that explains scans",
     "serve": "a page on which visitors look at their scans",
 }
 USAGE = "\n".join(

@@ -6,12 +6,13 @@ Sources: datasets that were prepared with --structure, folders of CIF files, and
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import joblib
 from tqdm import tqdm
 
-from xxlib.candidates.library import LibraryError, library_of_rows, row_of, save
+from xxlib.candidates.library import Library, LibraryError, library_of_rows, row_of, save
 from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.datasets.sources.amcsd import amcsd
 from xxlib.datasets.sources.files import cif_folder
@@ -21,7 +22,9 @@ CHUNK = 200  # crystals that a process takes at once
 AMCSD = "amcsd"
 
 
-def build(sources, folder, *, n_workers=None, progress=True):
+def build(
+    sources: Iterable[str | Path], folder: str | Path, *, n_workers: int | None = None, progress: bool = True
+) -> tuple[Library, Counter]:
     """Write the library of some sources to a folder; returns (Library, why others are not in it: reason -> how many).
 
     Of crystals of one formula, structure type and volume the first is kept.  Raises LibraryError, DatasetError or
@@ -70,7 +73,7 @@ def _rows(name, source, first, size):
     return rows, reasons
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m xxlib.library", description=__doc__.split("\n")[0])
     parser.add_argument("source", nargs="+", help="dataset with structures, folder of CIF files, or amcsd")
     parser.add_argument("folder", type=Path, help="where the library goes")

@@ -16,7 +16,7 @@ from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.phases import warnings as phase_warnings
 from xxlib.answering.trust import check_trust, read_trust
-from xxlib.candidates.explanation import NothingToExplain
+from xxlib.candidates.explanation import Explanation, NothingToExplain
 from xxlib.candidates.known import DEFAULT as KNOWN
 from xxlib.candidates.known import KnownCrystals, find
 from xxlib.crystals.compositions import reduced_formula
@@ -64,11 +64,19 @@ class Predictor:
         log.info("loaded %r from %s", self, folder)
 
     @cached_property
-    def known(self):
+    def known(self) -> KnownCrystals | None:
         """The KnownCrystals that scans are explained by; None where data/libraries has none."""
         return KnownCrystals.load(KNOWN) if find(KNOWN) else None
 
-    def explanation(self, formula=None, pattern=None, *, elements=None, anode=None, scan=None):
+    def explanation(
+        self,
+        formula: str | None = None,
+        pattern: Any = None,
+        *,
+        elements: Sequence[str] | None = None,
+        anode: str | float | None = None,
+        scan: int | None = None,
+    ) -> Explanation:
         """The Explanation of one sample by known crystals: candidates, their structures, the lines that remain.
 
         formula, pattern, anode, scan: as in a call.  elements: symbols of all that may be in the sample, where its
@@ -79,7 +87,7 @@ class Predictor:
         numbers = None if elements is None else [atomic_number(symbol) for symbol in elements]
         return known.explain(sample_of(formula, pattern, anode, scan), elements=numbers)
 
-    def candidates(self, formula=None, pattern=None, **given):
+    def candidates(self, formula: str | None = None, pattern: Any = None, **given: Any) -> pd.DataFrame:
         """The known crystals that explain one sample, the likeliest first: a DataFrame; see explanation()."""
         return self.explanation(formula, pattern, **given).table()
 

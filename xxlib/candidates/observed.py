@@ -15,6 +15,7 @@ LEAST_PEAK, STANDS_OUT = 0.05, 6.0  # prominence of a line: of 100, and in stand
 STRONGEST = 20  # lines that tell the width of the peaks
 FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
 SHIFT = 0.1  # degree, standard deviation of the shift of 2 theta of diffractometers, displacement among it
+HELD = (1e-4, 3e-3)  # of simulated patterns, of scans
 EXPLAINED = 0.05  # of a point: a calculated pattern of so much explains it
 WIDTHS = (0.03, 0.4)  # degree, between which a width is believed
 
@@ -34,6 +35,11 @@ class Observed:
     def shift_error(self):
         """Degree, standard deviation of the shift of 2 theta that is expected: none of a simulated pattern."""
         return SHIFT if self.noise > 0 else 1e-4
+
+    @property
+    def held(self):
+        """Weight of what holds atoms and cell in a refinement, of the sum of squares: noise must not move them."""
+        return HELD[self.noise > 0]
 
     @property
     def ln_q(self):

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-PENALTY = 0.02  # on the squares of weights of standardised features, a sample
+PENALTY = 2e-4  # on the squares of the weights of standardised features
 KNOTS = (-3.5, -2.5, -1.8, -1.2, -0.7)  # of log10(1 - score): its weight is linear in pieces
 FEATURES = (
     *(f"misfit above {knot}" for knot in KNOTS), "misfit", "behind the best fit", "cell misfit", "free cell parameters",
@@ -60,26 +60,34 @@ class Ranking:
     @classmethod
     def fit(cls, samples):
         """From (features (k, F), features of "none" (G,), right (k,) bool) of samples whose answer is known."""
-        tables = [table for table, _, _ in samples if len(table)]
-        deviation = np.concatenate(tables).std(0) + 1e-9
-        none_deviation = np.array([none for _, none, _ in samples]).std(0)
-        none_deviation[none_deviation == 0] = 1.0
-        n, n_weights = len(samples), len(deviation)
+        n, n_weights = len(samples), samples[0][0].shape[1]
+        # A row a candidate, and behind those of a sample one of "none": its own features beside zeros.
+        rows = np.concatenate([_block(table, none) for table, none, _ in samples])
+        right = np.concatenate([np.append(true, not true.any()) for *_, true in samples])
+        lengths = np.array([len(table) + 1 for table, *_ in samples])
+        starts = np.cumsum(lengths) - lengths
+        of_none = np.zeros(len(rows), bool)
+        of_none[starts + lengths - 1] = True
+        deviation = np.append(rows[~of_none, :n_weights].std(0), rows[of_none, n_weights:].std(0))
+        deviation[deviation == 0] = 1.0
+        scaled = rows / deviation
 
         def loss(x):
-            value, gradient = 0.5 * PENALTY * n * (x @ x) / 100, PENALTY * n * x / 100
-            for table, none, right in samples:
-                scaled, other = table / deviation, none / none_deviation
-                scores = np.append(scaled @ x[:n_weights], other @ x[n_weights:])
-                true = np.append(right, not right.any())
-                whole = logsumexp(scores)
-                value += whole - logsumexp(scores[true])
-                change = np.exp(scores - whole)
-                change[true] -= np.exp(scores[true] - logsumexp(scores[true]))
-                gradient[:n_weights] += change[:-1] @ scaled
-                gradient[n_weights:] += change[-1] * other
-            return value / n, gradient / n
+            scores = scaled @ x
+            whole = np.logaddexp.reduceat(scores, starts)
+            true = np.logaddexp.reduceat(np.where(right, scores, -1e9), starts)
+            change = np.exp(scores - np.repeat(whole, lengths))
+            change -= np.where(right, np.exp(scores - np.repeat(true, lengths)), 0.0)
+            value = (whole - true).mean() + 0.5 * PENALTY * (x @ x)
+            return value, change @ scaled / n + PENALTY * x
 
-        x = minimize(loss, np.zeros(n_weights + len(none_deviation)), jac=True, method="L-BFGS-B").x
-        weights, none_weights = x[:n_weights] / deviation, x[n_weights:] / none_deviation
-        return cls(tuple(weights.tolist()), tuple(none_weights.tolist()))
+        x = minimize(loss, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B").x / deviation
+        return cls(tuple(x[:n_weights].tolist()), tuple(x[n_weights:].tolist()))
+
+
+def _block(table, none):
+    """Candidates with features (k, F) and, in the last row, "none" with features (G,): (k + 1, F + G)."""
+    out = np.zeros((len(table) + 1, table.shape[1] + len(none)))
+    out[:-1, : table.shape[1]] = table
+    out[-1, table.shape[1] :] = none
+    return out

@@ -21,7 +21,6 @@ LOWEST, HIGHEST = (2 * np.sin(np.radians(angle / 2)) / CU_KA for angle in (4.0, 
 MOST_MOVE = 0.02  # fractional: an atom moves no farther in a turn
 HOLD = 0.05  # angstrom: standard deviation of how far atoms move from where the known crystal has them
 STRAIN = 0.05  # likewise of the parameters of the reciprocal metric, of the largest of them
-HELD = 1e-4  # weight of these, of the sum of squares
 
 
 @njit(**FAST)
@@ -139,13 +138,14 @@ def _images(rotations, translations, frac, directions, owner, places, source, op
 
 
 @njit(**FAST)
-def refined(start, basis, group, unit, table, root, measured, sigma, shift_error, with_atoms):
+def refined(start, basis, group, unit, table, root, measured, sigma, shift_error, held, with_atoms):
     """Cell and atoms of one candidate, refined.
 
     start: (k,) free parameters of the reciprocal metric, basis: (k, 6) what each stands for.  group: rotations,
     translations, centrings, laue.  unit: frac (a, 3), numbers (a,), occupancies (a,).  root: (4250,) square root of
     the pattern; measured: (4250,) bool.  sigma: width of the peaks, degree, where it starts;
-    shift_error: standard deviation of a shift of 2 theta, degree, that is expected.
+    shift_error: standard deviation of a shift of 2 theta, degree, that is expected.  held: weight of what holds atoms,
+    cell and shift, of the sum of squares.
     Returns parameters (k,), frac (a, 3), shift of 2 theta and width (degree), score (cosine of the roots), the way of
     each free coordinate (angstrom), the covariance of the parameters (k, k), the pattern (4250,) on the scale of
     the one observed, and the number of its reflections that are not equal by symmetry.
@@ -220,8 +220,8 @@ def refined(start, basis, group, unit, table, root, measured, sigma, shift_error
             product += root[i] * np.sqrt(pattern[i])
             own += pattern[i]
     scale = np.log(max((product / max(own, 1e-12)) ** 2, 1e-9))
-    hold, hold_of_shift = HELD * total / HOLD**2, HELD * total / shift_error**2
-    hold_of_cell = HELD * total / (STRAIN * np.abs(start).max()) ** 2
+    hold, hold_of_shift = held * total / HOLD**2, held * total / shift_error**2
+    hold_of_cell = held * total / (STRAIN * np.abs(start).max()) ** 2
     error = 0.0
     for i in range(N_POINTS):
         if measured[i]:
@@ -300,11 +300,11 @@ def refined(start, basis, group, unit, table, root, measured, sigma, shift_error
             for i in range(N_POINTS):
                 if measured[i]:
                     new_error += (root[i] - np.sqrt(np.exp(new_scale) * trial_pattern[i] + FLOOR)) ** 2
-            held = (((new_moved * lengths) ** 2).sum() - ((moved * lengths) ** 2).sum()) * hold
-            held += hold_of_shift * (new_shift**2 - shift**2)
-            held += hold_of_cell * (((new_cell - start) ** 2).sum() - ((cell - start) ** 2).sum())
-            if new_error + held < error:
-                gain = (error - new_error - held) / max(total, 1e-12)
+            pull = (((new_moved * lengths) ** 2).sum() - ((moved * lengths) ** 2).sum()) * hold
+            pull += hold_of_shift * (new_shift**2 - shift**2)
+            pull += hold_of_cell * (((new_cell - start) ** 2).sum() - ((cell - start) ** 2).sum())
+            if new_error + pull < error:
+                gain = (error - new_error - pull) / max(total, 1e-12)
                 cell, frac, moved, shift, sigma, scale, g2 = (
                     new_cell, new_frac, new_moved, new_shift, new_sigma, new_scale, new_g2
                 )  # fmt: skip

@@ -148,10 +148,19 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     # The cell by itself first: a step of many atoms at once may hide what it gains.
     cell, _, _, width, *_ = refined(
         basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])), unit, _table(), *scan,
-        observed.width, observed.shift_error, False,
+        observed.width, observed.shift_error, observed.held, False,
     )  # fmt: skip
     cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
-        cell, basis, _group(int(kinds[candidate])), unit, _table(), *scan, width, observed.shift_error, True
+        cell,
+        basis,
+        _group(int(kinds[candidate])),
+        unit,
+        _table(),
+        *scan,
+        width,
+        observed.shift_error,
+        observed.held,
+        True,
     )
     errors = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0
