@@ -193,7 +193,7 @@ def with_error(value, error):
     """A number with its standard deviation in units of the last digit: "5.6407(6)"."""
     if not 0 < error < np.inf:
         return f"{value:.4f}"
-    digits = int(np.clip(-np.floor(np.log10(1.0001 * error)), 0, 6))
+    digits = min(max(-int(f"{error:.0e}".partition("e")[2]), 0), 6)
     return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
 
 
