@@ -133,6 +133,9 @@ def candidates_of(known, sample):
     explanation = known.explain(sample)
     title = " and ".join(filter(None, (sample.formula, sample.name)))
     doubts = [f"! {sentence}" for sentence in (*explanation.notes, *sample.warnings)]
+    if len(explanation) > LISTED:
+        more = explanation.probabilities[LISTED:]
+        doubts.append(f"{len(more)} more candidates, with {more.sum():.1%} together, are not listed.")
     table, rows = explanation.table().head(LISTED), []
     elements = [*sample.element_ids.tolist(), *ALWAYS] if len(sample.element_ids) else None
     for rank, one in enumerate(table.to_dict("records"), 1):
