@@ -329,7 +329,7 @@ def test_candidates_are_of_what_is_shown_and_of_nothing_before(model):
     controls.view.value, controls.formula.value = "candidates", "NaCl"
     first = controls.listed()
     controls.candidates.index = len(first) - 1
-    controls.crystal.index = 0
+    controls.crystal.index = 1
     assert controls.listed() != first and "NaCl" not in controls.text.value + controls.save.value
     controls.receive("NaCl.uxd", SCAN.read_bytes())
     controls.formula.value = "NaCl"

@@ -140,6 +140,9 @@ def candidates_of(known, sample):
     explanation = known.explain(sample)
     title = " and ".join(filter(None, (sample.formula, sample.name)))
     doubts = [f"! {sentence}" for sentence in (*explanation.notes, *sample.warnings)]
+    if len(explanation) > LISTED:
+        more = explanation.probabilities[LISTED:]
+        doubts.append(f"{len(more)} more candidates, with {more.sum():.1%} together, are not listed.")
     table, rows = explanation.table().head(LISTED), []
     elements = [*sample.element_ids.tolist(), *ALWAYS] if len(sample.element_ids) else None
     for rank, one in enumerate(table.to_dict("records"), 1):
@@ -200,7 +203,7 @@ def with_error(value, error):
     """A number with its standard deviation in units of the last digit: "5.6407(6)"."""
     if not 0 < error < np.inf:
         return f"{value:.4f}"
-    digits = int(np.clip(-np.floor(np.log10(1.0001 * error)), 0, 6))
+    digits = min(max(-int(f"{error:.0e}".partition("e")[2]), 0), 6)
     return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
 
 
