@@ -122,7 +122,10 @@ def _nothing(tried):
 
 
 def _distinct(library, tried, order, most):
-    """Of candidates in some order, those with fewer than `most` of the same type and exchange before them."""
+    """Of candidates in some order, those with fewer than `most` of the same type and exchange before them.
+
+    Known crystals of the formula itself, of which nothing is exchanged, all stay.
+    """
     kinds = np.unique(
         np.column_stack([library.types[tried.crystals], tried.after])[order], axis=0, return_inverse=True
     )[1]
@@ -130,7 +133,7 @@ def _distinct(library, tried, order, most):
     first = np.searchsorted(kinds[places], kinds[places])
     before = np.empty(len(order), np.int64)
     before[places] = np.arange(len(order)) - first
-    return order[before < most]
+    return order[(before < most) | (tried.costs[order] == 0)]
 
 
 def _places(some, among):
