@@ -127,7 +127,7 @@ def test_requirements_txt_is_the_whole_and_pyproject_its_parts():
 
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
     whole = {one.name: one for one in (Requirement(line) for line in lines if line and line[0] != "#")}
-    for_users = {"mp", "tensorboard", "mat2vec", "umap"}  # extras that nothing here needs
+    for_users = {"mp", "tensorboard", "mat2vec", "umap", "minerals"}  # extras that nothing here needs
     extras = SETTINGS["optional-dependencies"]
     named = SETTINGS["dependencies"] + [line for extra in extras.keys() - for_users for line in extras[extra]]
     parts = {one.name: one for one in map(Requirement, named) if one.name != "xxlib"}

@@ -74,7 +74,7 @@ def _rows(name, source, first, size):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m xxlib.library", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="xxlib library", description=__doc__.split("\n")[0])
     parser.add_argument("source", nargs="+", help="dataset with structures, folder of CIF files, or amcsd")
     parser.add_argument("folder", type=Path, help="where the library goes")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores available)")

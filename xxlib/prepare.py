@@ -74,7 +74,7 @@ KINDS = {
     "materials_project": lambda system, seed: materials_project(**({} if system == "all" else {"chemsys": system})),
     "optimade": lambda url, seed: optimade(url),
     "formulas": lambda path, seed: formulas(path),
-    "amcsd": lambda _, seed: amcsd(),
+    "amcsd": lambda place, seed: amcsd(place),
 }
 
 

@@ -18,7 +18,7 @@ from xxlib.answering.answer import SampleAnswer, in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
 from xxlib.answering.phases import ALWAYS, EXPLAINED, UNEXPLAINED
 from xxlib.answering.predictor import Predictor, batch_of, sample_of
-from xxlib.candidates.explanation import CELL, SAME_PLACE
+from xxlib.candidates.explanation import CELL, SAME_PLACE, Explanation
 from xxlib.candidates.known import KnownCrystals
 from xxlib.crystals.compositions import reduced_formula
 from xxlib.datasets.batches import make_batch
@@ -28,6 +28,7 @@ from xxlib.diffraction.patterns import N_TOKENS, unpatchify
 from xxlib.diffraction.scattering import sticks
 from xxlib.plots import views
 from xxlib.scans.reading import MAX_BYTES
+from xxlib.scans.samples import Sample
 from xxlib.scans.scan import ANODES
 
 if TYPE_CHECKING:  # a page does without ipywidgets
@@ -96,7 +97,9 @@ def see_neighbours(predictor: Predictor, answer: SampleAnswer) -> Figure:
     return views.neighbours(pattern, patterns, names, answer.title)
 
 
-def see_candidate(explanation, rank=1, second=None, title=""):
+def see_candidate(
+    explanation: Explanation, rank: int = 1, second: Explanation | None = None, title: str = ""
+) -> Figure:
     """Figure of a scan and of what a known crystal explains of it.
 
     explanation: an Explanation.  rank: of the candidate, from 1; 0 = none of them.  second: the Explanation of the
@@ -132,7 +135,7 @@ class Candidate:
     cif: str = ""  # what it holds
 
 
-def candidates_of(known, sample):
+def candidates_of(known: KnownCrystals, sample: Sample) -> tuple[list[Candidate], int]:
     """The Candidates (k,) of a Sample, the likeliest first, and the place of the row that is likeliest.
 
     known: the KnownCrystals.  Raises NothingToExplain, a ValueError, where the pattern has too few lines.
@@ -187,7 +190,7 @@ def _symbol(number):
     return f"{sg_symbol_from_int_number(number)} ({number})"
 
 
-def cell_in_words(one):
+def cell_in_words(one: dict) -> str:
     """The cell of a row of Explanation.table(), without what symmetry fixes: "a 5.6407(6)"; "a 4.95(1) β 99.2(1)"."""
     said = []
     for name, letter in zip(CELL, "abcαβγ"):
@@ -199,7 +202,7 @@ def cell_in_words(one):
     return " ".join(said)
 
 
-def with_error(value, error):
+def with_error(value: float, error: float) -> str:
     """A number with its standard deviation in units of the last digit: "5.6407(6)"."""
     if not 0 < error < np.inf:
         return f"{value:.4f}"
@@ -380,13 +383,13 @@ def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable
 TABLE = "<style>.xxlib-candidates select { font-family: monospace } .xxlib-candidates { max-width: 60em }</style>"
 
 
-def columns(rows):
+def columns(rows: Iterable[Iterable[str]]) -> list[str]:
     """Rows of words as lines of equal columns; spaces are such that a browser keeps them."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(word.ljust(width) for word, width in zip(row, widths)).replace(" ", "\xa0") for row in rows]
 
 
-def saving(candidate):
+def saving(candidate: Candidate) -> str:
     """HTML of a link that saves the CIF file of a Candidate; "" where it has none."""
     if not candidate.cif:
         return ""

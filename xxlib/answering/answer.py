@@ -81,7 +81,7 @@ class SampleAnswer:
         if self.explanation is not None:
             first = next(iter(self.candidates()), {})
             row |= {"known_crystal": first.get("id"), "known_crystal_probability": first.get("probability", 0.0)}
-            row |= {"p_no_known_crystal": self.explanation.none}
+            row |= {"no_known_crystal_probability": self.explanation.none}
         return row | {"warnings": list(self.warnings), "refused": self.refused}
 
     def candidates(self, most: int = FIRST) -> list[dict]:

@@ -223,6 +223,7 @@ def accuracies(panels, title=""):
     return figure
 
 
+@journal
 def by_bin(lines, bins, axis, quantity, title=""):
     """A mean with its interval in each of several bins, a line a model; models stand side by side in a bin.
 
@@ -231,7 +232,7 @@ def by_bin(lines, bins, axis, quantity, title=""):
     """
     if not lines:
         raise ValueError("no model: nothing to draw")
-    figure, axes = subplots(size=(8.2, 4.2))
+    figure, axes = subplots(size=(PAGE, 3.2))
     ax = axes[0, 0]
     for k, (name, (means, half_widths)) in enumerate(lines.items()):
         places = np.arange(len(bins)) + 0.08 * (k - (len(lines) - 1) / 2)
@@ -240,7 +241,8 @@ def by_bin(lines, bins, axis, quantity, title=""):
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if f"{value:g}"[0] in "25" else ""))
-    ax.set(xticks=range(len(bins)), xticklabels=bins, xlabel=axis, ylabel=quantity, title=title)
+    ax.set(xticks=range(len(bins)), xticklabels=bins, xlabel=axis, ylabel=quantity)
     ax.grid(axis="y", color="0.92")
     ax.legend(frameon=False)
+    entitle(figure, title)
     return figure

@@ -7,8 +7,13 @@ from xxlib.crystals.cif import crystal_from_cif_bytes
 from xxlib.datasets.sources import Record, Source
 
 
-def amcsd():
-    """Source of all structures of AMCSD; raises ValueError where larixite is not installed."""
+def amcsd(place="amcsd"):
+    """Source of all structures of AMCSD; raises ValueError where larixite is not installed.
+
+    place: the word amcsd, since a package has them and no file.
+    """
+    if place != "amcsd":
+        raise ValueError(f"{place}: AMCSD comes with the package larixite, not as a file: give the word amcsd instead")
     try:
         from larixite.amcsd import get_amcsd
     except ImportError as error:
