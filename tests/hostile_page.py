@@ -3,8 +3,8 @@
 import ctypes
 import signal
 
-from xxlib import serve, widgets
-from xxlib.answering.predictor import sample_of
+from xxlib import looks, serve
+from xxlib.answering.questions import sample_of
 
 LOOK = serve._look
 
@@ -23,5 +23,5 @@ def hostile_sample(formula, *rest):
 
 
 def look(question):
-    widgets.sample_of = hostile_sample
+    looks.sample_of = hostile_sample
     return LOOK(question)

@@ -27,7 +27,7 @@ from xxlib.candidates.library import (
 from xxlib.candidates.lines import families, lines_of
 from xxlib.candidates.observed import Observed
 from xxlib.candidates.ranking import FEATURES, NONE_FEATURES, Ranking
-from xxlib.candidates.search import RANGE, _table, search
+from xxlib.candidates.search import RANGE, scattering_table, search
 from xxlib.candidates.standard import cell_of, reciprocal, standardised
 from xxlib.candidates.stoichiometries import whole_amounts
 from xxlib.candidates.symmetry import free_parameters, packed_groups, space_group, standard_halls
@@ -105,7 +105,9 @@ def test_free_parameters_are_those_of_the_system():
 def test_lines_of_a_library_are_those_of_the_kernel(crystals, library):
     atoms = [library.atomic_numbers.astype(int), library.frac_coords(slice(None))]
     packed = (library.metrics, library.space_groups.astype(int) - 1, atoms[1], atoms[0], np.ones(len(atoms[0])))
-    _, g2, intensity, ends = lines_of((*packed, library.offsets), packed_groups(), _table(), CU_KA, *WAVENUMBERS)
+    _, g2, intensity, ends = lines_of(
+        (*packed, library.offsets), packed_groups(), scattering_table(), CU_KA, *WAVENUMBERS
+    )
     for c, crystal in enumerate(crystals):
         lines = slice(ends[c], ends[c + 1])
         two_theta = 2 * np.degrees(np.arcsin(np.sqrt(g2[lines]) * CU_KA / 2))

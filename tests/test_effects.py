@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from xxlib.diffraction import patterns
-from xxlib.diffraction.effects import EFFECTS, N_IMPURITY_LINES, RADIUS, Effects, augmented, draw
+from xxlib.diffraction.effects import EFFECTS, RADIUS, Effects, draw
 from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.diffraction.simulation import N_IMPURITY_LINES, augmented
 from xxlib.diffraction.texture import equal_axes, march, metric_tensor, strained, symmetries
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.scans.conditioning import condition

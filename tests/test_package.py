@@ -64,11 +64,11 @@ def test_the_wheel_answers_in_an_empty_environment(wheel, tmp_path):
     python = tmp_path / "empty" / "bin" / "python"
     (site,) = (tmp_path / "empty").glob("lib/python*/site-packages")
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
-    done = subprocess.run(install, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(install, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     theirs = [path for path in sys.path if path.endswith("site-packages")]
     (site / "dependencies.pth").write_text("\n".join(theirs))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
 
     where = subprocess.run([python, "-c", "import xxlib; print(xxlib.PACKAGE, xxlib.PROJECT)"], **options).stdout
@@ -161,8 +161,9 @@ def test_what_is_imported_is_required_and_the_other_way_round():
     assert missing <= set(WITH_OTHERS) | {"elementembeddings"}, missing
 
 
-PUBLIC = ("__main__", "predict", "prepare", "train", "launch", "release", "serve", "widgets", "scans.reading",
-          "scans.conditioning", "scans.samples", "answering.predictor", "answering.answer")  # fmt: skip
+PUBLIC = ("__main__", "predict", "prepare", "train", "launch", "release", "serve", "looks", "widgets", "scans.reading",
+          "scans.conditioning", "scans.samples", "answering.predictor", "answering.questions",
+          "answering.answer")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PUBLIC)

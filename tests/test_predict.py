@@ -18,9 +18,11 @@ import pytest
 from xxlib import PROJECT
 from xxlib.answering import predictor
 from xxlib.answering.answer import SampleAnswer
-from xxlib.answering.predictor import CHECKPOINTS, sample_of
+from xxlib.answering.predictor import CHECKPOINTS
+from xxlib.answering.questions import sample_of
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.looks import patterns_of
 from xxlib.predict import Predictor, main
 from xxlib.release import release
 from xxlib.scans.samples import read_sample
@@ -28,7 +30,6 @@ from xxlib.scans.scan import Scan, ScanError
 from xxlib.training import runs
 from xxlib.training.config import ConfigError
 from xxlib.training.runs import CheckpointError
-from xxlib.widgets import patterns_of
 
 
 @pytest.fixture(scope="module")

@@ -18,13 +18,13 @@ from xxlib.answering.calibration import (
 from xxlib.answering.inference import Ensemble, EnsembleOutput, model_files
 from xxlib.answering.novelty import Contradiction, auroc, jensen_shannon, nearest
 from xxlib.answering.trust import Trust, read_trust, write_trust
+from xxlib.looks import see_attribution
 from xxlib.predict import Predictor
 from xxlib.release import release
 from xxlib.scans.samples import read_sample
 from xxlib.training import runs
 from xxlib.training.records import value
 from xxlib.training.runs import CheckpointError
-from xxlib.widgets import see_attribution
 
 # Pure mathematics
 

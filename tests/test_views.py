@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from pymatgen.core import Structure
 
-from xxlib import PROJECT, widgets
+from xxlib import PROJECT, looks, widgets
 from xxlib.answering import explain
 from xxlib.answering.predictor import batch_of
 from xxlib.crystals.crystal import Crystal, lattice_from_cell
@@ -76,18 +76,18 @@ def test_attention_is_that_of_the_model(model, answer, monkeypatch):
 
 
 def test_only_hidden_tokens_are_guessed(model, answer):
-    figure = widgets.see_reconstruction(model, answer, hidden=(5, 6))
+    figure = looks.see_reconstruction(model, answer, hidden=(5, 6))
     pattern, guessed = figure.axes[0].lines
     seen = np.isfinite(guessed.get_ydata()).reshape(17, 250)
     assert seen.any(1).tolist() == [k in (4, 5) for k in range(17)] and seen[4:6].all()
     assert np.array_equal(pattern.get_ydata(), answer.sample.pattern)
     assert "hidden" in words(figure) and "not measured" in words(figure)
-    other = widgets.see_reconstruction(model, answer, hidden=(5, 9)).axes[0].lines[1].get_ydata()
+    other = looks.see_reconstruction(model, answer, hidden=(5, 9)).axes[0].lines[1].get_ydata()
     assert not np.allclose(other[1000:1250], guessed.get_ydata()[1000:1250]), "what is hidden is not seen"
 
 
 def test_the_figure_of_an_answer_shows_its_numbers(model, answer):
-    figure = widgets.see_answer(model, answer, {"e_form": -2.05, "crystal_system": 6.0})
+    figure = looks.see_answer(model, answer, {"e_form": -2.05, "crystal_system": 6.0})
     value, low, high = answer.values["e_form"]
     assert f"{value:.2f}" in words(figure) and "eV/atom" in words(figure)
     (bars,) = figure.axes[0].containers
@@ -101,25 +101,25 @@ def test_neighbours_are_training_crystals(model, answer):
     demo = Dataset(PROJECT / "data" / "demo")
     train = set(demo.column("id")[demo.indices("train")])
     assert len(table) == 5 and set(table["id"]) <= train
-    figure = widgets.see_neighbours(model, answer)
+    figure = looks.see_neighbours(model, answer)
     assert all(formula in words(figure) for formula in table["formula"])
 
 
 def test_a_training_crystal_is_its_own_neighbour(model):
     row = 7
-    pattern = widgets.patterns_of(model.training, [row])[0]
+    pattern = looks.patterns_of(model.training, [row])[0]
     answer = model.answer([read_sample(str(model.training.column("formula")[row]), pattern)])[0]
     assert model.neighbours(answer)["id"][0] == model.training.column("id")[row]
 
 
 def test_views_of_one_input(model):
     alone = model.answer([read_sample(None, SCAN)])[0]
-    for see in (widgets.see_answer, widgets.see_reconstruction, widgets.see_neighbours):
+    for see in (looks.see_answer, looks.see_reconstruction, looks.see_neighbours):
         assert isinstance(see(model, alone), Figure)
     with pytest.raises(ValueError, match="give both"):
-        widgets.see_attention(model, alone)
+        looks.see_attention(model, alone)
     composition = model.answer([read_sample("NaCl")])[0]
-    assert isinstance(widgets.see_neighbours(model, composition), Figure)
+    assert isinstance(looks.see_neighbours(model, composition), Figure)
 
 
 def test_what_a_model_cannot_show_is_said(model, answer):
@@ -181,16 +181,16 @@ def test_a_scan_that_nothing_explains_has_no_calculated_pattern():
 
 
 def test_the_lines_of_a_candidate_are_where_the_scan_has_them(rock_salt):
-    figure = widgets.see_candidate(rock_salt)
+    figure = looks.see_candidate(rock_salt)
     ticks = np.array(figure.axes[1].collections[0].get_segments())[:, 0, 0]
     strongest = rock_salt.observed.two_theta[np.argsort(-rock_salt.observed.height)[:6]]
     assert (np.abs(strongest[:, None] - ticks).min(1) < 0.1).all(), "0.08 between K alpha 1 and the mean at 84 degree"
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["NaCl"]
     assert f"{len(rock_salt.unexplained(1))} lines unexplained" in words(figure)
-    none = widgets.see_candidate(rock_salt, 0)
+    none = looks.see_candidate(rock_salt, 0)
     assert f"{len(rock_salt.observed.two_theta)} lines unexplained" in words(none)
     with pytest.raises(ValueError, match="no candidate 99"):
-        widgets.see_candidate(rock_salt, 99)
+        looks.see_candidate(rock_salt, 99)
 
 
 def test_lines_of_a_second_phase_are_explained(model):
@@ -206,7 +206,7 @@ def test_lines_of_a_second_phase_are_explained(model):
     mixture = 0.8 * render_one(sticks(main)) + 0.2 * render_one(sticks(other))
     explanation = model.explanation("SrTiO3", mixture)
     second, _ = model.known.second_phase(explanation, (8, 22, 38))
-    alone, both = (widgets.see_candidate(explanation, 1, other) for other in (None, second))
+    alone, both = (looks.see_candidate(explanation, 1, other) for other in (None, second))
     marked = [int(re.search(r"(\d+) lines? unexplained", words(figure) + " 0 lines unexplained")[1])
               for figure in (alone, both)]  # fmt: skip
     assert marked[0] == len(explanation.unexplained(1)) > 2 * marked[1]
@@ -214,9 +214,9 @@ def test_lines_of_a_second_phase_are_explained(model):
 
 
 def test_the_list_of_candidates_ends_with_none_of_these(model):
-    found, chosen = widgets.candidates_of(model.known, read_sample("NaCl", SCAN))
+    found, chosen = looks.candidates_of(model.known, read_sample("NaCl", SCAN))
     table = model.candidates("NaCl", SCAN)
-    assert 1 < len(found) <= widgets.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
+    assert 1 < len(found) <= looks.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
     assert all(one.picture.startswith(b"\x89PNG") for one in found) and len({one.picture for one in found}) > 1
     for one, rank in zip(found[:-1], range(len(table))):
         probability, name, _, group, _, score = one.row
@@ -228,7 +228,7 @@ def test_the_list_of_candidates_ends_with_none_of_these(model):
     first = found[[one.row[1].startswith("NaCl ") for one in found].index(True)]
     assert re.search(r"a 5\.64\d*\(\d+\)", first.row[4]) and first.row[3] == "Fm-3m (225)"
     assert first.file.startswith("NaCl_") and "formula known" in first.text
-    shares = [*table.probability[: widgets.LISTED], table.attrs["none_of_these"]]
+    shares = [*table.probability[: looks.LISTED], table.attrs["none_of_these"]]
     assert chosen == min(np.argmax(shares), len(found) - 1)
 
 
@@ -238,18 +238,18 @@ def test_the_list_of_candidates_ends_with_none_of_these(model):
      (243.786, 3.2, "244(3)"), (1.5, 0.0996, "1.5(1)"), (2.0, np.nan, "2.0000"), (3.14159265, 1e-9, "3.141593(1)")],
 )  # fmt: skip
 def test_an_uncertainty_is_in_units_of_the_last_digit(value, error, words):
-    assert widgets.with_error(value, error) == words
+    assert looks.with_error(value, error) == words
 
 
 def test_a_cell_is_told_without_what_its_symmetry_fixes():
     errors = {f"{name}_error": 0.01 for name in ("a", "b", "c", "alpha", "beta", "gamma")}
     lengths = {"a": 4.0, "b": 5.0, "c": 6.0}
     right = {"alpha": 90.0, "beta": 90.0, "gamma": 90.0}
-    assert widgets.cell_in_words(errors | lengths | right) == "a 4.00(1) b 5.00(1) c 6.00(1)"
-    assert widgets.cell_in_words(errors | lengths | right | {"b": 4.0, "c": 4.0}) == "a 4.00(1)"
+    assert looks.cell_in_words(errors | lengths | right) == "a 4.00(1) b 5.00(1) c 6.00(1)"
+    assert looks.cell_in_words(errors | lengths | right | {"b": 4.0, "c": 4.0}) == "a 4.00(1)"
     hexagonal = errors | lengths | right | {"b": 4.0, "gamma": 120.0}
-    assert widgets.cell_in_words(hexagonal) == "a 4.00(1) c 6.00(1)"
-    assert widgets.cell_in_words(errors | lengths | right | {"beta": 99.2}).endswith("c 6.00(1) β 99.20(1)")
+    assert looks.cell_in_words(hexagonal) == "a 4.00(1) c 6.00(1)"
+    assert looks.cell_in_words(errors | lengths | right | {"beta": 99.2}).endswith("c 6.00(1) β 99.20(1)")
 
 
 class Controls:
@@ -400,7 +400,7 @@ def test_the_scan_of_a_file_with_several(model):
 
 def test_the_truth_is_shown_of_the_crystal_only(model, monkeypatch):
     truths = []
-    monkeypatch.setattr(widgets.views, "answer", lambda *given: truths.append(given[4]) or Figure())
+    monkeypatch.setattr(looks.views, "answer", lambda *given: truths.append(given[4]) or Figure())
     controls = Controls(model)
     own = controls.formula.value
     for formula in ("NaCl", own, ""):
@@ -413,7 +413,7 @@ def test_the_truth_is_shown_of_the_crystal_only(model, monkeypatch):
 def test_whatever_goes_wrong_is_said_and_leaves_no_picture(model, monkeypatch):
     controls = Controls(model)
     for error, sentence in ((MemoryError(), "more memory"), (ZeroDivisionError("by zero"), "ZeroDivisionError")):
-        monkeypatch.setattr(widgets, "see_attention", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(looks, "see_attention", lambda *_, error=error: (_ for _ in ()).throw(error))
         controls.view.value = "attention"
         assert sentence in controls.text.value and not controls.picture.value and "\n" not in controls.text.value
         controls.view.value = "answer"

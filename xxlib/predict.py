@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from xxlib.answering.answer import SampleAnswer, in_terms_of, reason, table_of
-from xxlib.answering.predictor import DEFAULT, Predictor, sample_of
+from xxlib.answering.predictor import DEFAULT, Predictor
+from xxlib.answering.questions import sample_of
 from xxlib.datasets.writing import write_atomically
 from xxlib.scans.folder import samples_of, series_of
 

@@ -1,6 +1,6 @@
 """A checkpoint -> a page on which visitors look at what it says of their scans: python -m xxlib.serve
 
-The page keeps nothing of its visitors.  A question carries all that it is about (widgets.Choice), its answer is made
+The page keeps nothing of its visitors.  A question carries all that it is about (looks.Choice), its answer is made
 in a worker process, and both are forgotten: no session, no kernel, no connection stays behind.  What visitors may take
 is bounded, and who comes to a bound reads a sentence.
 """
@@ -149,7 +149,7 @@ class Look(Reply):
             self.finish(await asyncio.wrap_future(self.answer))
 
     def _choice(self):
-        """Arguments of a widgets.Choice; raises HTTPError where the controls do not have them."""
+        """Arguments of a looks.Choice; raises HTTPError where the controls do not have them."""
         query, known = self.get_query_argument, self.desk.controls
         view, target = query("view", known["views"][0]), query("target", known["targets"][0])
         try:
@@ -191,7 +191,7 @@ class Desk:
             raise WorkersFailed(f"{model} could not be loaded. {self.controls['text']}")
 
     def answer(self, choice: dict) -> dict:
-        """What a worker process says to a Choice, given as a dict: as widgets.Seen, pictures in base64."""
+        """What a worker process says to a Choice, given as a dict: as looks.Seen, pictures in base64."""
         try:
             return self._call(_look, choice)
         except WorkersFailed:
@@ -234,7 +234,9 @@ def _predictor(model):
 
 def _controls(question):
     """What there is to choose from, in a worker process."""
-    from xxlib.widgets import ANODES, COLUMNS, N_TOKENS, VIEWS, Choice, crystals_of, look
+    from xxlib.diffraction.patterns import N_TOKENS
+    from xxlib.looks import COLUMNS, VIEWS, Choice, crystals_of, look
+    from xxlib.scans.scan import ANODES
 
     predictor = _predictor(question[0])
     crystals = crystals_of(predictor.unseen, range(len(predictor.unseen)))
@@ -248,7 +250,7 @@ def _controls(question):
 
 def _look(question):
     """What is seen of a Choice, in a worker process."""
-    from xxlib.widgets import Choice, look
+    from xxlib.looks import Choice, look
 
     model, choice = question
     predictor = _predictor(model)

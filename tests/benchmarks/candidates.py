@@ -35,9 +35,9 @@ def main(n):
         if not len(tried):
             continue
         start = time.perf_counter()
-        atoms, _ = search._exchanged(library, tried)
-        ranges = search._wavenumbers(search.RANGE)
-        hkl, g2, intensity, ends = search.lines_of(atoms, packed_groups(), search._table(), CU_KA, *ranges)
+        atoms, _ = search.exchanged(library, tried)
+        ranges = search.wavenumbers(search.RANGE)
+        hkl, g2, intensity, ends = search.lines_of(atoms, packed_groups(), search.scattering_table(), CU_KA, *ranges)
         matching.scales(observed, g2, intensity, ends)
         lines.append(time.perf_counter() - start)
         free = free_parameters()[library.space_groups[tried.crystals]]

@@ -1,12 +1,9 @@
-"""What known crystals say of a sample, beside the models: warnings, and a posterior from both."""
+"""What known crystals say of a sample beside the models: warnings."""
 
 import dataclasses
 
-import numpy as np
-
 from xxlib.candidates.explanation import NothingToExplain
 from xxlib.crystals.compositions import reduced_formula
-from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.diffraction.wavelengths import ANODES
 from xxlib.scans.conditioning import SAME_WAVELENGTH, condition
 from xxlib.scans.scan import Scan, ScanError
@@ -14,19 +11,6 @@ from xxlib.scans.scan import Scan, ScanError
 UNEXPLAINED = 0.8  # probability of "none of these" from which other wavelengths and formulas are tried
 EXPLAINED = 0.3  # at most so much of it for another wavelength, formula or phase to be named
 ALWAYS = (1, 6, 8)  # elements that air and preparation bring: a second phase may have them
-
-
-def posterior(explanation, probabilities, sharing=1.0):
-    """Probability of each crystal system (7,), from known crystals and from a model.
-
-    probabilities: (7,) of the model, in the order of CRYSTAL_SYSTEMS.  A candidate counts as far as the model allows
-    its crystal system, to the power `sharing`; what "none of these" holds is the model's.
-    """
-    systems = [CRYSTAL_SYSTEMS.index(crystal_system(n)) for n in explanation.matches.space_groups[explanation.order]]
-    weights = explanation.probabilities * probabilities[systems] ** sharing
-    none = explanation.none * (probabilities ** (1 + sharing)).sum()
-    out = none * probabilities + np.bincount(systems, weights, len(CRYSTAL_SYSTEMS))
-    return out / out.sum()
 
 
 def warnings(known, sample, explanation):

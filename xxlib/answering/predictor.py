@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib import PACKAGE, PROJECT
+from xxlib.answering import questions
 from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
@@ -26,10 +27,9 @@ from xxlib.datasets.batches import Batch, sample_batch
 from xxlib.datasets.downloads import cache, fetch
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS, Target
-from xxlib.diffraction.patterns import N_POINTS, N_TOKENS
 from xxlib.diffraction.scattering import Sticks
 from xxlib.scans.conditioning import better_anode
-from xxlib.scans.samples import Sample, pair_of, printable, read_sample
+from xxlib.scans.samples import Sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
@@ -39,7 +39,6 @@ SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel wa
 DEFAULT = "mp36k-small"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
-LISTS = (list, tuple, np.ndarray, pd.Series, pd.Index)
 GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 
 
@@ -85,7 +84,7 @@ class Predictor:
         """
         known = self.known or KnownCrystals.load(KNOWN)
         numbers = None if elements is None else [atomic_number(symbol) for symbol in elements]
-        return known.explain(sample_of(formula, pattern, anode, scan), elements=numbers)
+        return known.explain(questions.sample_of(formula, pattern, anode, scan), elements=numbers)
 
     def candidates(self, formula: str | None = None, pattern: Any = None, **given: Any) -> pd.DataFrame:
         """The known crystals that explain one sample, the likeliest first: a DataFrame; see explanation()."""
@@ -136,11 +135,11 @@ class Predictor:
         with an empty row whose column `refused` says it.
         """
         if isinstance(formula, pd.DataFrame):
-            formula, pattern, anode, scan = _columns_of(formula, pattern, anode, scan)
+            formula, pattern, anode, scan = questions.columns_of(formula, pattern, anode, scan)
         given = (formula, pattern, anode, scan)
-        if not any(_several(*given)):
-            return table_of(self.answer([sample_of(*given)]))
-        return table_of([self.answer_or_refuse(*sample) for sample in _aligned(*given)])
+        if not any(questions.several(*given)):
+            return table_of(self.answer([questions.sample_of(*given)]))
+        return table_of([self.answer_or_refuse(*sample) for sample in questions.aligned(*given)])
 
     def answer_or_refuse(
         self,
@@ -151,9 +150,9 @@ class Predictor:
     ) -> SampleAnswer:
         """The SampleAnswer of one sample, given as for a call; where there is none, it says why."""
         try:
-            return self.answer([sample_of(formula, pattern, anode, scan)])[0]
+            return self.answer([questions.sample_of(formula, pattern, anode, scan)])[0]
         except Exception as error:  # whatever it is, it is this sample's alone
-            return SampleAnswer(sample=_unread(formula, pattern), refused=reason(error))
+            return SampleAnswer(sample=questions.unread(formula, pattern), refused=reason(error))
 
     def answer(self, samples: Iterable[Sample]) -> list[SampleAnswer]:
         """The SampleAnswers for Samples; raises ValueError for one that the model cannot say anything of."""
@@ -265,80 +264,6 @@ class Predictor:
 def batch_of(sample: Sample) -> Batch:
     """A Batch of one Sample."""
     return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
-
-
-def _several(formula, pattern, anode, scan):
-    """Whether each of the four is a list with an entry a sample.
-
-    One sample's are intensities, or angles and intensities: of numbers alone only anodes and scans are a list.
-    """
-    lists = [isinstance(given, LISTS) for given in (formula, pattern, anode, scan)]
-    return [several and not _is_one_pattern(given) for several, given in zip(lists, (formula, pattern))] + lists[2:]
-
-
-def _columns_of(table, *others):
-    """(formula, pattern, anode, scan) of a table of samples; raises ValueError where it has none of these columns."""
-    names = ("formula", "pattern", "anode", "scan")
-    if any(other is not None for other in others):
-        raise ValueError("a table of samples was given, and something besides: make it a column of the table")
-    if not {"formula", "pattern"} & set(table):
-        raise ValueError(f"a table of samples has columns formula, pattern, anode, scan; this has {', '.join(table)}")
-    return tuple(table.get(name) for name in names)
-
-
-def _is_one_pattern(given):
-    if pair_of(given) is not None:
-        return True
-    if isinstance(given, list | tuple):
-        return len(given) > 0 and all(isinstance(one, int | float | np.number) for one in given)
-    return given.ndim == 0 or (given.ndim == 1 and given.dtype.kind in "fiu")
-
-
-def _aligned(*given):
-    """(formula, pattern, anode, scan) of each sample; where one is missing in a table (NaN), it is None."""
-    several = _several(*given)
-    lengths = [len(value) for value, many in zip(given, several) if many]
-    if len(set(lengths)) > 1:
-        names = [name for name, many in zip(("formulas", "patterns", "anodes", "scans"), several) if many]
-        counts = " but ".join(f"{n} {name}" for n, name in zip(lengths, names))
-        raise ValueError(f"{counts}: give one of each for every sample")
-    columns = [list(value) if many else [value] * lengths[0] for value, many in zip(given, several)]
-    return [tuple(None if _is_missing(value) else value for value in sample) for sample in zip(*columns)]
-
-
-def _is_missing(value):
-    return value is pd.NA or (isinstance(value, float) and np.isnan(value))
-
-
-def sample_of(
-    formula: str | None = None,
-    pattern: Any = None,
-    anode: str | float | None = None,
-    scan: int | None = None,
-) -> Sample:
-    """The Sample of what was given; raises ValueError where it cannot be read."""
-    formula, pattern, anode, scan = (
-        given.item() if isinstance(given, np.ndarray | np.generic) and np.ndim(given) == 0 else given
-        for given in (formula, pattern, anode, scan)
-    )  # of numpy's scalars what they hold
-    if scan is not None:
-        if not isinstance(pattern, str | Path):
-            raise ValueError(f"scan={scan} chooses among the scans of a file, and no file was given: leave it out")
-        whole = isinstance(scan, int | np.integer) or (isinstance(scan, float) and scan.is_integer())
-        if not whole or isinstance(scan, bool):
-            raise ValueError(f"scan={scan!r} is no number of a scan: give a whole number, from 0")
-        scan = int(scan)
-    return read_sample(formula, pattern, anode=anode, scan=scan)
-
-
-def _unread(formula, pattern):
-    """What there is to name of a sample that could not be read."""
-    name = printable(Path(pattern).name) if isinstance(pattern, str | Path) else "" if pattern is None else "array"
-    return Sample(
-        formula="" if formula is None else str(formula), element_ids=np.zeros(0, np.uint8),
-        fractions=np.zeros(0, np.float32), name=name, pattern=np.zeros(N_POINTS, np.float32),
-        hidden=np.ones(N_TOKENS, bool),
-    )  # fmt: skip
 
 
 def _downloaded(url, sha256):

@@ -42,7 +42,6 @@ class Explanation:
     none: float  # probability that none of them is right
     setting: str  # what was known: one of WORDS
     notes: tuple[str, ...] = ()  # plain sentences
-    second: "Explanation | None" = None  # of the lines that remain
 
     def __len__(self):
         return len(self.order)

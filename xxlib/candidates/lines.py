@@ -53,6 +53,17 @@ def expanded(rotations, translations, centrings, frac, numbers):
 
 
 @njit(**FAST)
+def _compared(h, k, l, operation):
+    """Whether what an operation (3, 3) makes of hkl is lexicographically larger (1), the same (0) or smaller (-1)."""
+    hkl = (h, k, l)
+    for axis in range(3):
+        image = h * operation[0, axis] + k * operation[1, axis] + l * operation[2, axis]
+        if image != hkl[axis]:
+            return 1 if image > hkl[axis] else -1
+    return 0
+
+
+@njit(**FAST)
 def families(metric, laue, centrings, g_min, g_max):
     """One reflection (n, 3) int16 of each family with g_min <= |g| <= g_max, and how many it has (n,).
 
@@ -87,27 +98,14 @@ def families(metric, laue, centrings, g_min, g_max):
                     allowed = allowed and abs(phase - np.round(phase)) < 1e-3
                 if not allowed:
                     continue
-                fixed, largest = 0, True  # of the family the lexicographically largest stands for all
+                fixed, larger = 0, False  # of the family the lexicographically largest stands for all
                 for o in range(len(laue)):
-                    a = h * laue[o, 0, 0] + k * laue[o, 1, 0] + l * laue[o, 2, 0]
-                    if a > h:
-                        largest = False
+                    order = _compared(h, k, l, laue[o])
+                    if order > 0:
+                        larger = True
                         break
-                    if a < h:
-                        continue
-                    b = h * laue[o, 0, 1] + k * laue[o, 1, 1] + l * laue[o, 2, 1]
-                    if b > k:
-                        largest = False
-                        break
-                    if b < k:
-                        continue
-                    c2 = h * laue[o, 0, 2] + k * laue[o, 1, 2] + l * laue[o, 2, 2]
-                    if c2 > l:
-                        largest = False
-                        break
-                    if c2 == l:
-                        fixed += 1
-                if not largest:
+                    fixed += order == 0
+                if larger:
                     continue
                 if n == room:
                     room *= 2
@@ -118,6 +116,22 @@ def families(metric, laue, centrings, g_min, g_max):
                 count[n] = len(laue) // fixed
                 n += 1
     return hkl[:n], count[:n]
+
+
+@njit(**FAST)
+def factors(count, g2, elements, table, wavelength):
+    """Scattering factors (n, e) of reflections with |g|^2 (n,), and multiplicity x Lorentz-polarisation (n,)."""
+    f, scale = np.empty((len(g2), len(elements))), np.empty(len(g2))
+    for i in range(len(g2)):
+        s2 = g2[i] / 4
+        node = min(int(s2 / S2_STEP), table.shape[1] - 1)
+        t = s2 / S2_STEP - node - 0.5
+        for e in range(len(elements)):
+            c = table[elements[e], node]
+            f[i, e] = c[0] + t * (c[1] + t * (c[2] + t * (c[3] + t * (c[4] + t * (c[5] + t * (c[6] + t * c[7]))))))
+        sin2 = min(wavelength * wavelength * s2, 0.999999)
+        scale[i] = count[i] * (1 + (1 - 2 * sin2) ** 2) / (sin2 * np.sqrt(1 - sin2))
+    return f, scale
 
 
 @njit(**FAST)
@@ -140,23 +154,19 @@ def intensities(hkl, count, metric, places, kinds, occupancies, elements, table,
             for p in range(h_max[a] + 1):
                 cos[a, p, j], sin[a, p, j] = re, im
                 re, im = re * c - im * s, re * s + im * c
-    factors = np.empty(len(elements))
     weight = np.empty(m)
-    strongest = 0.0
     for i in range(n):
         h, k, l = hkl[i, 0], hkl[i, 1], hkl[i, 2]
         g2[i] = (
             metric[0] * h * h + metric[1] * k * k + metric[2] * l * l
             + metric[3] * k * l + metric[4] * h * l + metric[5] * h * k
         )  # fmt: skip
-        s2 = g2[i] / 4
-        node = min(int(s2 / S2_STEP), table.shape[1] - 1)
-        t = s2 / S2_STEP - node - 0.5
-        for e in range(len(elements)):
-            c = table[elements[e], node]
-            factors[e] = c[0] + t * (c[1] + t * (c[2] + t * (c[3] + t * (c[4] + t * (c[5] + t * (c[6] + t * c[7]))))))
+    f, scale = factors(count, g2, elements, table, wavelength)
+    strongest = 0.0
+    for i in range(n):
+        h, k, l = hkl[i, 0], hkl[i, 1], hkl[i, 2]
         for j in range(m):
-            weight[j] = factors[kinds[j]] * occupancies[j]
+            weight[j] = f[i, kinds[j]] * occupancies[j]
         sign_k, sign_l = (1.0 if k >= 0 else -1.0), (1.0 if l >= 0 else -1.0)
         ch, sh, ck, sk, cl, sl = cos[0, h], sin[0, h], cos[1, abs(k)], sin[1, abs(k)], cos[2, abs(l)], sin[2, abs(l)]
         re, im = 0.0, 0.0
@@ -164,9 +174,7 @@ def intensities(hkl, count, metric, places, kinds, occupancies, elements, table,
             a, b = ch[j] * ck[j] - sign_k * sh[j] * sk[j], sign_k * ch[j] * sk[j] + sh[j] * ck[j]
             re += weight[j] * (a * cl[j] - sign_l * b * sl[j])
             im += weight[j] * (sign_l * a * sl[j] + b * cl[j])
-        sin2 = min(wavelength * wavelength * g2[i] / 4, 0.999999)
-        lorentz_polarisation = (1 + (1 - 2 * sin2) ** 2) / (sin2 * np.sqrt(1 - sin2))
-        out[i] = count[i] * (re * re + im * im) * lorentz_polarisation
+        out[i] = scale[i] * (re * re + im * im)
         strongest = max(strongest, out[i])
     if strongest > 0:
         for i in range(n):

@@ -8,8 +8,9 @@ import numpy as np
 from numba import njit
 from scipy import fft
 
+from xxlib.candidates.calculated import angle_of, forms_of, profile, sums_of_roots
 from xxlib.diffraction.kernel import FAST
-from xxlib.diffraction.patterns import N_POINTS, REACH, START, STEP, TWO_THETA
+from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.wavelengths import CU_KA
 
 BINS, FIRST, WIDTH = 4096, np.log(0.30), 0.001  # of ln q, q in 1/angstrom
@@ -76,25 +77,16 @@ def refine(observed, metrics, free, hkl, intensity, ends):
     metrics: (n, 6), where they start.  free: (n, 6, 6), symmetry.free_parameters.  hkl: (N, 3) and intensity (N,) of
     their lines, ends (n + 1,).
     """
-    forms, n_free, start = np.zeros((len(hkl), 6)), free.any(-1).sum(-1), np.zeros((len(metrics), 6))
-    quadratic = products(hkl)
-    for c in range(len(metrics)):
-        lines = slice(ends[c], ends[c + 1])
-        forms[lines] = quadratic[lines] @ free[c].T
-        # Of the parameters that a symmetry makes equal, the mean.
-        start[c] = free[c] @ metrics[c] / np.maximum((free[c] ** 2).sum(-1), 1)
+    n_free = free.any(-1).sum(-1)
+    # Of the parameters that a symmetry makes equal, the mean.
+    start = np.einsum("nkj,nj->nk", free, metrics) / np.maximum((free**2).sum(-1), 1)
     spectra = fft.irfft(np.stack([_smeared(observed, np.sqrt(2) * width) for width in WIDTHS]), n=BINS, axis=1)
     inverse_d = FINE * np.arange(1, int(HIGH / FINE) + 3)
     place = (np.log(2 * np.pi * inverse_d) - FIRST) / WIDTH
     tables = np.stack([np.interp(place, np.arange(BINS), spectrum) for spectrum in spectra]).astype(np.float32)
-    parameters = _refined(start, n_free, forms.astype(np.float32), np.sqrt(intensity, dtype=np.float32), ends, tables)
+    heights = np.sqrt(intensity, dtype=np.float32)
+    parameters = _refined(start, n_free, free.astype(np.float64), hkl, heights, ends, tables)
     return np.einsum("nk,nkj->nj", parameters, free)
-
-
-def products(hkl):
-    """What a reciprocal metric multiplies: hh, kk, ll, kl, hl, hk (N, 6) of reflections (N, 3)."""
-    h, k, l = hkl.astype(np.float64).T
-    return np.stack([h * h, k * k, l * l, k * l, h * l, h * k], axis=1)
 
 
 @njit(**FAST)
@@ -123,12 +115,12 @@ def _agreement(parameters, forms, weights, table):
 
 
 @njit(**FAST)
-def _refined(start, n_free, forms, weights, ends, spectra):
+def _refined(start, n_free, free, hkl, weights, ends, spectra):
     """Parameters (n, 6) that agree best: a search along each of the free ones, in ever sharper spectra."""
     out = start.astype(np.float32)
     for c in range(len(start)):
         own, lines = out[c, : n_free[c]], slice(ends[c], ends[c + 1])
-        of_lines, heights = forms[lines, : n_free[c]], weights[lines]
+        of_lines, heights = forms_of(hkl[lines], free[c, : n_free[c]]).astype(np.float32), weights[lines]
         unit = np.maximum(np.abs(own), np.float32(0.05) * np.abs(own).max())
         for r in range(len(spectra)):
             best, move = _agreement(own, of_lines, heights, spectra[r]), np.float32(MOVES[r])
@@ -150,43 +142,20 @@ def _refined(start, n_free, forms, weights, ends, spectra):
     return out
 
 
-@njit(**FAST)
-def _cosine(pattern, root, measured):
-    product, own, other = 0.0, 1e-12, 1e-12
-    for i in range(N_POINTS):
-        if measured[i]:
-            product += np.sqrt(pattern[i]) * root[i]
-            own += pattern[i]
-            other += root[i] * root[i]
-    return product / np.sqrt(own * other)
-
-
 def profile_scores(observed, metrics, hkl, intensity, ends):
     """Cosine (n,) of the square roots of an Observed pattern and those of crystals, where it is measured."""
-    g2 = np.einsum("Nj,Nj->N", products(hkl), np.repeat(metrics, np.diff(ends), axis=0))
-    return _profile_scores(observed.root, observed.measured, g2, intensity, ends, observed.width)
+    return _profile_scores(observed.root, observed.measured, metrics, hkl, intensity, ends, observed.width)
 
 
 @njit(**FAST)
-def _profile_scores(root, measured, g2, intensity, ends, sigma):
-    scores = np.zeros(len(ends) - 1)
-    for c in range(len(scores)):
+def _profile_scores(root, measured, metrics, hkl, intensity, ends, sigma):
+    scores = np.zeros(len(metrics))
+    for c in range(len(metrics)):
         lines = slice(ends[c], ends[c + 1])
-        scores[c] = _cosine(calculated(g2[lines], intensity[lines], sigma), root, measured)
+        g2 = forms_of(hkl[lines], metrics[c : c + 1])[:, 0]
+        angles = np.empty(len(g2))
+        for j in range(len(g2)):
+            angles[j] = angle_of(g2[j])[0]
+        product, first, second = sums_of_roots(root, measured, profile(angles, intensity[lines], sigma))
+        scores[c] = product / np.sqrt(first * second)
     return scores
-
-
-@njit(**FAST)
-def calculated(g2, intensity, sigma):
-    """Pattern (4250,) of lines with 1/d^2 (n,): Gaussians of a width in degree."""
-    pattern = np.zeros(N_POINTS)
-    for j in range(len(g2)):
-        sine = 0.5 * CU_KA * np.sqrt(max(g2[j], 0.0))
-        if sine >= 1:
-            continue
-        place = (2 * np.degrees(np.arcsin(sine)) - START) / STEP
-        reach = REACH * sigma / STEP
-        for i in range(max(0, int(np.ceil(place - reach))), min(N_POINTS - 1, int(place + reach)) + 1):
-            u = (i - place) * STEP / sigma
-            pattern[i] += intensity[j] * np.exp(-0.5 * u * u)
-    return pattern

@@ -61,8 +61,8 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
     """
     if not len(tried) or not len(observed.height):
         return _nothing(tried)
-    atoms, expected = _exchanged(library, tried)
-    hkl, g2, intensity, ends = lines_of(atoms, packed_groups(), _table(), CU_KA, *_wavenumbers(RANGE))
+    atoms, expected = exchanged(library, tried)
+    hkl, g2, intensity, ends = lines_of(atoms, packed_groups(), scattering_table(), CU_KA, *wavenumbers(RANGE))
     scale_scores, shifts = matching.scales(observed, g2, intensity, ends)
     best = _distinct(library, tried, np.argsort(LIKELIER * tried.costs - scale_scores, kind="stable"), ALIKE)[:fitted]
     lines = np.concatenate([np.arange(ends[c], ends[c + 1]) for c in best])
@@ -105,12 +105,12 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
 
 def lines_as_known(library, tried, two_theta_range):
     """1/d^2 (N,), intensity (N,), offsets (k + 1,) of the lines of Exchanges in the cells of the library."""
-    atoms, _ = _exchanged(library, tried)
-    _, *lines = lines_of(atoms, packed_groups(), _table(), CU_KA, *_wavenumbers(two_theta_range))
+    atoms, _ = exchanged(library, tried)
+    _, *lines = lines_of(atoms, packed_groups(), scattering_table(), CU_KA, *wavenumbers(two_theta_range))
     return lines
 
 
-def _wavenumbers(two_theta_range):
+def wavenumbers(two_theta_range):
     """1/d in 1/angstrom of two angles in degree."""
     return 2 * np.sin(np.radians(np.array(two_theta_range) / 2)) / CU_KA
 
@@ -150,7 +150,7 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     scan = observed.root, observed.measured
     # The cell by itself first: a step of many atoms at once may hide what it gains.
     cell, _, _, width, *_ = refined(
-        basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])), unit, _table(), *scan,
+        basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])), unit, scattering_table(), *scan,
         observed.width, observed.shift_error, observed.held, False,
     )  # fmt: skip
     cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
@@ -158,7 +158,7 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
         basis,
         _group(int(kinds[candidate])),
         unit,
-        _table(),
+        scattering_table(),
         *scan,
         width,
         observed.shift_error,
@@ -202,7 +202,7 @@ def _group(place):
     return rotations, translations, centrings, laue
 
 
-def _exchanged(library, tried):
+def exchanged(library, tried):
     """Crystals with elements exchanged, as lines_of takes them, and the volume (k,) of an atom that is expected.
 
     The cell of each is scaled by the ratio of what its elements take up and what those exchanged do.
@@ -224,5 +224,5 @@ def _exchanged(library, tried):
 
 
 @lru_cache(maxsize=1)
-def _table():
+def scattering_table():
     return scattering_factors(int(np.sin(np.radians(RANGE[1] / 2)) ** 2 / CU_KA**2 / S2_STEP) + 1)

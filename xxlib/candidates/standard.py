@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xxlib.candidates.symmetry import space_group, standard_halls
-from xxlib.crystals.crystal import SYMPREC, RejectedCrystal, cell_from_lattice
+from xxlib.crystals.crystal import SYMPREC, cell_from_lattice, symmetry
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,15 +22,7 @@ class StandardCrystal:
 
 def standardised(crystal, symprec=SYMPREC):
     """The StandardCrystal of a Crystal without shared sites; raises RejectedCrystal where spglib finds no symmetry."""
-    import spglib
-
-    cell = (crystal.lattice, crystal.frac_coords, crystal.atomic_numbers)
-    try:
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-    except spglib.SpglibError as error:
-        raise RejectedCrystal(f"spglib finds no symmetry: {error}") from error
-    if dataset is None:
-        raise RejectedCrystal(f"spglib finds no symmetry within {symprec:g} angstrom")
+    dataset = symmetry(crystal.lattice, crystal.frac_coords, crystal.atomic_numbers, symprec)
     letter = dict(zip(dataset.mapping_to_primitive.tolist(), dataset.wyckoffs))
     group = space_group(int(standard_halls()[dataset.number]))
     lattice, frac, numbers = dataset.std_lattice, dataset.std_positions, dataset.std_types

@@ -188,8 +188,6 @@ def space_group(crystal, symprec=SYMPREC):
 
     Atoms that share a site count as one kind of atom.  Raises RejectedCrystal where spglib finds none.
     """
-    import spglib
-
     sites = {}
     for number, frac, occupancy in zip(crystal.atomic_numbers, crystal.frac_coords, crystal.occupancies, strict=True):
         place = tuple(np.round(frac % 1.0, 4) % 1.0)
@@ -197,11 +195,18 @@ def space_group(crystal, symprec=SYMPREC):
         shares[int(number)] = shares.get(int(number), 0.0) + float(occupancy)  # Fe2+ and Fe3+ are both Fe
     kinds = [tuple(sorted((z, round(share, 4)) for z, share in shares.items())) for _, shares in sites.values()]
     kind_ids = {kind: i for i, kind in enumerate(sorted(set(kinds)))}
-    cell = (crystal.lattice, [frac for frac, _ in sites.values()], [kind_ids[kind] for kind in kinds])
+    frac_coords = [frac for frac, _ in sites.values()]
+    return int(symmetry(crystal.lattice, frac_coords, [kind_ids[kind] for kind in kinds], symprec).number)
+
+
+def symmetry(lattice, frac_coords, kinds, symprec=SYMPREC):
+    """spglib's dataset of atoms (n, 3) of some kinds (n,) in a lattice (3, 3); raises RejectedCrystal without one."""
+    import spglib
+
     try:
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        dataset = spglib.get_symmetry_dataset((lattice, frac_coords, kinds), symprec=symprec)
     except spglib.SpglibError as error:
         raise RejectedCrystal(f"spglib finds no symmetry: {error}") from error
     if dataset is None:
         raise RejectedCrystal(f"spglib finds no symmetry within {symprec:g} angstrom")
-    return int(dataset.number)
+    return dataset

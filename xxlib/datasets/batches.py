@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from xxlib.diffraction import patterns
-from xxlib.diffraction.effects import augmented, draw, expansion
+from xxlib.diffraction.effects import draw
+from xxlib.diffraction.simulation import augmented, expansion
 from xxlib.models.inputs import INPUTS, Composition, Pattern
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.

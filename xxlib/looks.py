@@ -1,0 +1,304 @@
+"""What is seen of a sample: the figures of a model and of known crystals, and of a choice at controls all of it.
+
+A notebook calls the see_* functions; the controls of widgets.py and the page of serve.py call look().
+"""
+
+import io
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from xxlib.answering import explain
+from xxlib.answering.answer import SampleAnswer, in_terms_of, reason
+from xxlib.answering.calibration import LEVEL
+from xxlib.answering.phases import ALWAYS, EXPLAINED, UNEXPLAINED
+from xxlib.answering.predictor import Predictor, batch_of
+from xxlib.answering.questions import sample_of
+from xxlib.candidates.explanation import CELL, SAME_PLACE, Explanation
+from xxlib.candidates.known import KnownCrystals
+from xxlib.crystals.compositions import reduced_formula
+from xxlib.datasets.batches import make_batch
+from xxlib.datasets.store import Dataset
+from xxlib.datasets.targets import TARGETS
+from xxlib.diffraction.patterns import N_TOKENS, unpatchify
+from xxlib.diffraction.scattering import sticks
+from xxlib.plots import views
+from xxlib.scans.reading import MAX_BYTES
+from xxlib.scans.samples import Sample
+
+VIEWS = ("answer", "candidates", "tokens", "attention", "attribution", "known materials")
+CONTROLS = {"scan": "the control `scan`", "anode": "the control `anode`"}  # what Python's arguments are called here
+LISTED = 8  # candidates at most
+COLUMNS = ("probability", "known crystal", "exchange", "space group", "cell (Å, degree)", "score")
+
+
+def see_answer(predictor: Predictor, answer: SampleAnswer, labels: dict | None = None) -> Figure:
+    """Figure of an answer with its intervals; labels: the truth by target, where it is known."""
+    labels, values = labels or {}, {}
+    for name, value in answer.values.items():
+        values[f"{name} ({TARGETS[name].unit})"] = value
+    truth = {f"{name} ({TARGETS[name].unit})": labels[name] for name in answer.values if name in labels}
+    name = next(iter(answer.probabilities), None)
+    probabilities, sets = ({}, ()) if name is None else (answer.probabilities[name], answer.sets[name])
+    if name in labels:
+        truth["class"] = TARGETS[name].classes[int(labels[name])]
+    return views.answer(values, probabilities, sets, LEVEL, truth, answer.title)
+
+
+def see_reconstruction(predictor: Predictor, answer: SampleAnswer, hidden: Iterable[int] = ()) -> Figure:
+    """Figure of the pattern with its tokens, and of what the model of masked modelling makes of the hidden ones.
+
+    hidden: numbers of tokens, from 1.
+    """
+    sample = answer.sample
+    marked = np.isin(np.arange(1, N_TOKENS + 1), list(hidden))
+    unseen = marked | sample.hidden
+    reconstructed = (
+        explain.reconstruct(predictor.reconstructing, batch_of(sample), unseen) if marked.any() else sample.pattern
+    )
+    return views.reconstruction(sample.pattern, reconstructed, marked, sample.hidden, answer.title)
+
+
+def see_attention(predictor: Predictor, answer: SampleAnswer) -> Figure:
+    """Figure of the cross-attention from tokens to elements.  Raises ValueError without a formula."""
+    _needs_both(answer)
+    weights = explain.cross_attention(predictor.ensemble.members[0].model, batch_of(answer.sample))
+    return views.attention(weights, answer.sample.elements, answer.title)
+
+
+def see_attribution(predictor: Predictor, answer: SampleAnswer, target: str) -> Figure:
+    """Figure of what moved the answer for a target: parts of the pattern, elements.  Raises ValueError without both."""
+    _needs_both(answer)
+    member, index, scale = predictor.ensemble.answering(target)[0], None, 1.0
+    if TARGETS[target].kind == "classification":
+        first = next(iter(answer.probabilities[target]))
+        index, quantity = TARGETS[target].classes.index(first), f"logit of {first}"
+    else:
+        scale, quantity = member.normalisers[target].std, TARGETS[target].unit
+    points, elements, _ = explain.attribution(member.model, batch_of(answer.sample), target, index)
+    names = answer.sample.elements
+    title = f"{answer.title}: {target}"
+    return views.attribution(answer.sample.pattern, scale * points, names, scale * elements, quantity, title)
+
+
+def see_neighbours(predictor: Predictor, answer: SampleAnswer) -> Figure:
+    """Figure of the nearest training crystals with their simulated patterns, below that of the sample."""
+    table, patterns = predictor.neighbours(answer), patterns_of(predictor.training, answer.nearest)
+    names = [f"{formula}\n{system}" for formula, system in zip(table["formula"], table["crystal_system"])]
+    pattern = answer.sample.pattern if "xrd" in answer.sample.modalities else None
+    return views.neighbours(pattern, patterns, names, answer.title)
+
+
+def see_candidate(
+    explanation: Explanation, rank: int = 1, second: Explanation | None = None, title: str = ""
+) -> Figure:
+    """Figure of a scan and of what a known crystal explains of it.
+
+    explanation: an Explanation.  rank: of the candidate, from 1; 0 = none of them.  second: the Explanation of the
+    lines that the candidate leaves, whose first is drawn beside it; None = nothing is known of these.
+    """
+    observed, phases = explanation.observed, []
+    if not rank:
+        return views.candidate(observed.root**2, observed.measured, phases, observed.two_theta, title)
+    for one, place in ((explanation, rank), *([] if second is None else [(second, 1)])):
+        crystal, shift = one.crystal(place), one.matches.shifts[one.order[place - 1]]
+        phases.append((_formula(crystal), one.pattern(place), sticks(crystal).two_theta + shift))
+    unexplained = explanation.unexplained(rank)
+    if second is not None:
+        others = np.setdiff1d(second.observed.two_theta, second.unexplained(1))
+        near = np.abs(unexplained[:, None] - others) < SAME_PLACE
+        unexplained = unexplained[~near.any(1)]
+    return views.candidate(observed.root**2, observed.measured, phases, unexplained, title)
+
+
+def _formula(crystal):
+    numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
+    return reduced_formula(numbers, counts / counts.sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A row in the list of known crystals, and what is seen when it is chosen; the last one is "none of these"."""
+
+    row: tuple[str, ...]  # by COLUMNS
+    picture: bytes  # PNG
+    text: str  # sentences
+    file: str = ""  # name of a CIF file, "" = there is none
+    cif: str = ""  # what it holds
+
+
+def candidates_of(known: KnownCrystals, sample: Sample) -> tuple[list[Candidate], int]:
+    """The Candidates (k,) of a Sample, the likeliest first, and the place of the row that is likeliest.
+
+    known: the KnownCrystals.  Raises NothingToExplain, a ValueError, where the pattern has too few lines.
+    """
+    explanation = known.explain(sample)
+    title = " and ".join(filter(None, (sample.formula, sample.name)))
+    doubts = [f"! {sentence}" for sentence in (*explanation.notes, *sample.warnings)]
+    if len(explanation) > LISTED:
+        more = explanation.probabilities[LISTED:]
+        doubts.append(f"{len(more)} more candidates, with {more.sum():.1%} together, are not listed.")
+    table, rows = explanation.table().head(LISTED), []
+    elements = [*sample.element_ids.tolist(), *ALWAYS] if len(sample.element_ids) else None
+    for rank, one in enumerate(table.to_dict("records"), 1):
+        second, share = None, 0.0
+        if rank == 1 and explanation.none < UNEXPLAINED:
+            second, share = known.second_phase(explanation, elements)
+            second = None if second is None or second.none > EXPLAINED else second
+        exchange = one["exchange"].replace("->", "→")
+        row = (f"{one['probability']:.1%}", f"{one['known_formula']} ({one['id']})", exchange,
+               _symbol(one["space_group"]), cell_in_words(one), f"{one['score']:.3f}")  # fmt: skip
+        said = [
+            f"{title}, {explanation.setting}: {row[1]} of {one['source']}{f', {exchange}' if exchange else ''}",
+            f"{row[3]}, {one['crystal_system']}; {row[4]}; {one['volume_per_atom']:.2f} Å³ an atom",
+            f"lines: {one['lines_explained']} explained, {one['lines_unexplained']} unexplained, "
+            f"{one['lines_absent']} calculated and absent",
+        ]
+        if second is not None:
+            other = second.table().iloc[0]
+            said.append(
+                f"What it leaves is explained by {other.known_formula} ({other.id}), {share:.0%} of the intensity."
+            )
+        file = re.sub(r"[^\w.-]+", "_", f"{_formula(explanation.crystal(rank))}_{one['id']}") + ".cif"
+        rows.append(Candidate(row=row, picture=_png(see_candidate(explanation, rank, second, title)),
+                              text="\n".join(said + doubts), file=file, cif=explanation.cif(rank)))  # fmt: skip
+    said = [f"{title}, {explanation.setting}: {explanation.none:.0%} that none of the known crystals is right", ADVICE]
+    picture = _png(see_candidate(explanation, 0, None, title))
+    row = (f"{explanation.none:.1%}", "none of these", *[""] * (len(COLUMNS) - 2))
+    rows.append(Candidate(row=row, picture=picture, text="\n".join(said + doubts)))
+    return tuple(rows), int(np.argmax([*table.get("probability", ()), explanation.none]))
+
+
+ADVICE = (
+    "If none is right: check the formula and the anode; without a formula all known crystals are tried; a crystal of "
+    "your own is found when it is in the library (python -m xxlib.library)."
+)
+
+
+def _symbol(number):
+    """A space group by symbol and number: "Fm-3m (225)"."""
+    from pymatgen.symmetry.groups import sg_symbol_from_int_number
+
+    return f"{sg_symbol_from_int_number(number)} ({number})"
+
+
+def cell_in_words(one: dict) -> str:
+    """The cell of a row of Explanation.table(), without what symmetry fixes: "a 5.6407(6)"; "a 4.95(1) β 99.2(1)"."""
+    said = []
+    for name, letter in zip(CELL, "abcαβγ"):
+        value, error = one[name], one[f"{name}_error"]
+        equal = name in "bc" and abs(value / one["a"] - 1) < 1e-6
+        fixed = name not in "abc" and min(abs(value - 90), abs(value - 120)) < 1e-6
+        if not equal and not fixed:
+            said.append(f"{letter} {with_error(value, error)}")
+    return " ".join(said)
+
+
+def with_error(value: float, error: float) -> str:
+    """A number with its standard deviation in units of the last digit: "5.6407(6)"."""
+    if not 0 < error < np.inf:
+        return f"{value:.4f}"
+    digits = min(max(-int(f"{error:.0e}".partition("e")[2]), 0), 6)
+    return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
+
+
+def patterns_of(dataset: Dataset, rows: Iterable[int]) -> np.ndarray:
+    """Ideal patterns (n, 4250) of some rows of a Dataset."""
+    return unpatchify(make_batch(dataset, rows, ("xrd",)).inputs["xrd"].tokens.numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is chosen at the controls, all of it: what is shown follows from this and from nothing before it."""
+
+    crystal: int | None = None  # row of the crystals to choose from; None = the file
+    file: tuple[str, bytes] | None = None  # name and content of an uploaded scan
+    number: str = ""  # which scan of the file, "" = the first
+    anode: str | None = None  # of the tube, None = as the file says
+    formula: str = ""  # "" = the pattern alone
+    view: str = VIEWS[0]
+    hidden: tuple[int, ...] = ()  # tokens, from 1, that the model is to reconstruct
+    target: str | None = None  # what the attribution is of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What is seen of a Choice."""
+
+    text: str  # sentences; why not, where it is not answered
+    picture: bytes = b""  # PNG
+    answered: bool = False
+    candidates: tuple[Candidate, ...] = ()  # of the view of that name
+    chosen: int = 0  # which of them picture and text are of
+
+
+def look(predictor: Predictor, choice: Choice, dataset: Dataset | None = None) -> Seen:
+    """What is Seen of a Choice.
+
+    dataset: crystals that are chosen from; those that the checkpoint brings along where None.
+    """
+    dataset = predictor.unseen if dataset is None else dataset
+    try:
+        sample, labels = _chosen(choice, dataset, predictor.ensemble.targets)
+        if choice.view == "candidates":  # which need no model
+            candidates, chosen = candidates_of(predictor.known or KnownCrystals.load(), sample)
+            first = candidates[chosen]
+            text = in_terms_of(first.text, CONTROLS)
+            return Seen(text=text, picture=first.picture, answered=True, candidates=candidates, chosen=chosen)
+        answer = predictor.answer([sample])[0]
+        figure = {
+            "answer": lambda: see_answer(predictor, answer, labels),
+            "tokens": lambda: see_reconstruction(predictor, answer, choice.hidden),
+            "attention": lambda: see_attention(predictor, answer),
+            "attribution": lambda: see_attribution(predictor, answer, choice.target),
+            "known materials": lambda: see_neighbours(predictor, answer),
+        }[choice.view]()
+        return Seen(text=in_terms_of(str(answer), CONTROLS), picture=_png(figure), answered=True)
+    except Exception as error:  # whatever it is, who looks reads a sentence
+        return Seen(text=in_terms_of(reason(error), CONTROLS))
+
+
+def _chosen(choice, dataset, targets):
+    """The Sample of a Choice, and the truth by target, which a crystal with another formula does not have."""
+    formula = choice.formula.strip() or None
+    if choice.crystal is not None:
+        row = choice.crystal
+        own = str(dataset.column("formula")[row])
+        sample = sample_of(formula, patterns_of(dataset, [row])[0])
+        labels = {name: dataset.labels[name][row] for name in targets} if formula in (None, own) else {}
+        labels = {name: value for name, value in labels.items() if np.isfinite(value)}
+        return replace(sample, name=str(dataset.column("id")[row])), labels
+    if choice.file is None:
+        raise ValueError("no scan was uploaded yet: upload one, or choose a crystal")
+    name, content = Path(choice.file[0]).name[-60:].lstrip(".") or "scan", choice.file[1]
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB, and a scan has at most {MAX_BYTES // 10**6}")
+    number = choice.number.strip()
+    if number and not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{number!r} is no number of a scan: the first is 0, the next 1; empty takes the first")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        return sample_of(formula, path, choice.anode, int(number) if number else None), {}
+
+
+def crystals_of(dataset: Dataset, rows: Iterable[int]) -> list[tuple[str, int]]:
+    """(formula and id, row) of crystals to choose from."""
+    formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
+    return [(f"{formula}  {id}", int(row)) for formula, id, row in zip(formulas, ids, rows)]
+
+
+def _png(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=90)
+    return buffer.getvalue()
+
+
+def _needs_both(answer):
+    if len(answer.sample.modalities) < 2:
+        raise ValueError("this view relates a composition to a pattern: give both")
