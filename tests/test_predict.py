@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
-from xxlib.answering import predictor
+from xxlib.answering import questions
 from xxlib.answering.answer import SampleAnswer
 from xxlib.answering.predictor import CHECKPOINTS
 from xxlib.answering.questions import sample_of
@@ -162,14 +162,14 @@ def test_samples_of_a_table(model, scan):
 @pytest.mark.parametrize("error", [MemoryError(), RecursionError("deep"), ZeroDivisionError("by zero"), KeyError("x"),
                                    RuntimeWarning("overflow"), OSError(5, "Input/output error")])  # fmt: skip
 def test_whatever_one_sample_raises_costs_only_itself(model, scan, error, monkeypatch):
-    read = predictor.read_sample
+    read = questions.read_sample
 
     def stumbling(formula, *rest, **options):
         if formula == "KCl":
             raise error
         return read(formula, *rest, **options)
 
-    monkeypatch.setattr(predictor, "read_sample", stumbling)
+    monkeypatch.setattr(questions, "read_sample", stumbling)
     table = model(["NaCl", "KCl", "LaMnO3"], [scan, scan, scan])
     assert [bool(why) for why in table["refused"]] == [False, True, False]
     assert "\n" not in table["refused"][1] and "Traceback" not in table["refused"][1]

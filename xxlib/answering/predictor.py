@@ -14,6 +14,7 @@ from xxlib import PACKAGE, PROJECT
 from xxlib.answering import questions
 from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
+from xxlib.answering.joint import by_known_crystals, by_network, read_joint, systems_of
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.phases import warnings as phase_warnings
 from xxlib.answering.trust import check_trust, read_trust
@@ -53,12 +54,13 @@ class Predictor:
                 f"{folder} is no released checkpoint (no calibration.json). Of a finished run, "
                 f"`python -m xxlib.release {folder} data/checkpoints/<name>` makes one"
             )
-        self.name = folder.name
+        self.name, self.folder = folder.name, folder
         self.ensemble = Ensemble.load(model_files(folder))
         guessing = folder / "reconstructing.safetensors"
         self.reconstructing = load_guessing(guessing) if guessing.is_file() else None
         self.trust, self.contradiction, self.elements = read_trust(folder)
         self.training, self.unseen = Dataset(folder / "training"), Dataset(folder / "unseen")  # crystals it carries
+        self.joint = read_joint(folder)  # with known crystals
         check_trust(folder, self.trust, self.contradiction, self.ensemble, self.training)
         log.info("loaded %r from %s", self, folder)
 
@@ -167,15 +169,17 @@ class Predictor:
         for name, (value,) in output.values.items():
             low = max(value - half[name][0], TARGETS[name].least)
             values[name] = (float(value), float(low), float(value + half[name][0]))
-        probabilities, sets = {}, {}
-        for name, classes in trust.classes.items():
-            shares = classes.probabilities(output.logits[name])
-            order = np.argsort(-shares[0], kind="stable")
-            labels = TARGETS[name].classes
-            probabilities[name] = {labels[i]: float(shares[0, i]) for i in order}
-            sets[name] = tuple(labels[i] for i in order if classes.sets(shares)[0, i])
-        _, places = nearest(output.vectors, trust.training_vectors.astype(np.float64), N_NEAREST)
+        shares = {name: classes.probabilities(output.logits[name])[0] for name, classes in trust.classes.items()}
+        chosen = {name: classes.sets(shares[name][None])[0] for name, classes in trust.classes.items()}
         explanation = self._explained(sample)
+        if explanation is not None:
+            self._join(explanation, shares, chosen)
+        probabilities, sets = {}, {}
+        for name, own in shares.items():
+            labels, order = TARGETS[name].classes, np.argsort(-own, kind="stable")
+            probabilities[name] = {labels[i]: float(own[i]) for i in order}
+            sets[name] = tuple(labels[i] for i in order if chosen[name][i])
+        _, places = nearest(output.vectors, trust.training_vectors.astype(np.float64), N_NEAREST)
         found = phase_warnings(self.known, sample, explanation) if explanation else ()
         return SampleAnswer(
             sample=sample, values=values, probabilities=probabilities, sets=sets, nearest=places[0],
@@ -190,6 +194,17 @@ class Predictor:
             return self.known.explain(sample)
         except NothingToExplain:
             return None
+
+    def _join(self, explanation, shares, chosen):
+        """Put the posterior of the network and of known crystals into its probabilities, and into the sets chosen."""
+        joint = self.joint.get("scan" if explanation.observed.noise > 0 else "ideal")
+        if joint is None or "crystal_system" not in shares:
+            return
+        network = by_network(*(shares[name][None] for name in ("crystal_system", "space_group") if name in shares))
+        groups = joint.space_groups(*by_known_crystals(explanation), network)
+        for name, own in (("space_group", groups[0]), ("crystal_system", systems_of(groups)[0])):
+            if name in shares:
+                shares[name], chosen[name] = own, (own >= joint.thresholds[name]) | (own == own.max())
 
     def _check(self, sample):
         if sample.modalities not in self.trust:

@@ -1,7 +1,7 @@
-"""The pattern of a crystal of known symmetry, and how it changes with its cell and with the places of its atoms.
+"""The pattern of a crystal of known symmetry, and how it changes with all that it depends on.
 
-Parameters: the k free ones of the reciprocal metric, the coordinates in which atoms may move without losing their site
-symmetry, a shift of 2 theta, the width of the peaks (degree), the logarithm of the scale.
+Parameters: the k free ones of the reciprocal metric, the r coordinates in which atoms may move without losing their
+site symmetry, and a look: what instrument and powder make of the lines.
 """
 
 import numpy as np
@@ -9,8 +9,35 @@ from numba import njit
 
 from xxlib.candidates.lines import expanded, factors
 from xxlib.diffraction.kernel import FAST
-from xxlib.diffraction.patterns import N_POINTS, REACH, START, STEP
-from xxlib.diffraction.wavelengths import CU_KA
+from xxlib.diffraction.patterns import (
+    CURVATURE,
+    GAUSSIAN_AREA,
+    LORENTZIAN_AREA,
+    N_POINTS,
+    REACH,
+    START,
+    STEP,
+    TAIL,
+    VOIGT_REACH,
+)  # fmt: skip
+from xxlib.diffraction.texture import march
+from xxlib.diffraction.wavelengths import ANODES, CU_KA
+
+# The look of a pattern.  B of all atoms, angstrom^2; logarithm of March's coefficient; shift of 2 theta, degree; standard
+# deviation of the peaks where theta is 0, degree, and what it gains with tan theta, relative; share of a peak that is
+# Lorentzian, of its area, and that is K-alpha2; logarithm of the scale.
+LOOK = ("thermal", "texture", "shift", "width", "broadening", "lorentzian", "ka2", "scale")
+THERMAL, TEXTURE, SHIFT, WIDTH, BROADENING, LORENTZIAN, KA2, SCALE = range(len(LOOK))
+DOUBLET = 2 * np.degrees(1) * (ANODES["Cu"][1] - ANODES["Cu"][0]) / CU_KA  # degree: from K-alpha1 to 2, over tan theta
+FAINTEST = 4e-6  # of the strongest peak: less is not drawn
+SAME_AREA = float(GAUSSIAN_AREA / LORENTZIAN_AREA)  # height of a Lorentzian peak over that of a Gaussian
+
+
+def gaussian(width):
+    """The look (8,) of a pattern of Gaussian peaks of a width, degree, and nothing else."""
+    look = np.zeros(len(LOOK))
+    look[WIDTH] = width
+    return look
 
 
 @njit(**FAST)
@@ -81,11 +108,12 @@ def atoms_of(group, unit, movable):
 
 
 @njit(**FAST)
-def lines(parameters, forms, hkl, count, group, frac, atoms, table, slopes):
-    """2 theta (n,), its change with 1/d^2 (n,), and intensity (n,) of reflections; slopes (n, r) are written.
+def lines(parameters, basis, forms, hkl, count, group, frac, atoms, axes, table, slopes):
+    """2 theta (n,), its change with 1/d^2 (n,), and intensity (n,) of reflections; slopes (n, r + 2) are written.
 
-    parameters: as the module has them.  forms: forms_of(hkl).  frac: (a, 3) where nothing has moved.  atoms: those of
-    atoms_of.  slopes: how intensities change with each coordinate; (n, 0): they are not asked for.
+    parameters: as the module has them.  basis: (k, 6), forms: forms_of(hkl, basis).  frac: (a, 3) where nothing has
+    moved.  atoms: those of atoms_of.  axes: (q, 3) indices of the equal directions of a texture; (0, 3): there is none.
+    slopes: how intensities change with each coordinate, with B, and with the texture; (n, 0): they are not asked for.
     """
     k, n, m = forms.shape[1], len(hkl), len(atoms[0])
     rotations, translations, _, _ = group
@@ -107,11 +135,13 @@ def lines(parameters, forms, hkl, count, group, frac, atoms, table, slopes):
     f, scale = factors(count, g2, elements, table, CU_KA)
     angle, bend, intensity = np.empty(n), np.empty(n), np.empty(n)
     cosines, sines = np.empty(m), np.empty(m)
-    shift = parameters[k + len(directions)]
+    n_moves = len(directions)
+    look = parameters[k + n_moves :]
+    textured = texture_of(hkl, parameters[:k] @ basis, axes, look[TEXTURE])
     slopes[:] = 0.0
     for i in range(n):
         angle[i], bend[i] = angle_of(g2[i])
-        angle[i] += shift
+        angle[i] += look[SHIFT]
         h, q, l = hkl[i, 0], hkl[i, 1], hkl[i, 2]
         re = im = 0.0
         for j in range(m):
@@ -120,6 +150,7 @@ def lines(parameters, forms, hkl, count, group, frac, atoms, table, slopes):
             cosines[j], sines[j] = weight * np.cos(phase), weight * np.sin(phase)
             re += cosines[j]
             im += sines[j]
+        scale[i] *= textured[i, 0] * np.exp(-0.5 * look[THERMAL] * g2[i])
         intensity[i] = scale[i] * (re * re + im * im)
         if slopes.shape[1]:
             for j in range(m):
@@ -127,7 +158,45 @@ def lines(parameters, forms, hkl, count, group, frac, atoms, table, slopes):
                 turn = 4 * np.pi * scale[i] * (im * cosines[j] - re * sines[j])
                 for r in range(owner[source[j] + 1] - first):
                     slopes[i, first + r] += turn * (h * moves[j, r, 0] + q * moves[j, r, 1] + l * moves[j, r, 2])
+            slopes[i, n_moves] = -0.5 * g2[i] * intensity[i]
+            slopes[i, n_moves + 1] = textured[i, 1] * intensity[i]
     return angle, bend, intensity
+
+
+@njit(**FAST)
+def texture_of(hkl, metric, axes, texture):
+    """What a texture makes of reflections (n, 3): factors, and how their logarithms change with it: (n, 2).
+
+    metric: reciprocal (6,).  axes: as lines() takes them.
+    """
+    out = np.ones((len(hkl), 2))
+    out[:, 1] = 0.0
+    if not len(axes):
+        return out
+    a, b, c, bc, ac, ab = metric[0], metric[1], metric[2], metric[3] / 2, metric[4] / 2, metric[5] / 2
+    reciprocal, step = np.array([[a, ab, ac], [ab, b, bc], [ac, bc, c]]), 1e-4
+    for i in range(len(hkl)):
+        own = hkl[i].astype(np.float64)
+        out[i, 0] = march(np.exp(texture), own, reciprocal, axes)
+        out[i, 1] = (march(np.exp(texture + step), own, reciprocal, axes) / out[i, 0] - 1) / step
+    return out
+
+
+@njit(**FAST)
+def equal_directions(axis, laue):
+    """Indices (q, 3) of what a Laue group (p, 3, 3) makes equal to an axis (3,), one of each and its opposite."""
+    out, n = np.zeros((len(laue), 3)), 0
+    for o in range(len(laue)):
+        image, known = np.zeros(3), False
+        for i in range(3):
+            for j in range(3):
+                image[i] += axis[j] * laue[o, j, i]
+        for q in range(n):
+            known = known or np.abs(out[q] - image).max() < 0.5 or np.abs(out[q] + image).max() < 0.5
+        if not known:
+            out[n] = image
+            n += 1
+    return out[:n]
 
 
 @njit(**FAST)
@@ -139,43 +208,94 @@ def angle_of(g2):
 
 
 @njit(**FAST)
-def points_of(angle, sigma):
-    """The points of the grid, first and last + 1, on which a peak at an angle with a width has something."""
-    place, reach = (angle - START) / STEP, REACH * sigma / STEP
+def peaks_of(angle, look):
+    """Of a line at 2 theta, degree: tan theta, the offsets of its two peaks, their width, and what that has gained.
+
+    K-alpha1 and 2 lie so that their mean is at the angle.
+    """
+    tangent = np.tan(np.radians(min(max(angle, 0.1), 175.0)) / 2)
+    gained = max(1 + look[BROADENING] * tangent, 0.2)
+    apart = DOUBLET * tangent
+    return tangent, -look[KA2] * apart, (1 - look[KA2]) * apart, look[WIDTH] * gained, gained
+
+
+@njit(**FAST)
+def points_of(angle, sigma, height, lorentzian):
+    """The points of the grid, first and last + 1, on which a peak at an angle has more than FAINTEST; its height."""
+    if height <= FAINTEST:
+        return 0, 0
+    reach = min(np.sqrt(2 * np.log(height / FAINTEST)), REACH)
+    if lorentzian > 0:
+        tail = lorentzian * SAME_AREA * height / FAINTEST
+        reach = max(reach, min(np.sqrt(CURVATURE * max(tail - 1, 0.0)), VOIGT_REACH))
+    place, reach = (angle - START) / STEP, reach * sigma / STEP
     first = min(max(0, int(np.ceil(place - reach))), N_POINTS)
     return first, max(first, min(N_POINTS, int(place + reach) + 1))
 
 
 @njit(**FAST)
-def profile(angle, intensity, sigma):
-    """Pattern (4250,) of lines at 2 theta (n,), degree: Gaussians of a width."""
-    pattern = np.zeros(N_POINTS)
+def peak(u, lorentzian):
+    """A peak, of the area of a Gaussian of height 1, at u standard deviations; its slopes by u and by its share."""
+    gauss = np.exp(-0.5 * u * u)
+    if lorentzian <= 0:
+        return gauss, -u * gauss, 0.0
+    below = 1 / (1 + u * u / CURVATURE)
+    lorentz = SAME_AREA * max(below - TAIL, 0.0) / (1 - TAIL)
+    slope = -2 * SAME_AREA * u * below * below / (CURVATURE * (1 - TAIL))
+    rest = 1 - lorentzian
+    return rest * gauss + lorentzian * lorentz, lorentzian * slope - rest * u * gauss, lorentz - gauss
+
+
+@njit(**FAST)
+def profile(angle, intensity, look):
+    """Pattern (4250,) of lines at 2 theta (n,), degree, in a look: pseudo-Voigt peaks."""
+    pattern, share, strongest = np.zeros(N_POINTS), look[LORENTZIAN], intensity.max()
     for j in range(len(angle)):
-        first, end = points_of(angle[j], sigma)
-        for i in range(first, end):
-            u = (START + STEP * i - angle[j]) / sigma
-            pattern[i] += intensity[j] * np.exp(-0.5 * u * u)
+        _, first_offset, second_offset, sigma, gained = peaks_of(angle[j], look)
+        for offset, part in ((first_offset, 1 - look[KA2]), (second_offset, look[KA2])):
+            height, place = intensity[j] * part / gained, angle[j] + offset
+            first, end = points_of(place, sigma, height / strongest, share)
+            for i in range(first, end):
+                pattern[i] += height * peak((START + STEP * i - place) / sigma, share)[0]
     return pattern
 
 
 @njit(**FAST)
-def slopes_of(angle, bend, intensity, slopes, forms, sigma, pattern):
-    """How the pattern (4250,) changes with each parameter: (4250, k + r + 3)."""
-    k, r = forms.shape[1], slopes.shape[1]
-    out = np.zeros((N_POINTS, k + r + 3))
+def slopes_of(angle, bend, intensity, slopes, forms, look, pattern):
+    """How the pattern (4250,) changes with each parameter: (4250, k + r + 8)."""
+    k, r, share, second = forms.shape[1], slopes.shape[1] - 2, look[LORENTZIAN], look[KA2]
+    out, s, strongest = np.zeros((N_POINTS, k + r + len(LOOK))), k + r, intensity.max()
     for j in range(len(angle)):
-        first, end = points_of(angle[j], sigma)
+        tangent, one, two, sigma, gained = peaks_of(angle[j], look)
+        first, end = points_of(angle[j] + one, sigma, intensity[j] * (1 - second) / gained / strongest, share)
+        if second > 0:
+            begin, stop = points_of(angle[j] + two, sigma, intensity[j] * second / gained / strongest, share)
+            if stop > begin:
+                first, end = min(first, begin), max(end, stop)
         for i in range(first, end):
-            u = (START + STEP * i - angle[j]) / sigma
-            height = np.exp(-0.5 * u * u)
-            by_angle = intensity[j] * height * u / sigma
+            x = START + STEP * i - angle[j]
+            u = (x - one) / sigma
+            height, by_u, by_share = peak(u, share)
+            by_width, by_ka2 = u * by_u, 0.0
+            if second > 0:
+                v = (x - two) / sigma
+                other, by_v, other_by_share = peak(v, share)
+                by_ka2 = other - height
+                height, by_u = (1 - second) * height + second * other, (1 - second) * by_u + second * by_v
+                by_width = (1 - second) * by_width + second * v * by_v
+                by_share = (1 - second) * by_share + second * other_by_share
+            own, row = intensity[j] / gained, out[i]
+            by_angle, height = -own * by_u / sigma, height / gained
             for p in range(k):
-                out[i, p] += by_angle * bend[j] * forms[j, p]
-            for p in range(r):
-                out[i, k + p] += height * slopes[j, p]
-            out[i, k + r] += by_angle
-            out[i, k + r + 1] += by_angle * u  # by the width
-    out[:, k + r + 2] = pattern  # by the logarithm of the scale
+                row[p] += by_angle * bend[j] * forms[j, p]
+            for p in range(r + 2):  # coordinates, B, texture
+                row[k + p] += height * slopes[j, p]
+            row[s + SHIFT] += by_angle
+            row[s + WIDTH] -= own * by_width / look[WIDTH]
+            row[s + BROADENING] -= tangent * (own * by_width / gained + intensity[j] * height / gained)
+            row[s + LORENTZIAN] += own * by_share
+            row[s + KA2] += own * by_ka2 - by_angle * DOUBLET * tangent
+    out[:, s + SCALE] = pattern
     return out
 
 

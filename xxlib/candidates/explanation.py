@@ -40,6 +40,7 @@ class Explanation:
     order: np.ndarray  # (k,) of the matches, the likeliest first
     probabilities: np.ndarray  # (k,) in that order
     none: float  # probability that none of them is right
+    evidence: tuple  # what the ranking went by: ranking.features of the matches
     setting: str  # what was known: one of WORDS
     notes: tuple[str, ...] = ()  # plain sentences
 
@@ -156,9 +157,10 @@ def explain(library, ranking, observed, *, composition=None, elements=None, prin
         setting = WORDS["elements" if elements is not None else ""]
     matches = search(library, observed, tried)
     known = library.space_groups[matches.crystals]
-    shares, none = ranking.probabilities(*features(matches, known, len(tried), len(observed.height)))
+    evidence = features(matches, known, len(tried), len(observed.height))
+    shares, none = ranking.probabilities(*evidence)
     order, shares = _merged(matches, shares)
-    return Explanation(library, observed, matches, order, shares, none, setting, notes)
+    return Explanation(library, observed, matches, order, shares, none, evidence, setting, notes)
 
 
 def _merged(matches, shares):

@@ -59,10 +59,13 @@ class KnownCrystals:
         """
         if "xrd" not in sample.modalities:
             raise NothingToExplain("known crystals are told by their lines: give a pattern")
-        observed = Observed.of_sample(sample)
-        kind = "ideal" if sample.conditioned is None else "scan"
-        if elements is None and len(sample.element_ids):
-            composition = sample.element_ids, sample.fractions
+        composition = (sample.element_ids, sample.fractions) if elements is None and len(sample.element_ids) else None
+        return self.explain_observed(Observed.of_sample(sample), composition, elements, hidden)
+
+    def explain_observed(self, observed, composition=None, elements=None, hidden=None):
+        """The Explanation of an Observed; composition: (element_ids, fractions), or None."""
+        kind = "scan" if observed.noise > 0 else "ideal"
+        if composition is not None:
             return explain(self.library, self.rankings[kind], observed, composition=composition, hidden=hidden)
         ranking = self.rankings[f"{kind}, formula unknown"]
         return explain(self.library, ranking, observed, elements=elements, prints=self.prints, hidden=hidden)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from scipy import fft
 
-from xxlib.candidates.calculated import angle_of, forms_of, profile, sums_of_roots
+from xxlib.candidates.calculated import angle_of, forms_of, gaussian, profile, sums_of_roots
 from xxlib.diffraction.kernel import FAST
 from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.wavelengths import CU_KA
@@ -144,11 +144,11 @@ def _refined(start, n_free, free, hkl, weights, ends, spectra):
 
 def profile_scores(observed, metrics, hkl, intensity, ends):
     """Cosine (n,) of the square roots of an Observed pattern and those of crystals, where it is measured."""
-    return _profile_scores(observed.root, observed.measured, metrics, hkl, intensity, ends, observed.width)
+    return _profile_scores(observed.root, observed.measured, metrics, hkl, intensity, ends, gaussian(observed.width))
 
 
 @njit(**FAST)
-def _profile_scores(root, measured, metrics, hkl, intensity, ends, sigma):
+def _profile_scores(root, measured, metrics, hkl, intensity, ends, look):
     scores = np.zeros(len(metrics))
     for c in range(len(metrics)):
         lines = slice(ends[c], ends[c + 1])
@@ -156,6 +156,6 @@ def _profile_scores(root, measured, metrics, hkl, intensity, ends, sigma):
         angles = np.empty(len(g2))
         for j in range(len(g2)):
             angles[j] = angle_of(g2[j])[0]
-        product, first, second = sums_of_roots(root, measured, profile(angles, intensity[lines], sigma))
+        product, first, second = sums_of_roots(root, measured, profile(angles, intensity[lines], look))
         scores[c] = product / np.sqrt(first * second)
     return scores

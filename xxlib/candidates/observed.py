@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, peak_widths
 
+from xxlib.candidates.calculated import gaussian
 from xxlib.diffraction.patterns import N_POINTS, POINTS_PER_TOKEN, SIGMA, STEP, TWO_THETA
 from xxlib.diffraction.wavelengths import CU_KA
 
@@ -14,7 +15,11 @@ SMOOTHING = 0.05  # degree, standard deviation, of a pattern with noise
 LEAST_PEAK, STANDS_OUT = 0.05, 6.0  # prominence of a line: of 100, and in standard deviations of the noise
 STRONGEST = 20  # lines that tell the width of the peaks
 FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
-SHIFT = 0.1  # degree, standard deviation of the shift of 2 theta of diffractometers, displacement among it
+# What is expected of a scan's look, as calculated.LOOK has it, and the standard deviations.  The shift of 2 theta is
+# that of diffractometers, displacement among it.
+EXPECTED = np.array([1.0, 0.0, 0.0, 0.0, 0.3, 0.3, 1 / 3, 0.0])
+ERRORS = np.array([1.0, 0.4, 0.1, np.inf, 1.0, 0.3, 0.2, np.inf])
+SIMULATED = np.array([0.0, 0.0, 1e-4, np.inf, 0.0, 0.0, 0.0, np.inf])  # those of a simulated pattern
 HELD = (1e-4, 3e-3)  # of simulated patterns, of scans
 EXPLAINED = 0.05  # of a point: a calculated pattern of so much explains it
 WIDTHS = (0.03, 0.4)  # degree, between which a width is believed
@@ -32,9 +37,10 @@ class Observed:
     noise: float  # of 100, standard deviation of a point; 0: simulated
 
     @property
-    def shift_error(self):
-        """Degree, standard deviation of the shift of 2 theta that is expected: none of a simulated pattern."""
-        return SHIFT if self.noise > 0 else 1e-4
+    def look(self):
+        """What is expected of its look (8,), and the standard deviations (8,): of a simulated one, its peaks' width."""
+        simulated = gaussian(self.width)
+        return (simulated + EXPECTED, ERRORS) if self.noise > 0 else (simulated, SIMULATED)
 
     @property
     def held(self):

@@ -6,9 +6,10 @@ from functools import cache, lru_cache
 import numpy as np
 
 from xxlib.candidates import matching
+from xxlib.candidates.calculated import LOOK, SHIFT, TEXTURE
 from xxlib.candidates.library import volume_of
 from xxlib.candidates.lines import expanded, lines_of
-from xxlib.candidates.refinement import refined
+from xxlib.candidates.refinement import preferred, refined
 from xxlib.candidates.standard import cell_of
 from xxlib.candidates.symmetry import free_parameters, packed_groups
 from xxlib.candidates.volumes import ELEMENT_VOLUMES
@@ -19,7 +20,8 @@ from xxlib.diffraction.wavelengths import CU_KA
 
 RANGE = (3.0, 95.0)  # degree: wider than a pattern, so that a change of scale leaves no hole
 FITTED, REFINED = 600, 16  # candidates whose cell is looked for, whose atoms are refined
-SETTLED, BEHIND = 0.998, 0.2  # with such a score among them, those whose cell fits that much worse stay unrefined
+SETTLED = 10.0  # of what holds a refinement: with so little misfit among them,
+BEHIND = 0.2  # those whose cell fits that much worse stay unrefined
 ALIKE = 4  # of candidates of one structure type with the same exchange, whose cell is looked for
 PARSIMONY = 0.004  # of the score: what a free parameter of the cell has to earn
 LIKELIER = 5e-4  # of the score: of crystals that fit alike the one whose elements are exchanged least
@@ -44,14 +46,18 @@ class Matches:
     moved: np.ndarray  # (k,) angstrom, root mean square of how far atoms moved along these
     volumes: np.ndarray  # (k,) of an atom, cubic angstrom, refined
     expected_volumes: np.ndarray  # (k,) of an atom, from the volumes of the elements
-    shifts: np.ndarray  # (k,) degree, of 2 theta
-    widths: np.ndarray  # (k,) degree, standard deviation of the peaks
+    looks: np.ndarray  # (k, 8) what instrument and powder make of the lines, as calculated.LOOK has it
     scale_scores: np.ndarray  # (k,) agreement before the cell is refined, 0-1
     cell_scores: np.ndarray  # (k,) before the atoms are, 0-1
     scores: np.ndarray  # (k,) cosine of the square roots of both patterns, 0-1
 
     def __len__(self):
         return len(self.crystals)
+
+    @property
+    def shifts(self):
+        """Degree (k,), of 2 theta."""
+        return self.looks[:, SHIFT]
 
 
 def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
@@ -80,11 +86,14 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
     order = order[_places(_distinct(library, tried, best[order], 1), best[order])][:to_refine]
     found = []
     for place, c in enumerate(order):
-        if cell_scores[c] < cell_scores[order[0]] - BEHIND and max(one[5] for one in found) > SETTLED:
+        if (
+            cell_scores[c] < cell_scores[order[0]] - BEHIND
+            and max(one[4] for one in found) > 1 - SETTLED * observed.held
+        ):
             order = order[:place]
             break
         found.append(_refined(library, tried, best[c], metrics[c], free[c], atoms, observed))
-    cells, errors, frac, shift, width, scores, n_coordinates, moved, patterns, n_lines = zip(*found)
+    cells, errors, frac, looks, scores, n_coordinates, moved, patterns, n_lines = zip(*found)
     last = np.argsort(-np.array(scores), kind="stable")
     chosen, metrics = best[order][last], np.array(cells)[last]
     symmetries = [
@@ -98,7 +107,7 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
         space_groups=np.array([symmetries[c] for c in last]), n_free=free[order][last].any(-1).sum(-1),
         n_coordinates=np.array(n_coordinates)[last], n_lines=np.array(n_lines)[last], moved=np.array(moved)[last],
         volumes=volume_of(metrics) / library.n_atoms[tried.crystals[chosen]],
-        expected_volumes=expected[chosen], shifts=np.array(shift)[last], widths=np.array(width)[last],
+        expected_volumes=expected[chosen], looks=np.array(looks)[last],
         scale_scores=scale_scores[chosen], cell_scores=cell_scores[order][last], scores=np.array(scores)[last],
     )  # fmt: skip
 
@@ -116,9 +125,10 @@ def wavenumbers(two_theta_range):
 
 
 def _nothing(tried):
-    none, table = np.zeros(0), np.zeros((0, 6))
+    none, table, looks = np.zeros(0), np.zeros((0, 6)), np.zeros((0, len(LOOK)))
     places, elements = np.zeros(0, np.int64), tried.before[:0]
-    return Matches(places, elements, elements, none, table, table, [], [], places, *[none] * 11)
+    sizes = [none] * 6  # n_free to expected_volumes
+    return Matches(places, elements, elements, none, table, table, [], [], places, *sizes, looks, none, none, none)
 
 
 def _distinct(library, tried, order, most):
@@ -146,28 +156,19 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     """One candidate against the whole pattern, its atoms too, as Matches has it."""
     _, kinds, frac, numbers, occupancies, offsets = atoms
     own, basis = slice(offsets[candidate], offsets[candidate + 1]), free[free.any(-1)]
-    unit = frac[own], numbers[own], occupancies[own]
-    scan = observed.root, observed.measured
+    group, unit = _group(int(kinds[candidate])), (frac[own], numbers[own], occupancies[own])
+    scan, (look, errors) = (observed.root, observed.measured), observed.look
+    none, table = np.zeros((0, 3)), scattering_table()
     # The cell by itself first: a step of many atoms at once may hide what it gains.
-    cell, _, _, width, *_ = refined(
-        basis @ metric / (basis**2).sum(-1), basis, _group(int(kinds[candidate])), unit, scattering_table(), *scan,
-        observed.width, observed.shift_error, observed.held, False,
-    )  # fmt: skip
-    cell, frac, shift, width, score, moved, covariance, pattern, n_lines = refined(
-        cell,
-        basis,
-        _group(int(kinds[candidate])),
-        unit,
-        scattering_table(),
-        *scan,
-        width,
-        observed.shift_error,
-        observed.held,
-        True,
+    cell = basis @ metric / (basis**2).sum(-1)
+    cell, _, look, *_ = refined(cell, look, errors, basis, group, unit, none, table, *scan, observed.held, False)
+    axes = preferred(cell, look, basis, group, unit, table, *scan) if errors[TEXTURE] > 0 else none
+    cell, frac, look, score, moved, covariance, pattern, n_lines = refined(
+        cell, look, errors, basis, group, unit, axes, table, *scan, observed.held, True
     )
-    errors = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
+    uncertain = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0
-    return cell @ basis, errors, frac, shift, width, score, len(moved), far, pattern, n_lines
+    return cell @ basis, uncertain, frac, look, score, len(moved), far, pattern, n_lines
 
 
 def structure(library, crystal, before, after, metric, frac_coords):

@@ -1,0 +1,218 @@
+"""Crystals of a dataset, and measured patterns, put to the known crystals: what they say of each.
+
+Settings, always told apart.  In the library: the crystal itself is known.  Formula held out: no crystal with the
+sample's formula, nor with any other of val, test and experimental, is.  Elements held out: no crystal of just the
+sample's elements, either.
+"""
+
+import itertools
+import pickle
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from xxlib import PROJECT
+from xxlib.candidates.explanation import NothingToExplain
+from xxlib.candidates.known import KnownCrystals
+from xxlib.candidates.library import formula_key, stoichiometry
+from xxlib.candidates.observed import Observed
+from xxlib.datasets.batches import make_batch
+from xxlib.datasets.store import Dataset
+from xxlib.diffraction.effects import EFFECTS, draw
+from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.diffraction.simulation import expansion
+from xxlib.diffraction.wavelengths import CU_KA
+from xxlib.scans.samples import read_sample
+from xxlib.scans.scan import Scan
+
+DATASET = "data/mp36k"
+HELD_OUT = ("val", "test", "experimental")
+CHUNK = 20  # questions that are kept at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Questions of one kind."""
+
+    given: str = "formula"  # or "elements", "nothing", "another formula": that of another sample
+    setting: str = "formula held out"  # or "in the library", "elements held out"
+    effects: str | None = None  # None: ideal patterns
+    n: int = 300  # crystals, drawn at random
+
+    @property
+    def name(self):
+        return "-".join((self.given, self.setting, self.effects or "ideal")).replace(" ", "_")
+
+
+# ---------------------------------------------------------------- asking for simulated patterns
+
+
+@cache
+def _known():
+    return KnownCrystals.load()
+
+
+@cache
+def dataset():
+    """The Dataset of the crystals that are asked for."""
+    return Dataset(PROJECT / DATASET)
+
+
+@cache
+def _held_out():
+    """(n,) bool, crystals of the library with a formula that is held out."""
+    crystals, library = dataset(), _known().library
+    rows = np.concatenate([crystals.indices(split) for split in HELD_OUT])
+    keys = {formula_key(*stoichiometry_of(*composition_of(crystals, row))) for row in rows}
+    return np.isin(library.formula_keys, np.array(list(keys), np.uint64))
+
+
+def composition_of(dataset, row):
+    """(element_ids, fractions) of a crystal of a Dataset."""
+    return tuple(dataset.take(name, [row])[0] for name in ("element_ids", "fractions"))
+
+
+def stoichiometry_of(element_ids, fractions):
+    """Least whole amounts and elements of the composition of a crystal, as Library has them."""
+    return stoichiometry(element_ids, next(
+        amounts for amounts in (fractions * total for total in range(1, 1000)) if _whole(amounts)
+    ))  # fmt: skip
+
+
+def _whole(amounts):
+    return np.abs(amounts - amounts.round()).max() < 1e-3
+
+
+def hidden(dataset, row, setting):
+    """(n,) bool, crystals of the library that are not seen for a crystal of a dataset; None: all are."""
+    if setting == "in the library":
+        return None
+    if setting == "formula held out":
+        return _held_out()
+    library, (elements, _) = _known().library, composition_of(dataset, row)
+    among = library.within(elements)
+    same = np.zeros(len(library), bool)
+    same[among] = (library.elements_of(among) > 0).sum(1) == len(elements)
+    return _held_out() | same
+
+
+def observed(dataset, row, effects):
+    """The Observed of a crystal of a dataset under effects, by name; how its volume was changed, logarithm."""
+    drawn = None if effects is None else draw(EFFECTS[effects], 1, [0, row])
+    pattern = make_batch(dataset, np.array([row]), ("xrd",), drawn=drawn).inputs["xrd"].tokens[0].flatten().numpy()
+    if drawn is None:
+        return Observed.of(pattern), 0.0
+    start, end = (drawn.values[name][0] for name in ("start", "end"))
+    measured = (start <= TWO_THETA) & (end >= TWO_THETA) | (drawn.values["cut"][0] == 0)
+    if pattern[~measured].any():  # nothing was to be seen in the range drawn
+        measured[:] = True
+    lattice = dataset.take("lattice", [row])[0].reshape(-1, 6)
+    return Observed.of(pattern, measured), float(expansion(drawn, lattice)[0])
+
+
+def ask(asked, row, other):
+    """The answer for a crystal of the dataset, as a dict, and what a ranking is fitted on; other: another crystal."""
+    crystals, known, given = dataset(), _known(), {}
+    seen, expanded = observed(crystals, row, asked.effects)
+    if asked.given in ("formula", "another formula"):
+        given["composition"] = composition_of(crystals, row if asked.given == "formula" else other)
+    elif asked.given == "elements":
+        given["elements"] = composition_of(crystals, row)[0].tolist()
+    explanation, seconds = explained(known, seen, hidden(crystals, row, asked.setting), **given)
+    true, log_volume = int(crystals.labels["space_group"][row]) + 1, crystals.labels["log_volume"][row] + expanded
+    answer = {"row": row, "id": crystals.column("id")[row], "space_group": true, "seconds": seconds}
+    answer |= said(explanation, crystals.column("formula")[row], np.exp(log_volume))
+    if explanation is None:
+        return answer, None
+    right = (explanation.matches.space_groups == true) & (asked.given != "another formula")
+    return answer, (*explanation.evidence, right)
+
+
+def explained(known, seen, mask, composition=None, elements=None):
+    """The Explanation of an Observed, None where nothing can be told, and the seconds of CPU it took."""
+    start = time.process_time()
+    try:
+        explanation = known.explain_observed(seen, composition, elements, mask)
+    except NothingToExplain:
+        explanation = None
+    return explanation, time.process_time() - start
+
+
+def said(explanation, formula="", volume=np.nan):
+    """What an Explanation says: probability of none; space groups and theirs; of the first candidate its id, whether it
+    is a known crystal of the formula as it is, its score, and how far its volume is from the true one (%)."""
+    if explanation is None or not len(explanation):
+        return {"none": 1.0, "groups": [], "shares": [], "first": "", "same_formula": False, "score": 0.0,
+                "volume_off": np.nan}  # fmt: skip
+    groups = explanation.space_groups()
+    order = sorted(groups, key=groups.get, reverse=True)
+    first, matches, library = explanation.order[0], explanation.matches, explanation.library
+    crystal = matches.crystals[first]
+    return {
+        "none": explanation.none, "groups": order, "shares": [groups[number] for number in order],
+        "first": library.ids[int(crystal)].as_py(), "score": float(matches.scores[first]),
+        "same_formula": bool(matches.costs[first] == 0 and library.formula(crystal) == formula),
+        "volume_off": float(100 * (matches.volumes[first] / volume - 1)),
+    }  # fmt: skip
+
+
+def answers(asked, split, folder, workers=1):
+    """(Answers, a DataFrame, and evidence, a list) of one kind of question; kept in a folder as they come."""
+    rows = np.random.default_rng(0).permutation(dataset().indices(split))[: asked.n + 1].tolist()
+    pairs = list(itertools.pairwise(rows))
+    paths = {start: folder / f"{split}-{asked.name}-{start:05d}.pkl" for start in range(0, len(pairs), CHUNK)}
+    missing = [start for start, path in paths.items() if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = [pool.submit(_chunk, asked, pairs[start : start + CHUNK]) for start in missing]
+        for job, start in zip(tqdm(jobs, desc=asked.name, unit=f"{CHUNK} questions"), missing):
+            part = paths[start].with_suffix(".part")
+            part.write_bytes(pickle.dumps(job.result()))
+            part.rename(paths[start])
+    found = [one for path in paths.values() for one in pickle.loads(path.read_bytes())]
+    return pd.DataFrame([answer for answer, _ in found]), [evidence for _, evidence in found]
+
+
+def _chunk(asked, pairs):
+    return [ask(asked, row, other) for row, other in pairs]
+
+
+# ---------------------------------------------------------------- asking for measured patterns
+
+
+def answers_measured(path, known, given, setting):
+    """Answers for the measured patterns of a file, a DataFrame.
+
+    In the library: those whose crystal, by mp_id, is.  Formula held out: all; no crystal of their formula is seen.
+    """
+    rows, ids = [], set(known.library.ids.to_pylist())
+    for row in tqdm(pd.read_parquet(path).to_dict("records"), desc=f"{path.stem}, {given}, {setting}", unit="scan"):
+        formula = row.get("reduced_formula")
+        if formula is None and (given == "formula" or setting == "formula held out"):
+            continue  # nobody knows whether it is in the library
+        if formula is not None and setting == "in the library" and row["mp_id"] not in ids:
+            continue
+        sample, mask = read_sample(formula, _scan(row)), None
+        if setting == "formula held out":
+            mask = known.library.formula_keys == formula_key(*stoichiometry_of(sample.element_ids, sample.fractions))
+        composition = (sample.element_ids, sample.fractions) if given == "formula" else None
+        explanation, seconds = explained(known, Observed.of_sample(sample), mask, composition)
+        rows.append(
+            {"id": row["sample"], "space_group": row["space_group"], "seconds": seconds} | said(explanation, formula)
+        )
+    return pd.DataFrame(rows)
+
+
+def _scan(row):
+    intensity = np.asarray(row["intensity"], np.float64)
+    two_theta = row.get("two_theta")
+    if two_theta is None:
+        two_theta = row["two_theta_start"] + row["two_theta_step"] * np.arange(len(intensity))
+    return Scan(
+        two_theta=np.asarray(two_theta, np.float64), intensity=intensity, wavelength=CU_KA, sample=row["sample"]
+    )

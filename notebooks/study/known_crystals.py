@@ -1,0 +1,257 @@
+"""How often is a pattern explained by the right known crystal, and is it known how surely?
+
+    PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals fit
+    PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals join CHECKPOINT
+    PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals judge CHECKPOINT
+    PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals measured PATTERNS.parquet ...
+
+fit: asks for crystals of mp36k's `val` and fits by them how candidates are ranked, into ranking.json of the library
+that is shipped.  join: fits how a network and known crystals are believed together, into known.json of the checkpoint.
+judge: asks for crystals of `test`, once.  measured: asks for measured patterns, once, and says so in
+measured_log.csv.  Answers are kept in data/results/known_crystals; killed, the command goes on where it was.
+
+asking.py says what the settings are.
+Cost: 1 to 3 s a question.
+"""
+
+import argparse
+import datetime
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from study.archive import RESULTS
+from study.asking import DATASET, Asked, answers, answers_measured, dataset
+from study.measured import add
+from xxlib import PROJECT
+from xxlib.answering.joint import Joint, by_network, write_joint
+from xxlib.answering.phases import UNEXPLAINED
+from xxlib.answering.predictor import Predictor
+from xxlib.candidates.known import DEFAULT, KnownCrystals, find, write_rankings
+from xxlib.candidates.ranking import Ranking
+from xxlib.crystals.crystal import crystal_system
+from xxlib.datasets.batches import CPU, make_batch
+from xxlib.datasets.store import sha256
+from xxlib.diffraction.effects import EFFECTS, draw
+from xxlib.training.machine import commit, hardware
+
+TABLE = "known_crystals"
+SUREST = 0.7  # share of the samples whose answers are surest
+ORIGIN = ("dataset", "split", "given", "setting", "patterns")
+MADE_BY = ("library", "seed", "commit", "hardware")
+ASKED = (
+    Asked(n=1000),
+    Asked(effects="laboratory"),
+    Asked(setting="in the library"),
+    Asked(setting="in the library", effects="laboratory"),
+    Asked(given="another formula", setting="in the library", effects="laboratory"),
+    Asked(given="nothing", setting="in the library", effects="laboratory"),
+    Asked(given="nothing", effects="laboratory"),
+    Asked(given="another formula", setting="in the library"),
+    Asked(given="nothing", setting="in the library"),
+    Asked(given="nothing"),
+    Asked(setting="elements held out"),
+    Asked(given="elements", setting="in the library"),
+)
+# What each ranking is fitted on: crystals known and not, formulas right and wrong.
+FITTED_ON = {
+    "ideal": [ASKED[0], ASKED[2], ASKED[7]],
+    "scan": [ASKED[1], ASKED[3], ASKED[4]],
+    "ideal, formula unknown": [ASKED[8], ASKED[9]],
+    "scan, formula unknown": [ASKED[5], ASKED[6]],
+}
+JOINED_ON = {"ideal": [ASKED[0], ASKED[2]], "scan": [ASKED[1], ASKED[3]]}
+LIKELIEST = 10  # space groups of a posterior that are kept
+MEASURED = (
+    ("formula", "in the library"), ("formula", "formula held out"), ("nothing", "in the library"),
+    ("nothing", "formula held out"),
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- what comes of it
+
+
+def fit(folder, workers=1):
+    """The rankings, fitted on `val`, by name of known.KINDS."""
+    rankings = {}
+    for kind, kinds in FITTED_ON.items():
+        samples = [one for asked in kinds for one in answers(asked, "val", folder, workers)[1] if one is not None]
+        rankings[kind] = Ranking.fit(samples)
+    return rankings
+
+
+def join(model, folder, workers=1):
+    """The Joints of a Predictor and of the known crystals, fitted on `val`, by name of joint.KINDS."""
+    joints = {}
+    for kind, kinds in JOINED_ON.items():
+        parts = [(asked, answers(asked, "val", folder, workers)[0]) for asked in kinds]
+        network = np.concatenate([by_model(model, asked, found["row"]) for asked, found in parts])
+        found = pd.concat([found for _, found in parts], ignore_index=True)
+        joints[kind] = Joint.fit(
+            known_of(found), found["none"].to_numpy(), network, found["space_group"].to_numpy() - 1
+        )
+    return joints
+
+
+def by_model(model, asked, rows):
+    """What a Predictor's network says of crystals of the dataset, both inputs given: (n, 230), as joint.by_network."""
+    modalities, said = tuple(model.ensemble.config.model.modalities), []
+    for row in rows:
+        drawn = None if asked.effects is None else draw(EFFECTS[asked.effects], 1, [0, row])
+        logits = model.ensemble(make_batch(dataset(), np.array([row]), modalities, drawn=drawn)).logits
+        classes = model.trust[modalities].classes
+        shares = [
+            classes[name].probabilities(logits[name]) for name in ("crystal_system", "space_group") if name in classes
+        ]
+        said.append(by_network(*shares)[0])
+    return np.array(said)
+
+
+def known_of(found):
+    """Probabilities (n, 230) of space groups by known crystals."""
+    known = np.zeros((len(found), 230))
+    for own, groups, shares in zip(known, found["groups"], found["shares"]):
+        own[np.asarray(groups, int) - 1] = shares
+    return known
+
+
+def together(joints, model, asked, found):
+    """Answers as `found`, of the posterior of a network and known crystals."""
+    joint = joints["scan" if asked.effects else "ideal"]
+    groups = joint.space_groups(known_of(found), found["none"].to_numpy(), by_model(model, asked, found["row"]))
+    order = np.argsort(-groups, axis=1, kind="stable")[:, :LIKELIEST]
+    return found.assign(groups=list(order + 1), shares=list(np.take_along_axis(groups, order, axis=1)))
+
+
+def keep(answers, name, **origin):
+    """Write one file of answers into RESULTS, with what they are of and what made them."""
+    origin |= {"seed": 0, "commit": commit(), "hardware": hardware(CPU, 1)}
+    shares = [np.round(one, 4).astype(np.float32) for one in answers["shares"]]
+    (RESULTS / TABLE).mkdir(exist_ok=True)
+    answers.assign(shares=shares, **origin).to_parquet(
+        RESULTS / TABLE / f"{name}.parquet", index=False, compression="zstd"
+    )
+
+
+def table(configs=None, place=RESULTS):
+    """A row a kind of question: how many answers are right, in %.
+
+    surest 70 %: of the samples whose space group is most probable.  volume within 1 %: of the first candidate.  right
+    phase first: the first candidate is a known crystal of the formula, and of the true space group.  unexplained: "none
+    of these" has more than 80 %.
+    """
+    rows = []
+    for path in sorted((place / TABLE).glob("*.parquet")):
+        of_kind = pd.read_parquet(path)
+        of, by = (of_kind.iloc[0][list(names)].to_dict() for names in (ORIGIN, MADE_BY))
+        rows.append(of | judged(of_kind) | by)
+    return pd.DataFrame(rows)
+
+
+def judged(answers):
+    """The metrics of some answers, as table() has them."""
+    true, systems = (
+        answers["space_group"].to_numpy(),
+        [system_said(*one) for one in zip(answers["groups"], answers["shares"])],
+    )
+    first = np.array([groups[0] if len(groups) else 0 for groups in answers["groups"]])
+    sure = np.array([shares[0] if len(shares) else 0.0 for shares in answers["shares"]])
+    surest = np.argsort(-sure, kind="stable")[: round(SUREST * len(answers))]
+    right = {
+        "crystal system": np.array([said == crystal_system(int(number)) for said, number in zip(systems, true)]),
+        "space group": first == true, "volume within 1 %": answers["volume_off"].abs().to_numpy() < 1,
+    }  # fmt: skip
+    metrics = {
+        "crystal system (%)": right["crystal system"], "space group (%)": right["space group"],
+        "first three space groups (%)": [number in groups[:3] for number, groups in zip(true, answers["groups"])],
+    } | {f"surest 70 %: {name} (%)": values[surest] for name, values in right.items()}  # fmt: skip
+    metrics["right phase first (%)"] = answers["same_formula"].to_numpy() & right["space group"]
+    metrics["unexplained (%)"] = answers["none"].to_numpy() > UNEXPLAINED
+    percent = {name: 100 * np.mean(values) for name, values in metrics.items()}
+    return {"n": len(answers)} | percent | {"seconds": answers["seconds"].median()}
+
+
+def system_said(groups, shares):
+    """The most probable crystal system of space groups with probabilities; None where there are none."""
+    if not len(groups):
+        return None
+    return pd.Series(shares, dtype=float).groupby([crystal_system(int(number)) for number in groups]).sum().idxmax()
+
+
+def findings(place=RESULTS):
+    """What known crystals know of `test`, a sentence a setting."""
+    rows = table(place=place)
+    rows = rows[(rows["split"] == "test") & (rows["given"] == "formula")] if len(rows) else rows
+    sentences, columns = [], ("crystal system (%)", "space group (%)")
+    for _, row in rows.iterrows():
+        all_of, sure = ([row[before + name] for name in columns] for before in ("", "surest 70 %: "))
+        sentences.append(
+            f"Known crystals, {row['setting']}, {row['patterns']} patterns of {row['n']} crystals of test: "
+            f"{all_of[0]:.1f} % of the crystal systems and {all_of[1]:.1f} % of the space groups; "
+            f"of the surest 70 %, {sure[0]:.1f} and {sure[1]:.1f} %."
+        )
+    return sentences
+
+
+# ---------------------------------------------------------------- the command
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m study.known_crystals", description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("fit", "join", "judge", "measured"))
+    parser.add_argument("of", nargs="*", help="a checkpoint by its name; or measured patterns, parquet files")
+    parser.add_argument("--library", default=DEFAULT, help="for measured patterns: folder, or name in data/libraries")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--kept", type=Path, default=PROJECT / "build" / TABLE, help="folder of what was asked so far")
+    arguments = parser.parse_args()
+    if arguments.what == "fit":
+        write_rankings(find(DEFAULT), fit(arguments.kept, arguments.workers))
+    elif arguments.what == "join":
+        model = Predictor.load(arguments.of[0])
+        write_joint(model.folder, join(model, arguments.kept, arguments.workers))
+    elif arguments.what == "judge":
+        judge(Predictor.load(arguments.of[0]), arguments.kept, arguments.workers)
+    else:
+        judge_measured(map(Path, arguments.of), arguments.library)
+
+
+def judge(model, folder, workers):
+    """Ask for crystals of `test`, and keep the answers: of known crystals, and of these and a network together."""
+    for asked in ASKED:
+        found, _ = answers(asked, "test", folder, workers)
+        origin = {"dataset": Path(DATASET).name, "split": "test", "setting": asked.setting, "library": DEFAULT}
+        origin["patterns"] = asked.effects or "ideal"
+        keep(found, f"test-{asked.name}", given=asked.given, **origin)
+        if asked.given == "formula":
+            both = together(model.joint, model, asked, found)
+            keep(both, f"test-with_{model.name}-{asked.name}", given=f"formula, {model.name}", **origin)
+
+
+def judge_measured(paths, library):
+    """Ask for the measured patterns of some files, once with each ranking, and keep the answers."""
+    known, log = KnownCrystals.load(library), RESULTS / "measured_log.csv"
+    weights = sha256(find(DEFAULT) / "ranking.json")
+    for path in paths:
+        entry = {"model": f"known crystals, {library}", "patterns": path.name, "patterns_sha256": sha256(path)}
+        judged_before = (
+            pd.read_csv(log).query("sha256 == @weights and model == @entry['model']") if log.exists() else ()
+        )
+        if len(judged_before) and (judged_before["patterns_sha256"] == entry["patterns_sha256"]).any():
+            sys.exit(
+                f"known_crystals: {path.name} was asked for with this ranking before; the answers are in {RESULTS}"
+            )
+        entry |= {"evaluated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "sha256": weights}
+        entry |= {"n": len(pd.read_parquet(path, columns=["sample"])), "commit": commit()}
+        add(pd.DataFrame([entry]), log)
+        for given, setting in MEASURED:
+            found = answers_measured(path, known, given, setting)
+            name = f"{path.stem}-{given}-{setting}-{library}".replace(" ", "_")
+            origin = {"dataset": path.stem, "split": "experimental", "given": given, "setting": setting}
+            if len(found):
+                keep(found, name, **origin, patterns="measured", library=library)
+
+
+if __name__ == "__main__":
+    main()
