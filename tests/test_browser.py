@@ -288,7 +288,7 @@ def fits(controls):
         controls.target,
     ]
     boxes = [part.bounding_box() for part in parts]
-    assert all(0 <= box["x"] and box["x"] + box["width"] <= SCREEN["width"] for box in boxes)
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= SCREEN["width"] for box in boxes)
     assert max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes) <= controls.height
     for control in (controls.crystal, controls.formula, controls.elements, controls.anode, controls.number):
         assert control.evaluate(SEEN), "it is cut"

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -142,10 +143,22 @@ class Candidate:
     """A row in the list of known crystals, and what is seen when it is chosen; the last one is "none of these"."""
 
     row: tuple[str, ...]  # by COLUMNS
-    picture: bytes  # PNG
     text: str  # sentences
+    explanation: Explanation
+    rank: int  # in it, from 1; 0 = none of these
+    second: Explanation | None = None  # of the lines that it leaves
     file: str = ""  # name of a CIF file, "" = there is none
-    cif: str = ""  # what it holds
+
+    @cached_property
+    def picture(self) -> bytes:
+        """PNG of the scan and what the crystal explains of it."""
+        title = f"{self.row[1]}, {self.row[2]}" if self.rank else "none of the known crystals"
+        return _png(see_candidate(self.explanation, self.rank, self.second, title))
+
+    @cached_property
+    def cif(self) -> str:
+        """What the file holds, "" where there is none."""
+        return self.explanation.cif(self.rank) if self.rank else ""
 
 
 def candidates_of(
@@ -186,14 +199,11 @@ def candidates_of(
                 f"What it leaves is explained by {other.known_formula} ({other.id}), {share:.0%} of the intensity."
             )
         file = re.sub(r"[^\w.-]+", "_", f"{_formula(explanation.crystal(rank))}_{one['id']}") + ".cif"
-        picture = _png(see_candidate(explanation, rank, second, f"{row[1]}, {row[2]}"))
-        rows.append(
-            Candidate(row=row, picture=picture, text="\n".join(said + doubts), file=file, cif=explanation.cif(rank))
-        )
+        given = {"explanation": explanation, "rank": rank, "second": second, "file": file}
+        rows.append(Candidate(row=row, text="\n".join(said + doubts), **given))
     said = [f"{explanation.none:.0%} that none of the known crystals is right ({explanation.setting})", ADVICE]
-    picture = _png(see_candidate(explanation, 0, None, "none of the known crystals"))
     row = (f"{explanation.none:.1%}", "none of these", *[""] * (len(COLUMNS) - 2))
-    rows.append(Candidate(row=row, picture=picture, text="\n".join(said + doubts)))
+    rows.append(Candidate(row=row, text="\n".join(said + doubts), explanation=explanation, rank=0))
     return tuple(rows), int(np.argmax([*table.get("probability", ()), explanation.none]))
 
 

@@ -259,9 +259,12 @@ def _look(question):
     predictor = _predictor(model)
     signal.alarm(ANSWER_TIME)  # which ends the process
     seen = look(predictor, Choice(**choice))
-    signal.alarm(0)
-    candidates = [vars(one) | {"picture": base64.b64encode(one.picture).decode()} for one in seen.candidates]
+    candidates = [
+        {"row": one.row, "text": one.text, "file": one.file, "cif": one.cif,
+         "picture": base64.b64encode(one.picture).decode()} for one in seen.candidates
+    ]  # fmt: skip
     pictures = {name: base64.b64encode(getattr(seen, name)).decode() for name in ("picture", "bars")}
+    signal.alarm(0)
     return {**pictures, "text": seen.text, "answered": seen.answered,
             "candidates": candidates, "chosen": seen.chosen}  # fmt: skip
 
