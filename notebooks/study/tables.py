@@ -214,6 +214,13 @@ def captioned(table, caption, keep=()):
     return HTML(_html(words[seen], caption) + _folded(rest, differ if len(table) > 1 else ()))
 
 
+def listed(sentences):
+    """Sentences, as those of an experiment's findings, as a notebook shows them: one a point, wrapped."""
+    from IPython.display import HTML
+
+    return HTML(f"<ul>{''.join(f'<li>{escape(str(sentence))}</li>' for sentence in sentences)}</ul>")
+
+
 def _folded(words, differ):
     """HTML of columns that a click unfolds: what is the same in all rows as a sentence, the others as a table."""
     same = [f"{_called(name)}: {words[name].iloc[0]}" for name in words if name not in differ and len(words)]
