@@ -195,7 +195,8 @@ def captioned(table, caption, keep=()):
     from IPython.display import HTML
 
     table = table.dropna(axis="columns", how="all").reset_index(drop=True)
-    differ = {name for name in table if len(table) < 2 or table[name].astype(str).nunique() > 1} | set(keep)
+    small = len(table) < 2 or (len(table.columns) <= MOST and not FOLDED & set(table))  # nothing needs to be folded
+    differ = {name for name in table if small or table[name].astype(str).nunique() > 1} | set(keep)
     words = _in_words(table)
     apart = [name for name in SET_APART if name in differ and len(table) > 1]
     if apart:
@@ -277,12 +278,11 @@ def _word(name, value):
 
 
 def _html(words, caption, index=False):
-    left = "text-align: left"
-    rules = {"td": f"{left}; white-space: pre-line", "th": left, "caption": f"{left}; font-weight: bold"}
     style = words.rename(columns=_called).style.format(escape="html").format_index(escape="html", axis="columns")
-    style = style.set_caption(escape(caption))
+    rules = {"td": "text-align: left; white-space: pre-line", "th": "text-align: left"}
     style = style.set_table_styles([{"selector": part, "props": props} for part, props in rules.items()])
-    return (style if index else style.hide(axis="index")).to_html()
+    # A caption of the table's own would be as narrow as the table.
+    return f"<div><b>{escape(caption)}</b></div>" + (style if index else style.hide(axis="index")).to_html()
 
 
 def as_text(table):

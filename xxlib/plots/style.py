@@ -98,8 +98,8 @@ def letter(axes, names=()):
 
 
 def in_black(level):
-    """What the black outlines of classes mean."""
-    return f"outlined: one of these, with {level:.0%}"
+    """What the black outlines of classes mean: one of these is right, in so many cases."""
+    return f"outlined: {level:.0%} sure"
 
 
 def grid_along(axis):
