@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from pymatgen.core import Structure
+from test_plots import at_print_size
 
 from xxlib import PROJECT, looks, widgets
 from xxlib.answering import explain
@@ -132,6 +133,16 @@ def test_what_a_model_cannot_show_is_said(model, answer):
     for other in (network.model, None):
         with pytest.raises(ValueError, match=r"pretrain one \(masked=\('xrd',\)\)"):
             explain.reconstruct(other, batch, np.ones(17, bool))
+
+
+@pytest.mark.parametrize("name", ["answer", "reconstruction", "attention", "attribution", "neighbours", "candidate"])
+def test_every_view_is_at_print_size(model, answer, name):
+    figures = {
+        "reconstruction": lambda: looks.see_reconstruction(model, answer, hidden=(5, 6)),
+        "attribution": lambda: looks.see_attribution(model, answer, "e_form"),
+        "candidate": lambda: looks.see_candidate(answer.explanation, title="NaCl"),
+    }
+    assert not at_print_size(figures.get(name, lambda: getattr(looks, f"see_{name}")(model, answer))())
 
 
 # ---------------------------------------------------------------- known crystals

@@ -7,7 +7,20 @@ from matplotlib.patches import Patch
 
 from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
 from xxlib.plots.scans import scan_or_pattern
-from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, PAGE, PALETTE, SMALL, entitle, in_black, journal, subplots
+from xxlib.plots.style import (
+    ANGLE,
+    COLUMN,
+    EDGES,
+    INTENSITY,
+    LINES,
+    PAGE,
+    PALETTE,
+    SMALL,
+    entitle,
+    in_black,
+    journal,
+    subplots,
+)
 
 HIDDEN, UNMEASURED = "#FBE3D6", "0.88"
 PART = POINTS_PER_TOKEN * STEP  # degree, of a token
@@ -40,7 +53,7 @@ def reconstruction(pattern, reconstructed, hidden, unmeasured, title=""):
 @journal
 def attention(weights, elements, title=""):
     """Cross-attention from the tokens of a pattern to the elements: weights (1 + 17, 1 + E), CLS first."""
-    figure, axes = subplots(size=(min(2.6 + 0.5 * len(elements), PAGE), 3.6))
+    figure, axes = subplots(size=(COLUMN if len(elements) < 4 else PAGE, 3.6))
     ax = axes[0, 0]
     image = ax.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
     ax.set_xticks(range(1 + len(elements)), ["whole\nformula", *elements])
@@ -93,8 +106,7 @@ def answer(values, probabilities, sets, level, labels=None, title=""):
     labels = labels or {}
     panels = len(values) + bool(probabilities)
     ratios = [1] * len(values) + [2.2] * bool(probabilities)
-    size = (min(1.6 * len(values) + 3.6 * bool(probabilities), PAGE), 2.1)
-    figure, axes = subplots(1, panels, size=size, width_ratios=ratios)
+    figure, axes = subplots(1, panels, size=(PAGE if panels > 1 else COLUMN, 2.1), width_ratios=ratios)
     for ax, (name, (value, low, high)) in zip(axes[0], values.items()):
         ax.errorbar([0], [value], [[value - low], [high - value]], fmt="o", color=LINES[0], capsize=5, markersize=5)
         ax.annotate(f"{value:.2f}", (0, value), xytext=(7, 0), textcoords="offset points", va="center")
