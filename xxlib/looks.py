@@ -34,10 +34,7 @@ from xxlib.scans.reading import MAX_BYTES
 from xxlib.scans.samples import Sample
 
 VIEWS = ("answer", "hidden parts", "attention", "similar training crystals")
-CONTROLS = {
-    "scan": "the control `scan number`",
-    "anode": "the control `anode`",
-}  # what Python's arguments are called here
+CONTROLS = {"scan": "the control `scan number`", "anode": "the control `anode`"}  # Python's arguments, as called here
 LISTED = 6  # candidates at most
 DOTS = 110  # an inch, of pictures that are seen on a screen
 COLUMNS = ("probability", "known crystal", "space group", "cell (Å)", "score")  # of the list of candidates
