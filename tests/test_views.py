@@ -353,6 +353,12 @@ def test_a_scan_that_the_model_refuses_is_explained_all_the_same(model, monkeypa
     assert controls.picture.value and "NaCl" in controls.listed()[0]
 
 
+def test_an_answer_without_reasons_is_an_answer(model, monkeypatch):
+    monkeypatch.setattr(looks.explain, "attribution", lambda *_: (_ for _ in ()).throw(ValueError("install captum")))
+    seen = looks.look(model, looks.Choice(crystal=0, formula=str(model.unseen.column("formula")[0])))
+    assert seen.answered and seen.bars and seen.picture and "no reasons: install captum" in seen.text
+
+
 def test_a_candidate_that_is_clicked_is_seen(model):
     controls = Controls(model)
     controls.receive("NaCl.uxd", SCAN.read_bytes())

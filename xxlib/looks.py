@@ -305,22 +305,26 @@ ABOUT = {  # the views that are of one figure
 
 def _whole(predictor, choice, sample, elements, labels):
     """What is Seen of the first view: the scan, the answer with its reasons, the known crystals; each, if it can be."""
-    answer, seen, known = None, {}, predictor.known or KnownCrystals.load()
+    answer, seen, lines = None, {}, []
+    picture, known = views.reasons(sample.pattern, sample.conditioned), predictor.known or KnownCrystals.load()
     try:
         answer = predictor.answer([sample])[0]
-        # The list beside it has the known crystals.
-        text = in_terms_of(str(replace(answer, explanation=None)), CONTROLS)
-        seen["picture"] = _png(see_attribution(predictor, answer, choice.target or first_reasons(predictor)), False)
-        seen["bars"] = _png(see_answer(predictor, answer, labels), False)
     except ValueError as error:  # a refusal; known crystals may explain the scan all the same
-        text = in_terms_of("\n  ! ".join([reason(error), *sample.warnings]), CONTROLS)
-        seen["picture"] = _png(views.reasons(sample.pattern, sample.conditioned))
+        lines += [reason(error), *(f"  ! {warning}" for warning in sample.warnings)]
+    else:
+        lines.append(str(replace(answer, explanation=None)))  # whose candidates the list has
+        seen["bars"] = _png(see_answer(predictor, answer, labels), False)
+        try:
+            picture = see_attribution(predictor, answer, choice.target or first_reasons(predictor))
+        except ValueError as error:
+            lines.append(f"  no reasons: {reason(error)}")
     try:
         explanation = None if answer is None else answer.explanation
         seen["candidates"], seen["chosen"] = candidates_of(known, sample, explanation, elements)
     except ValueError as error:
-        text += f"\n  no known crystals: {in_terms_of(reason(error), CONTROLS)}"
-    return Seen(text=text, answered=answer is not None, **seen)
+        lines.append(f"  no known crystals: {reason(error)}")
+    text = in_terms_of("\n".join(lines), CONTROLS)
+    return Seen(text=text, picture=_png(picture, False), answered=answer is not None, **seen)
 
 
 def first_reasons(predictor: Predictor) -> str:
