@@ -75,7 +75,7 @@ class Progress:
 
         file = io.BytesIO()
         total = self.config.budget.samples
-        self.draw(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=80)
+        self.draw(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=110)
         image = Image(data=file.getvalue(), format="png")
         if self.picture is None:
             self.picture = display(image, display_id=True)

@@ -91,6 +91,8 @@ def progress(metrics, n_samples, title=""):
         raise ValueError("no line of metrics: nothing to draw")
     judged = [name for name in metrics if name.startswith("val/") and " " in name]
     losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
+    if len([name for name in losses if name.startswith("train/")]) == 2 and "train/loss" in losses:
+        losses.remove("train/loss")  # of one target it is that of the target
     metrics = metrics.assign(samples_per_s=_smooth(metrics.get("samples_per_s")))
     panels = ((losses, "loss"), (judged, "judged on val"), (["samples_per_s"], "samples/s, smoothed"))
     figure, axes = subplots(1, 3, size=(PAGE, 2.2), width_ratios=(1.4, 1.4, 1))
