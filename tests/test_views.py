@@ -1,5 +1,7 @@
 """Looking at a sample: what the figures show is what the model does; controls are thin."""
 
+import base64
+import io
 import re
 from dataclasses import replace
 from datetime import datetime
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from pymatgen.core import Structure
 from test_plots import at_print_size
 
@@ -301,6 +304,18 @@ RAS = "*RAS_DATA_START\n" + "".join(
     + "*RAS_INT_END\n"
     for line, angles in ((31.7, np.arange(25, 42, 0.05)), (45.4, np.arange(42, 60, 0.05)))
 )
+
+
+def test_controls_are_a_picture_where_they_cannot_be_controls(model):
+    """In a notebook that is read elsewhere, on paper, or not trusted."""
+    explorer = widgets.explore(model)
+    bundle = explorer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    still = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    _, _, shown = explorer.children
+    parts = [Image.open(io.BytesIO(one.value)) for column in shown.children for one in column.children
+             if one.value and hasattr(one, "format")]  # fmt: skip
+    assert len(parts) == 3 and still.height == sum(part.height for part in parts)
 
 
 def test_controls_change_the_picture(model):

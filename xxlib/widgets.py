@@ -1,6 +1,8 @@
 """Controls in a notebook over look(): a thin shell."""
 
+import base64
 import html
+import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -31,7 +33,7 @@ def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable
     )
     crystals = crystals_of(dataset, rows)
     crystal = ipywidgets.Dropdown(options=crystals, value=int(rows[0]), description="sample", **wide)
-    upload = ipywidgets.FileUpload(description="upload a scan (at most 10 MB)", layout={"width": "230px"})
+    upload = ipywidgets.FileUpload(description="upload a scan", layout={"width": "150px"})
     formula = ipywidgets.Text(description="formula", placeholder="if known", continuous_update=False, **narrow)
     elements = ipywidgets.Text(
         description="or elements", placeholder="Na Cl", continuous_update=False, **wide | {"layout": {"width": "210px"}}
@@ -133,19 +135,42 @@ def explore(predictor: Predictor, dataset: Dataset | None = None, rows: Iterable
     row = {"flex_flow": "row wrap", "align_items": "center"}
     known = ipywidgets.HBox([crystal, upload, formula, elements, anode, number], layout=row)
     how = ipywidgets.HBox([view, target, hidden], layout=row)
-    left = ipywidgets.VBox([picture, drawn], layout={"width": "53%"})
-    right = ipywidgets.VBox([text, bars, heading, candidates, said], layout={"width": "46%"})
-    return ipywidgets.VBox([known, how, ipywidgets.HBox([left, right])])
+    left = ipywidgets.VBox([picture, drawn], layout={"width": "51%"})
+    right = ipywidgets.VBox([text, bars, heading, candidates, said], layout={"width": "48%"})
+    whole = ipywidgets.VBox([known, how, ipywidgets.HBox([left, right])])
+    live = whole._repr_mimebundle_
+
+    def with_still(**options):
+        still = stacked(image.value for image in (picture, bars, drawn))
+        return live(**options) | {"image/png": base64.b64encode(still).decode()}
+
+    whole._repr_mimebundle_ = with_still  # a notebook that is read and not trusted shows no controls
+    return whole
 
 
 UPLOADED = "uploaded"  # value of the sample that is a file
-STYLE = """<style>.xxlib-candidates select { font: 11px monospace } .xxlib-pre { font: 11px/1.35 monospace;
-white-space: pre-wrap; overflow-wrap: anywhere }</style>"""
+PRINT = "font: 10.5px/1.35 monospace; white-space: pre-wrap; word-break: normal; margin: 0"
+STYLE = "<style>.xxlib-candidates select { font: 10.5px monospace; overflow-x: auto }</style>"
+
+
+def stacked(pngs: Iterable[bytes]) -> bytes:
+    """One PNG of several, one below the other; those that are empty are left out."""
+    from PIL import Image
+
+    pictures = [Image.open(io.BytesIO(png)) for png in pngs if png]
+    sizes = [one.size for one in pictures] or [(1, 1)]
+    whole, y = Image.new("RGB", (max(w for w, _ in sizes), sum(h for _, h in sizes)), "white"), 0
+    for one in pictures:
+        whole.paste(one, (0, y))
+        y += one.height
+    file = io.BytesIO()
+    whole.save(file, "png")
+    return file.getvalue()
 
 
 def preformatted(words: str, tag: str = "pre") -> str:
     """HTML of words whose lines are kept, and wrapped where they are too long."""
-    return f'<{tag} class="xxlib-pre">{html.escape(words)}</{tag}>'
+    return f'<{tag} style="{PRINT}">{html.escape(words)}</{tag}>'
 
 
 def columns(rows: Iterable[Iterable[str]]) -> list[str]:
