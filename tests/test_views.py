@@ -231,12 +231,16 @@ def test_lines_of_a_second_phase_are_explained(model):
 def test_the_list_of_candidates_ends_with_none_of_these(model):
     found, chosen = looks.candidates_of(model.known, read_sample("NaCl", SCAN))
     table = model.candidates("NaCl", SCAN)
+    listed = looks.see_list(model.explanation("NaCl", SCAN)).drop(columns="exchange")
     assert 1 < len(found) <= looks.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
     assert all(one.picture.startswith(b"\x89PNG") for one in found) and len({one.picture for one in found}) > 1
     for one, rank in zip(found[:-1], range(len(table))):
         probability, name, group, _, score = one.row
         assert probability == f"{table.probability[rank]:.1%}" and score == f"{table.score[rank]:.3f}"
         assert table.id[rank] in name and f"({table.space_group[rank]})" in group
+        assert looks.see_list(model.explanation("NaCl", SCAN)).drop(columns="exchange").iloc[rank].tolist() == [
+            *one.row
+        ]
         structure = Structure.from_str(one.cif, fmt="cif")
         assert structure.reduced_formula == "NaCl"
         assert structure.volume / len(structure) == pytest.approx(table.volume_per_atom[rank], rel=1e-3)

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from xxlib.answering import explain
@@ -158,6 +159,21 @@ class Candidate:
         return self.explanation.cif(self.rank) if self.rank else ""
 
 
+def see_list(explanation: Explanation, most: int = LISTED) -> pd.DataFrame:
+    """The first candidates of an Explanation, in words: by COLUMNS, and the exchange of elements."""
+    table = explanation.table().head(most)
+    rows = [dict(zip(COLUMNS, _row(one))) for one in table.to_dict("records")]
+    shown = pd.DataFrame(rows, columns=COLUMNS)
+    shown.insert(2, "exchange", [words.replace("->", "→") for words in table.get("exchange", ())])
+    return shown
+
+
+def _row(one):
+    """A row of Explanation.table() in words, by COLUMNS."""
+    known = f"{one['known_formula']} ({one['id']})"
+    return f"{one['probability']:.1%}", known, _symbol(one["space_group"]), lengths_in_words(one), f"{one['score']:.3f}"
+
+
 def candidates_of(
     known: KnownCrystals, sample: Sample, explanation: Explanation | None = None, elements: list[int] | None = None
 ) -> tuple[tuple[Candidate, ...], int]:
@@ -181,9 +197,7 @@ def candidates_of(
         if rank == 1 and elements and explanation.none < UNEXPLAINED:  # among all known crystals it takes too long
             second, share = known.second_phase(explanation, [*elements, *ALWAYS])
             second = None if second is None or second.none > EXPLAINED else second
-        exchange = one["exchange"].replace("->", "→")
-        row = (f"{one['probability']:.1%}", f"{one['known_formula']} ({one['id']})", _symbol(one["space_group"]),
-               lengths_in_words(one), f"{one['score']:.3f}")  # fmt: skip
+        row, exchange = _row(one), one["exchange"].replace("->", "→")
         said = [
             f"{row[1]} of {one['source']}{f', {exchange}' if exchange else ''} ({explanation.setting})",
             f"{row[2]}, {one['crystal_system']}; {cell_in_words(one)}; {one['volume_per_atom']:.2f} Å³ an atom",
