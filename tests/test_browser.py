@@ -81,7 +81,10 @@ def serve(tmp_path):
         (whole / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
         folders = {f"JUPYTER{kind}": str(tmp_path / kind) for kind in ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR")}
         folders |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}
-        environment = os.environ | folders
+        study = os.pathsep.join(
+            filter(None, (str(NOTEBOOK.parent), os.environ.get("PYTHONPATH")))
+        )  # as `make lab` does
+        environment = os.environ | folders | {"PYTHONPATH": study}
         with open(tmp_path / "server.log", "w") as log:
             server = subprocess.Popen(
                 [sys.executable, "-m", *(argument.format(port=port) for argument in arguments)],
