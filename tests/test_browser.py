@@ -286,16 +286,13 @@ SEEN = "element => element.scrollWidth <= element.clientWidth + 1"
 
 def fits(controls):
     """The scan, the answer, the reasons and the known crystals are in one view, and no control is cut."""
-    wait(controls.rows, "the list")
-    parts = [
-        controls.picture.first,
-        controls.drawn.first,
-        controls.text,
-        controls.said,
-        controls.crystal,
-        controls.target,
-    ]
-    boxes = [part.bounding_box() for part in parts]
+    names = ("picture", "drawn", "text", "said", "crystal", "target")
+
+    def places():
+        found = [getattr(controls, name).first.bounding_box() for name in names]
+        return found if all(found) else None
+
+    boxes = wait(lambda: controls.rows() and places(), "every part is seen")
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= SCREEN["width"] for box in boxes)
     assert max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes) <= controls.height
     for control in (controls.crystal, controls.formula, controls.elements, controls.anode, controls.number):
