@@ -33,8 +33,14 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not stress" --numprocesses=$(WORKERS) --dist=loadfile --durations=10 tests
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=900 --durations=0 notebooks
 
-lab: $(READY)
-	$(BIN)/jupyter lab --notebook-dir=.
+# Copies, which may be run and changed: git sees nothing of it.
+lab: $(READY) $(NOTEBOOKS:notebooks/%=build/lab/%)
+	PYTHONPATH=$(CURDIR)/notebooks $(BIN)/jupyter lab --notebook-dir=build/lab
+
+build/lab/%.ipynb: notebooks/%.ipynb
+	@mkdir -p build/lab
+	@if [ -e $@ ]; then mv $@ $(basename $@)_before.ipynb; echo "$@ is new: yours is $(basename $@)_before.ipynb"; fi
+	@cp $< $@
 
 # The controls of notebook 07 as a page, for this machine; README.md says how others see it.
 page: $(READY)

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ SCAN = PROJECT / "data" / "examples" / "NaCl.uxd"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ALONE = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
+SCREEN = {"width": 1366, "height": 768}  # of a small notebook computer
 PATIENCE = 240  # seconds: on an idle machine a tenth of it is enough
 
 
@@ -79,7 +81,10 @@ def serve(tmp_path):
         (whole / "tracker.jupyterlab-settings").write_text(json.dumps({"windowingMode": "none"}))
         folders = {f"JUPYTER{kind}": str(tmp_path / kind) for kind in ("_CONFIG_DIR", "_DATA_DIR", "_RUNTIME_DIR")}
         folders |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}
-        environment = os.environ | folders
+        study = os.pathsep.join(
+            filter(None, (str(NOTEBOOK.parent), os.environ.get("PYTHONPATH")))
+        )  # as `make lab` does
+        environment = os.environ | folders | {"PYTHONPATH": study}
         with open(tmp_path / "server.log", "w") as log:
             server = subprocess.Popen(
                 [sys.executable, "-m", *(argument.format(port=port) for argument in arguments)],
@@ -116,9 +121,10 @@ def page():
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=ALONE)
-        page = browser.new_page(viewport={"width": 1500, "height": 1000})
+        page = browser.new_page(viewport=SCREEN)
         page.set_default_timeout(1000 * PATIENCE)
-        page.errors = []
+        page.errors, page.asked = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on(
             "console",
@@ -133,12 +139,15 @@ def page():
 class Widgets:
     """The controls in JupyterLab."""
 
+    height = 640  # pixels of SCREEN that the menu, the tabs and the tools leave
+
     def __init__(self, page):
-        self.page, self.picture = page, page.locator("img.jupyter-widgets").first
-        self.text = page.locator(".jupyter-widgets.widget-html").last
+        self.page, self.picture, self.drawn = page, *(page.locator("img.jupyter-widgets").nth(k) for k in (0, 1))
+        words = page.locator(".jupyter-widgets.widget-html")
+        self.text, self.said = words.nth(0), words.nth(2)
         selects, fields = page.locator(".jupyter-widgets select"), page.locator(".jupyter-widgets input[type=text]")
-        self.crystal, self.anode, self.hidden, self.target, self.candidates = (selects.nth(k) for k in range(5))
-        self.formula, self.number = fields.nth(0), fields.nth(1)
+        self.crystal, self.anode, self.target, self.hidden, self.candidates = (selects.nth(k) for k in range(5))
+        self.formula, self.elements, self.number = (fields.nth(k) for k in range(3))
 
     def view(self, name):
         self.page.get_by_role("button", name=name, exact=True).click()
@@ -158,9 +167,12 @@ class Widgets:
 class Page:
     """The controls of the page."""
 
+    height = SCREEN["height"]
+
     def __init__(self, page):
-        self.page, self.picture, self.text = page, page.locator("output img"), page.locator("output pre")
-        names = ("crystal", "anode", "hidden", "target", "formula", "number")
+        self.page, self.picture, self.drawn = page, page.locator("#picture img"), page.locator("#drawn img")
+        self.text, self.said = page.locator("#text"), page.locator("#said")
+        names = ("crystal", "anode", "hidden", "target", "formula", "elements", "number")
         for name in names:
             setattr(self, name, page.locator(f"#{name}"))
 
@@ -177,22 +189,22 @@ class Page:
         self.page.locator("#file").set_input_files(file)
 
 
-def figure(controls):
-    """Where the picture comes from: another address for each picture, "" while there is none."""
+def figure(controls, picture="picture"):
+    """Where a picture comes from: another address for each picture, "" while there is none."""
     loaded = "images => images.length && images[0].complete && images[0].naturalWidth ? images[0].src : ''"
-    return controls.picture.evaluate_all(loaded)
+    return getattr(controls, picture).evaluate_all(loaded)
 
 
-def changes(controls, act, what):
+def changes(controls, act, what, picture="picture"):
     """Do something and wait until the picture is another one."""
-    before = figure(controls)
+    before = figure(controls, picture)
     act()
-    wait(lambda: figure(controls) not in (before, ""), f"the figure follows: {what}")
+    wait(lambda: figure(controls, picture) not in (before, ""), f"the figure follows: {what}")
 
 
-def says(controls, words, what):
+def says(controls, words, what, where="text"):
     """Wait until the text holds some words."""
-    wait(lambda: words in " ".join(controls.text.all_inner_texts()), what)
+    wait(lambda: words in " ".join(getattr(controls, where).all_inner_texts()), what)
 
 
 def enter(field, value):
@@ -204,20 +216,23 @@ def use_every_control(controls):
     """Choose, type, press and upload; each must be seen, and nothing of what was before."""
     wait(lambda: figure(controls), "a first figure")
     changes(controls, lambda: controls.crystal.select_option(index=3), "another crystal")
-    for name in ("tokens", "attention", "attribution", "known materials"):
+    changes(controls, lambda: controls.target.select_option(index=0), "reasons for another target")
+    for name in ("hidden parts", "attention", "similar training crystals"):
         changes(controls, lambda name=name: controls.view(name), name)
-        if name == "tokens":
-            changes(controls, lambda: controls.hidden.select_option(index=[4, 5]), "hidden tokens")
-        if name == "attribution":
-            changes(controls, lambda: controls.target.select_option(index=1), "another target")
+        if name == "hidden parts":
+            changes(controls, lambda: controls.hidden.select_option(index=[4, 5]), "hidden parts")
     changes(controls, lambda: controls.view("answer"), "answer")
-    assert controls.anode.is_disabled() and controls.number.is_disabled(), "a crystal's pattern is simulated"
+    assert not controls.anode.is_visible() and not controls.number.is_visible(), "a crystal's pattern is simulated"
 
     controls.upload(SCAN)
-    says(controls, "NaCl.uxd, answered from xrd", "a scan alone")
+    says(controls, "NaCl.uxd, answered from the pattern", "a scan alone")
+    enter(controls.elements, "Na Cl")
+    says(controls, "elements known", "the elements", "said")
     changes(controls, lambda: enter(controls.formula, "NaCl"), "formula")
     says(controls, "NaCl and NaCl.uxd", "formula and scan")
+    assert controls.elements.input_value() == ""
     use_candidates(controls)
+    fits(controls)
     changes(controls, lambda: controls.anode.select_option(label="Mo"), "anode")
     enter(controls.formula, "NaCL")
     says(controls, "no chemical formula", "a typo is refused in words")
@@ -231,8 +246,8 @@ def use_every_control(controls):
     assert not figure(controls) and controls.anode.input_value() in ("", "as in the file")
 
     controls.upload({"name": "two.ras", "mimeType": "text/plain", "buffer": TWO_SCANS})
-    says(controls, "two.ras, answered from xrd", "the next upload starts anew")
-    says(controls, "control `scan`", "there is another scan")
+    says(controls, "two.ras, answered from the pattern", "the next upload starts anew")
+    says(controls, "control `scan number`", "there is another scan")
     assert controls.formula.input_value() == ""
     changes(controls, lambda: enter(controls.number, "1"), "another scan of the file")
     enter(controls.number, "2")
@@ -243,22 +258,45 @@ def use_every_control(controls):
 
 def use_candidates(controls):
     """Of NaCl.uxd: click each of the known crystals, save one, and see that they go with the scan."""
-    changes(controls, lambda: controls.view("candidates"), "candidates")
-    rows = controls.rows()
+    rows = wait(controls.rows, "the list")
     assert len(rows) > 1 and "none\xa0of\xa0these" in rows[-1].replace(" ", "\xa0")
-    changes(controls, lambda: controls.choose(len(rows) - 1), "none of these")
-    says(controls, "none of the known crystals is right", "what is to be done")
+    changes(controls, lambda: controls.choose(len(rows) - 1), "none of these", "drawn")
+    says(controls, "none of the known crystals is right", "what is to be done", "said")
     link = controls.page.locator("a[download]")
     assert link.count() == 0
-    changes(controls, lambda: controls.choose(0), "the first of them")
-    says(controls, "formula known", "what it is")
+    changes(controls, lambda: controls.choose(0), "the first of them", "drawn")
+    says(controls, "formula known", "what it is", "said")
     with controls.page.expect_download() as download:
         link.click()
     assert download.value.suggested_filename.endswith(".cif")
     with open(download.value.path()) as file:
         assert "_cell_length_a" in file.read()
-    changes(controls, lambda: controls.view("answer"), "answer")
+    changes(controls, lambda: controls.view("attention"), "attention")
     wait(lambda: not controls.rows() and not link.count(), "the list goes with its view")
+    changes(controls, lambda: controls.view("answer"), "answer")
+
+
+def hosts(page):
+    """Whom a page has asked for something."""
+    return {urlsplit(url).hostname for url in page.asked if not url.startswith(("data:", "blob:"))}
+
+
+SEEN = "element => element.scrollWidth <= element.clientWidth + 1"
+
+
+def fits(controls):
+    """The scan, the answer, the reasons and the known crystals are in one view, and no control is cut."""
+    names = ("picture", "drawn", "text", "said", "crystal", "target")
+
+    def places():
+        found = [getattr(controls, name).first.bounding_box() for name in names]
+        return found if all(found) else None
+
+    boxes = wait(lambda: controls.rows() and places(), "every part is seen")
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= SCREEN["width"] for box in boxes)
+    assert max(box["y"] + box["height"] for box in boxes) - min(box["y"] for box in boxes) <= controls.height
+    for control in (controls.crystal, controls.formula, controls.elements, controls.anode, controls.number):
+        assert control.evaluate(SEEN), "it is cut"
 
 
 def test_in_jupyterlab(root, serve, page):
@@ -285,6 +323,7 @@ def test_in_jupyterlab(root, serve, page):
     wait(lambda: failed.count() or all(text.strip("[]: ").isdigit() for text in prompts()), "all cells ran")
     assert failed.all_inner_texts() == []
     use_every_control(Widgets(page))
+    assert hosts(page) == {"127.0.0.1"}
     assert failed.all_inner_texts() == []
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts() == []
     assert page.errors == []
@@ -294,6 +333,7 @@ def test_as_a_page(checkpoint, serve, page):
     page.goto(serve("xxlib.serve", "--model", str(checkpoint), "--port={port}"))
     use_every_control(Page(page))
     assert page.errors == []
+    assert hosts(page) == {"127.0.0.1"}
 
 
 def test_the_page_says_what_it_does_not_take_and_when_it_is_gone(checkpoint, serve, page, tmp_path):

@@ -20,9 +20,11 @@ from study import (
     representations,
     scaling,
 )
+from study.tables import MOST
 from test_plots import at_print_size
 
 from xxlib import PROJECT
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.plots.style import COLUMN, PAGE
 from xxlib.training.presets import PRESETS
 
@@ -141,6 +143,36 @@ def test_experiments_are_not_repeated_in_notebooks():
         assert {(node.module, *(name.name for name in node.names)) for node in nodes if node.module != "study"} == {
             ("xxlib", "plots")
         }
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_what_an_executed_notebook_shows(path):
+    """No box of stderr, no table wider than a screen, nothing from the net; the controls of 07 are saved with it."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": path.parent}}).execute()
+    assert faults(notebook) == []
+
+
+def faults(executed):
+    """What a reader of an executed notebook would stumble over."""
+    found = []
+    for cell in executed.cells:
+        for output in cell.get("outputs", ()):
+            if output.get("name") == "stderr":
+                found.append(f"stderr: {output.text[:100]}")
+            html = output.get("data", {}).get("text/html", "")
+            for table in html.partition("<details")[0].split("<table")[1:]:
+                heads = re.findall(r"<th[^>]*>([^<]+)</th>", table.partition("</thead>")[0])
+                if len([head for head in heads if head not in CRYSTAL_SYSTEMS]) > MOST:
+                    found.append(f"{len(heads)} columns: {heads}")
+            if re.search(r"(src|href)=.?https?:", html):
+                found.append("it loads from the net")
+    controls = any("widget-view" in kind for cell in executed.cells for output in cell.get("outputs", ())
+                   for kind in output.get("data", {}))  # fmt: skip
+    if controls and not executed.metadata.get("widgets"):
+        found.append("controls without what they show")
+    return found
 
 
 @pytest.mark.stress

@@ -79,7 +79,7 @@ def test_the_wheel_answers_in_an_empty_environment(wheel, tmp_path):
     scan = PROJECT / "data" / "examples" / "NaCl.uxd"
     done = subprocess.run([command, "predict", "--formula", "NaCl", scan], **options)
     assert done.returncode == 0, done.stderr
-    assert "NaCl and NaCl.uxd, answered from composition + xrd" in done.stdout and "cubic" in done.stdout
+    assert "NaCl and NaCl.uxd, answered from the formula and the pattern" in done.stdout and "cubic" in done.stdout
 
 
 def test_every_verb_is_a_subcommand(capsys):

@@ -92,7 +92,7 @@ FIGURES = {
     ),
     plots.progress: (
         lambda: plots.progress(pd.DataFrame({"samples": [8, 16], "train/loss": [2, 1], "val/error": [None, 1]}), 80),
-        [("samples seen (thousand)", name) for name in ("loss; error on val", "learning rate", "samples/s")],
+        [("samples seen (thousand)", name) for name in ("loss", "judged on val", "samples/s, smoothed")],
     ),
     plots.latent: (
         lambda: plots.latent({"m": (TWO, THREE_SYSTEMS, (0.4, 0.2)), "n": (TWO, THREE_SYSTEMS, None)}),

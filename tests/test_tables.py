@@ -1,15 +1,30 @@
 """Tables of results: units, seeds, and what is kept apart."""
 
 import json
+import re
+from html import unescape
 
 import numpy as np
 import pandas as pd
 import pytest
 from study import archive
-from study.tables import E_FORM, as_text, captioned, planned_table, results_table, row, summary_table
+from study.tables import (
+    E_FORM,
+    MOST,
+    SET_APART,
+    _called,
+    as_text,
+    captioned,
+    committed,
+    planned_table,
+    results_table,
+    row,
+    summary_table,
+)
 from study.variants import pretraining, variant
 
 from xxlib import PROJECT
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.targets import TARGETS
 from xxlib.training.records import record
 
@@ -178,6 +193,34 @@ def test_demo_results_say_what_their_labels_are(tmp_path):
 
 def test_captioned_shows_the_caption_and_leaves_out_empty_columns(tmp_path):
     finish(tmp_path, MULTI, e_form_mae=0.08)
-    html = captioned(summary_table(results_table(tmp_path)), "CHGNet labels, not DFT").to_html()
-    assert "CHGNet labels, not DFT" in html and ">80.0<" in html and ">0.0005<" in html and "nan" not in html.lower()
-    assert "band_gap" not in html
+    html = captioned(summary_table(results_table(tmp_path)), "CHGNet labels, not DFT").data
+    assert "CHGNet labels, not DFT" in html and ">80.0<" in html and "learning_rate: 0.0005" in html
+    assert "nan" not in html.lower() and "band_gap" not in html
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "data" / "results").glob("*.csv")), ids=lambda path: path.name)
+def test_a_notebook_shows_few_columns_and_folds_where_rows_come_from(path):
+    table = committed(path.stem)
+    seen, _, folded = captioned(table, "a caption").data.partition("<details")
+    heads, folded = [unescape(head) for head in re.findall(r"<th[^>]*>([^<]+)</th>", seen)], unescape(folded)
+    assert len(heads) == len(set(heads)) and len([name for name in heads if name not in CRYSTAL_SYSTEMS]) <= MOST
+    assert not {"commit", "hardware", "labels", "seeds"} & set(heads) and "nan" not in re.sub("<[^>]*>", "", seen)
+    for name in table.dropna(axis="columns", how="all"):
+        if not name.startswith("+- ") and name not in (*SET_APART, "initial"):
+            assert _called(name) in heads or _called(name) in folded, name
+
+
+def test_rows_say_what_sets_them_apart_first():
+    table = pd.DataFrame({"note": ["", "missing: a"], E_FORM: [69.54, 60.2], f"+- {E_FORM}": [1.36, np.nan],
+                          "likelihood": [False, True], "model": ["a", "b"], "n_steps": [8000, 8000]})  # fmt: skip
+    html = captioned(table, "x < y").data
+    seen = html.partition("<details")[0]
+    assert re.findall(r"<th[^>]*>([^<]+)</th>", seen) == ["model", "set apart by", "MAE of E_f (meV/atom)"]
+    assert re.findall(r"<td[^>]*>([^<]*)</td>", seen) == ["a", "", "69.5 ± 1.4", "b", "by likelihood", "60.2"]
+    assert "x &lt; y" in html and "n_steps: 8,000" in html and "missing: a" in html
+
+
+def test_long_sentences_are_not_cut():
+    table = pd.DataFrame({"formula": ["NaCl", "NaCL"], "warnings": [["w" * 200, "v"], []], "refused": ["", "r" * 300]})
+    html = captioned(table, "answers").data
+    assert "w" * 200 + "\nv" in html and "r" * 300 in html and "pre-line" in html

@@ -1,5 +1,7 @@
 """Looking at a sample: what the figures show is what the model does; controls are thin."""
 
+import base64
+import io
 import re
 from dataclasses import replace
 from datetime import datetime
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from pymatgen.core import Structure
+from test_plots import at_print_size
 
 from xxlib import PROJECT, looks, widgets
 from xxlib.answering import explain
@@ -134,6 +138,16 @@ def test_what_a_model_cannot_show_is_said(model, answer):
             explain.reconstruct(other, batch, np.ones(17, bool))
 
 
+@pytest.mark.parametrize("name", ["answer", "reconstruction", "attention", "attribution", "neighbours", "candidate"])
+def test_every_view_is_at_print_size(model, answer, name):
+    figures = {
+        "reconstruction": lambda: looks.see_reconstruction(model, answer, hidden=(5, 6)),
+        "attribution": lambda: looks.see_attribution(model, answer, "e_form"),
+        "candidate": lambda: looks.see_candidate(answer.explanation, title="NaCl"),
+    }
+    assert not at_print_size(figures.get(name, lambda: getattr(looks, f"see_{name}")(model, answer))())
+
+
 # ---------------------------------------------------------------- known crystals
 
 
@@ -152,7 +166,7 @@ def test_the_figure_of_a_candidate_is_scan_calculated_difference_and_lines():
     observed, first, second = lines_at([20, 30, 40, 50]), lines_at([20, 30], 90), lines_at([40, 60], 30)
     measured = (TWO_THETA > 10) & (TWO_THETA < 80)
     phases = [("NaCl", first, np.array([20.0, 30.0])), ("MgO", second, np.array([40.0, 60.0]))]
-    figure = views.candidate(observed, measured, phases, np.array([50.0]), "a scan")
+    figure = views.candidate(observed, measured, phases, np.array([50.0]), np.array([60.0]), "a scan")
     figure.draw_without_rendering()
     top, middle, bottom = figure.axes
     scan, calculated = (line.get_ydata() for line in top.get_lines())
@@ -162,7 +176,8 @@ def test_the_figure_of_a_candidate_is_scan_calculated_difference_and_lines():
     ticks = [np.array(lines.get_segments())[:, 0, 0].tolist() for lines in middle.collections]
     assert ticks == [[20, 30], [40, 60]]
     assert [label.get_text() for label in middle.get_yticklabels()] == ["NaCl", "MgO"]
-    (marks,) = [points for points in top.collections if len(points.get_offsets())]
+    marks, absent = [points for points in top.collections if len(points.get_offsets())]
+    assert absent.get_offsets()[:, 0].tolist() == [60] and "1 line calculated and absent" in words(figure)
     assert marks.get_offsets()[:, 0].tolist() == [50] and marks.get_offsets()[0, 1] > 100
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in top.patches]
     assert np.allclose(spans, [(5, 10), (80, 89.98)])
@@ -216,17 +231,19 @@ def test_lines_of_a_second_phase_are_explained(model):
 def test_the_list_of_candidates_ends_with_none_of_these(model):
     found, chosen = looks.candidates_of(model.known, read_sample("NaCl", SCAN))
     table = model.candidates("NaCl", SCAN)
+    listed = looks.see_list(model.explanation("NaCl", SCAN)).drop(columns="exchange")
     assert 1 < len(found) <= looks.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
     assert all(one.picture.startswith(b"\x89PNG") for one in found) and len({one.picture for one in found}) > 1
     for one, rank in zip(found[:-1], range(len(table))):
-        probability, name, _, group, _, score = one.row
+        probability, name, group, _, score = one.row
         assert probability == f"{table.probability[rank]:.1%}" and score == f"{table.score[rank]:.3f}"
         assert table.id[rank] in name and f"({table.space_group[rank]})" in group
+        assert listed.iloc[rank].tolist() == [*one.row]
         structure = Structure.from_str(one.cif, fmt="cif")
         assert structure.reduced_formula == "NaCl"
         assert structure.volume / len(structure) == pytest.approx(table.volume_per_atom[rank], rel=1e-3)
     first = found[[one.row[1].startswith("NaCl ") for one in found].index(True)]
-    assert re.search(r"a 5\.64\d*\(\d+\)", first.row[4]) and first.row[3] == "Fm-3m (225)"
+    assert re.fullmatch(r"5\.64\d*\(\d+\)", first.row[3]) and first.row[2] == "Fm-3m (225)"
     assert first.file.startswith("NaCl_") and "formula known" in first.text
     shares = [*table.probability[: looks.LISTED], table.attrs["none_of_these"]]
     assert chosen == min(np.argmax(shares), len(found) - 1)
@@ -249,19 +266,20 @@ def test_a_cell_is_told_without_what_its_symmetry_fixes():
     assert looks.cell_in_words(errors | lengths | right | {"b": 4.0, "c": 4.0}) == "a 4.00(1)"
     hexagonal = errors | lengths | right | {"b": 4.0, "gamma": 120.0}
     assert looks.cell_in_words(hexagonal) == "a 4.00(1) c 6.00(1)"
-    assert looks.cell_in_words(errors | lengths | right | {"beta": 99.2}).endswith("c 6.00(1) β 99.20(1)")
+    oblique = errors | lengths | right | {"beta": 99.2}
+    assert looks.cell_in_words(oblique).endswith("c 6.00(1) β 99.20(1)")
+    assert looks.lengths_in_words(oblique) == "4.00(1) 5.00(1) 6.00(1)"
 
 
 class Controls:
     """Those of the explorer, and what it shows."""
 
     def __init__(self, model, **options):
-        view, row = widgets.explore(model, **options).children
-        controls, shown = (part.children for part in row.children)
-        self.heading, self.candidates, self.picture, self.save, self.text = shown
-        self.view, (self.crystal, self.upload, self.formula, self.anode, self.number, self.hidden, self.target) = (
-            view, controls
-        )  # fmt: skip
+        known, how, shown = (part.children for part in widgets.explore(model, **options).children)
+        self.crystal, self.upload, self.formula, self.elements, self.anode, self.number = known
+        self.view, self.target, self.hidden = how
+        (self.picture, self.drawn), right = (part.children for part in shown)
+        self.text, self.bars, self.heading, self.candidates, self.said = right
 
     def receive(self, name, content):
         file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
@@ -269,14 +287,16 @@ class Controls:
 
     def listed(self):
         """Rows of the list of candidates that is seen."""
-        hidden = self.candidates.layout.display == self.heading.layout.display == "none"
-        assert hidden == (not self.candidates.options)
+        hidden = self.candidates.layout.display == self.heading.layout.display == self.said.layout.display == "none"
+        assert hidden == (not self.candidates.options) == (not self.drawn.value) == (not self.said.value)
+        for image in (self.picture, self.bars, self.drawn):
+            assert (image.layout.display == "none") == (not image.value), "an empty picture is hidden"
         return [label for label, _ in self.candidates.options]
 
     def looks(self):
         """What is chosen and what is shown."""
-        return (self.crystal.value, self.formula.value, self.anode.value, self.number.value,
-                bytes(self.picture.value), self.text.value)  # fmt: skip
+        return (self.crystal.label, self.formula.value, self.anode.value, self.number.value,
+                *(bytes(image.value) for image in (self.picture, self.bars, self.drawn)), self.text.value)  # fmt: skip
 
 
 PHOTOGRAPH = b"\xff\xd8\xff\xe0" + bytes(100)
@@ -288,12 +308,24 @@ RAS = "*RAS_DATA_START\n" + "".join(
 )
 
 
+def test_controls_are_a_picture_where_they_cannot_be_controls(model):
+    """In a notebook that is read elsewhere, on paper, or not trusted."""
+    explorer = widgets.explore(model)
+    bundle = explorer._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    still = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    _, _, shown = explorer.children
+    parts = [Image.open(io.BytesIO(one.value)) for column in shown.children for one in column.children
+             if one.value and hasattr(one, "format")]  # fmt: skip
+    assert len(parts) == 3 and still.height == sum(part.height for part in parts)
+
+
 def test_controls_change_the_picture(model):
     controls = Controls(model)
     seen = [bytes(controls.picture.value)]
     controls.crystal.index = 2
     seen.append(bytes(controls.picture.value))
-    controls.view.value = "tokens"
+    controls.view.value = "hidden parts"
     seen.append(bytes(controls.picture.value))
     controls.hidden.value = (8,)
     seen.append(bytes(controls.picture.value))
@@ -301,62 +333,100 @@ def test_controls_change_the_picture(model):
     controls.formula.value = "LaMno3"
     assert "no chemical formula" in controls.text.value and not controls.picture.value
     controls.receive("NaCl.uxd", SCAN.read_bytes())
-    assert "NaCl.uxd, answered from xrd" in controls.text.value
-    assert controls.formula.value == "" and controls.crystal.value is None
+    assert "NaCl.uxd: what a model makes" in controls.text.value and controls.crystal.label == "your scan: NaCl.uxd"
+    assert controls.formula.value == "" and controls.hidden.value == (), "they were of the scan before"
+
+
+def test_controls_say_what_they_are_in_words(model):
+    controls = Controls(model)
+    choosers = (controls.crystal, controls.anode, controls.hidden, controls.target, controls.view)
+    labels = [str(option[0] if isinstance(option, tuple) else option) for one in choosers for option in one.options]
+    assert "5-10 degree" in labels and "crystal system" in labels and "similar training crystals" in labels
+    assert not [label for label in labels if re.search("none|_|xrd|token", label, re.IGNORECASE)]
+    assert all(option[1] is not None for one in choosers[:4] for option in one.options)
+
+
+def test_a_formula_or_elements_are_known_or_nothing(model):
+    controls = Controls(model)
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    assert "nothing known" in controls.said.value
+    controls.formula.value = "NaCl"
+    assert "formula known" in controls.said.value
+    controls.elements.value = "Na, Cl, O"
+    assert controls.formula.value == "" and "elements known" in controls.said.value
+    assert "answered from the pattern" in controls.text.value and "NaCl" in controls.listed()[0]
+    controls.formula.value = "NaCl"
+    assert controls.elements.value == "" and "formula known" in controls.said.value
+    controls.elements.value = "Na Xy"
+    assert "no list of elements" in controls.text.value and not controls.listed() and not controls.picture.value
+
+
+def test_a_scan_that_the_model_refuses_is_explained_all_the_same(model, monkeypatch):
+    monkeypatch.setattr(model, "elements", np.zeros_like(model.elements))
+    controls = Controls(model)
+    controls.receive("NaCl.uxd", SCAN.read_bytes())
+    controls.formula.value = "NaCl"
+    assert "knows nothing" in controls.text.value and not controls.bars.value
+    assert controls.picture.value and "NaCl" in controls.listed()[0]
+
+
+def test_an_answer_without_reasons_is_an_answer(model, monkeypatch):
+    monkeypatch.setattr(looks.explain, "attribution", lambda *_: (_ for _ in ()).throw(ValueError("install captum")))
+    seen = looks.look(model, looks.Choice(crystal=0, formula=str(model.unseen.column("formula")[0])))
+    assert seen.answered and seen.bars and seen.picture and "no reasons: install captum" in seen.text
 
 
 def test_a_candidate_that_is_clicked_is_seen(model):
     controls = Controls(model)
     controls.receive("NaCl.uxd", SCAN.read_bytes())
-    assert not controls.listed() and not controls.save.value
-    controls.view.value = "candidates"
     controls.formula.value = "NaCl"
-    rows = controls.listed()
+    answered, rows = controls.looks()[4:6] + controls.looks()[7:], controls.listed()
     assert "none\xa0of\xa0these" in rows[-1] and "NaCl" in rows[0] + rows[1] and len(set(map(len, rows))) == 1
     seen = set()
     for place in range(len(rows)):
         controls.candidates.index = place
-        seen.add((bytes(controls.picture.value), controls.text.value, controls.save.value))
-        cif = unquote(controls.save.value.partition("utf-8,")[2].partition('"')[0])
+        seen.add((bytes(controls.drawn.value), controls.said.value))
+        cif = unquote(controls.said.value.partition("utf-8,")[2].partition('"')[0])
         assert bool(cif) == (place < len(rows) - 1)
         assert not cif or Structure.from_str(cif, fmt="cif").reduced_formula == "NaCl"
     assert len(seen) == len(rows)
+    assert controls.looks()[4:6] + controls.looks()[7:] == answered, "the answer stays beside them"
 
 
 def test_candidates_are_of_what_is_shown_and_of_nothing_before(model):
     controls = Controls(model)
     controls.receive("NaCl.uxd", SCAN.read_bytes())
-    controls.view.value, controls.formula.value = "candidates", "NaCl"
+    controls.formula.value = "NaCl"
     first = controls.listed()
     controls.candidates.index = len(first) - 1
-    controls.crystal.index = 1
-    assert controls.listed() != first and "NaCl" not in controls.text.value + controls.save.value
+    controls.crystal.index = 2
+    assert controls.listed() != first and "NaCl" not in controls.text.value + controls.said.value
     controls.receive("NaCl.uxd", SCAN.read_bytes())
     controls.formula.value = "NaCl"
-    assert controls.listed() == first and controls.candidates.index == 0 and controls.save.value
+    assert controls.listed() == first and controls.candidates.index == 0 and controls.said.value
+    controls.view.value = "attention"
+    assert not controls.listed() and not controls.bars.value and controls.picture.value
     controls.view.value = "answer"
-    assert not controls.listed() and not controls.save.value and controls.picture.value
-    controls.view.value = "candidates"
-    for formula, sentence in (("LaMno3", "no chemical formula"),):
-        controls.formula.value = formula
-        assert not controls.listed() and not controls.save.value and not controls.picture.value
-        assert sentence in controls.text.value
-    controls.formula.value = "NaCl"
+    controls.formula.value = "LaMno3"
+    assert not controls.listed() and not controls.picture.value and "no chemical formula" in controls.text.value
     controls.receive("few.xy", "\n".join(f"{x} {y}" for x, y in zip(TWO_THETA, 1 + lines_at([40]))).encode())
-    assert not controls.listed() and "measure longer" in controls.text.value
+    assert (
+        not controls.listed() and "no known crystals" in controls.text.value and "measure longer" in controls.text.value
+    )
+    assert controls.picture.value, "the scan is seen all the same"
 
 
 def test_a_refused_upload_leaves_nothing_of_what_was_before(model):
     controls = Controls(model)
     controls.receive("photograph.xy", PHOTOGRAPH)
-    assert controls.crystal.value is None and controls.formula.value == ""
+    assert controls.crystal.label == "your scan: photograph.xy" and controls.formula.value == ""
     for change in ("NaCl", "KCl", ""):
         controls.formula.value = change
         assert "photograph.xy: this is a JPEG" in controls.text.value and not controls.picture.value
+        assert not controls.listed()
     controls.crystal.index = 1
     assert controls.picture.value and "photograph" not in controls.text.value
-    controls.crystal.value = None
-    assert "photograph.xy: this is a JPEG" in controls.text.value, "the file that was uploaded last"
+    assert "your scan" not in str(controls.crystal.options), "what is gone cannot be chosen"
 
 
 def test_the_same_file_again_is_seen(model):
@@ -375,7 +445,7 @@ def test_another_file_starts_anew(model, change):
     controls = Controls(model)
     controls.receive("two.ras", RAS.encode())
     first = controls.looks()
-    assert "two.ras, answered from xrd" in controls.text.value
+    assert "two.ras, answered from the pattern" in controls.text.value
     getattr(controls, change).value = {"formula": "KCl", "anode": "Co", "number": "1"}[change]
     assert controls.looks()[4:] != first[4:]
     controls.receive("NaCl.uxd", SCAN.read_bytes())
@@ -389,7 +459,7 @@ def test_another_file_starts_anew(model, change):
 def test_the_scan_of_a_file_with_several(model):
     controls = Controls(model)
     controls.receive("two.ras", RAS.encode())
-    assert "choose another with the control `scan`" in controls.text.value
+    assert "choose another with the control `scan number`" in controls.text.value
     first = bytes(controls.picture.value)
     controls.number.value = "1"
     assert controls.picture.value != first and "control" not in controls.text.value

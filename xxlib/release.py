@@ -81,7 +81,7 @@ def release(
     }
     # What will be asked is measured: intervals are fitted to patterns under the effects that the run trained with.
     trust, outputs, measured = {}, {}, {}
-    for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input"):
+    for modalities in tqdm(ensemble.inputs, desc="calibrate", unit="input", disable=None):
         vectors = ensemble.of_rows(dataset, chosen, modalities).vectors.astype(np.float16)
         for split in ("val", "test"):
             outputs[modalities, split] = ensemble.of_rows(dataset, rows[split], modalities, ensemble.effects)

@@ -151,19 +151,20 @@ class Look(Reply):
     def _choice(self):
         """Arguments of a looks.Choice; raises HTTPError where the controls do not have them."""
         query, known = self.get_query_argument, self.desk.controls
-        view, target = query("view", known["views"][0]), query("target", known["targets"][0])
+        view, target = query("view", known["views"][0]), query("target", known["target"])
         try:
             row = int(query("crystal")) if query("crystal", "") else None
             hidden = tuple(map(int, self.get_query_arguments("hidden")))
         except ValueError:
             raise HTTPError(400) from None
         there = row is None or 0 <= row < len(known["crystals"])
-        if not there or view not in known["views"] or target not in known["targets"]:
+        if not there or view not in known["views"] or target not in dict(known["targets"]):
             raise HTTPError(400)
         content, self.content = bytes(self.content), b""
         file = (query("name", "scan"), content) if content or query("name", "") else None
-        return {"crystal": row, "file": file, "number": query("number", ""), "anode": query("anode", "") or None,
-                "formula": query("formula", ""), "view": view, "hidden": hidden, "target": target}  # fmt: skip
+        return {"crystal": row, "file": file, "number": query("number", ""), "anode": query("anode", ""),
+                "formula": query("formula", ""), "elements": query("elements", ""), "view": view, "hidden": hidden,
+                "target": target}  # fmt: skip
 
     def on_finish(self):
         self.desk.underway.discard(self)
@@ -176,7 +177,7 @@ class Look(Reply):
 
 def refusal(why: str) -> dict:
     """The reply that there is no picture, and why."""
-    return {"picture": "", "text": why, "answered": False, "candidates": []}
+    return {"picture": "", "bars": "", "text": why, "answered": False, "candidates": []}
 
 
 class Desk:
@@ -234,17 +235,19 @@ def _predictor(model):
 
 def _controls(question):
     """What there is to choose from, in a worker process."""
-    from xxlib.diffraction.patterns import N_TOKENS
-    from xxlib.looks import COLUMNS, VIEWS, Choice, crystals_of, look
+    from xxlib.looks import COLUMNS, VIEWS, Choice, crystals_of, first_reasons, look
+    from xxlib.plots.views import parts
     from xxlib.scans.scan import ANODES
 
     predictor = _predictor(question[0])
     crystals = crystals_of(predictor.unseen, range(len(predictor.unseen)))
     formulas = predictor.unseen.column("formula")[:].tolist()
-    look(predictor, Choice(crystal=0, formula=formulas[0]))  # what is slow the first time is done now
+    for formula in (formulas[0], ""):  # what is slow the first time is done now
+        look(predictor, Choice(crystal=0, formula=formula))
+    targets = [(name, target.title) for name, target in predictor.targets.items()]
     return {"name": predictor.name, "crystals": [name for name, _ in crystals], "formulas": formulas,
-            "anodes": list(ANODES), "views": VIEWS, "tokens": N_TOKENS, "targets": list(predictor.ensemble.targets),
-            "columns": COLUMNS,
+            "anodes": list(ANODES), "views": VIEWS, "parts": parts(), "targets": targets,
+            "target": first_reasons(predictor), "columns": COLUMNS,
             "largest": LARGEST_SCAN, "too_large": TOO_LARGE}  # fmt: skip
 
 
@@ -256,9 +259,13 @@ def _look(question):
     predictor = _predictor(model)
     signal.alarm(ANSWER_TIME)  # which ends the process
     seen = look(predictor, Choice(**choice))
+    candidates = [
+        {"row": one.row, "text": one.text, "file": one.file, "cif": one.cif,
+         "picture": base64.b64encode(one.picture).decode()} for one in seen.candidates
+    ]  # fmt: skip
+    pictures = {name: base64.b64encode(getattr(seen, name)).decode() for name in ("picture", "bars")}
     signal.alarm(0)
-    candidates = [vars(one) | {"picture": base64.b64encode(one.picture).decode()} for one in seen.candidates]
-    return {"picture": base64.b64encode(seen.picture).decode(), "text": seen.text, "answered": seen.answered,
+    return {**pictures, "text": seen.text, "answered": seen.answered,
             "candidates": candidates, "chosen": seen.chosen}  # fmt: skip
 
 

@@ -15,7 +15,7 @@ A notebook asks for them in one call each:
     archive.train(configs, place, n_gpus)                             # nothing where committed records are read
     tables.captioned(pretraining.table(configs, place), archive.label(preset))
     figures = pretraining.figures(configs, place)
-    print(*pretraining.findings(), sep="\\n")
+    tables.listed(pretraining.findings())
 
 What they share: archive (what is kept of a run, and where), variants (runs made and named), tables (runs as rows),
 claims (Finding, intervals, verdicts), power_laws, latent (vectors), floor (gradient boosting), schedule (what is

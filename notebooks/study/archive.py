@@ -71,6 +71,15 @@ def train(configs, place, n_gpus=0):
         launch.train(config, n_gpus=n_gpus or None)
 
 
+def shown(figures, name, preset):
+    """One of the figures of a notebook; with `smoke`, whose few steps show nothing, the committed one of mp36k."""
+    from IPython.display import Image
+
+    if preset != "smoke":
+        return figures[name]
+    return Image(PROJECT / "figures" / "mp36k" / f"{name}.png", width=round(100 * figures[name].get_figwidth()))
+
+
 def dataset(preset):
     """Name of the dataset of a preset: the folder of its figures."""
     return Path(PRESETS[preset].data.dataset).name

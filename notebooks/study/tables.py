@@ -1,10 +1,14 @@
 """Runs as tables: one row a run, or one row for the runs that differ by their seed alone."""
 
+import re
+from html import escape
+
 import numpy as np
 import pandas as pd
 
 from study import archive
 from study.archive import LABELS, RESULTS
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.datasets.targets import TARGETS
 from xxlib.training.metrics import ignores_pattern
 
@@ -171,13 +175,114 @@ def committed(name):
     return whole(pd.read_csv(RESULTS / f"{name}.csv"))
 
 
-def captioned(table, caption):
-    """A table as a notebook shows it: with a caption and few decimals, without empty columns."""
-    shown = table.dropna(axis="columns", how="all")
-    formats = {name: "{:.1f}" for name in shown if "meV" in name or "%" in name}
-    formats |= {name: "{:g}" for name in shown if name == "learning_rate"}
-    style = shown.style.format(formats, precision=3, na_rep="", thousands=" ")
-    return style.hide(axis="index").set_caption(caption)
+MOST = 8  # columns that are seen at once
+FOLDED = {  # where a row comes from, how many crystals it is of, and what a figure beside the table shows
+    *RECIPE, *ORIGIN, "parameters", "samples", "architecture", "best_step", "seconds", "seed", "crystals",
+    "crystals in test", "val at 5%", "val at 15%", "val at 25%", "steps to scratch's 25%", "where from",
+}  # fmt: skip
+LEADING = ("n_train", "model", "modalities", "start", "initial", "targets", "set apart by")  # columns, in this order
+SET_APART = {"frozen": "frozen", "likelihood": "by likelihood", "effects": "{} effects", "left_out": "without {}"}
+SET_APART |= {"absent_rate": "an input absent in {:.0%}", "n_steps": "{:,.0f} steps"}
+CALLED = {"modalities": "inputs", "n_train": "training crystals", "initial": "start", "note": "missing"}
+
+
+def captioned(table, caption, keep=()):
+    """A table as a notebook shows it: what its rows differ by first, then what was measured, MOST columns in all.
+
+    What is the same in all rows, where they come from, and the emptiest of too many columns are folded away below it.
+    keep: columns that are not.
+    """
+    from IPython.display import HTML
+
+    table = table.dropna(axis="columns", how="all").reset_index(drop=True)
+    small = len(table) < 2 or (len(table.columns) <= MOST and not FOLDED & set(table))  # nothing needs to be folded
+    differ = {name for name in table if small or table[name].astype(str).nunique() > 1} | set(keep)
+    words = _in_words(table)
+    apart = [name for name in SET_APART if name in differ and len(table) > 1]
+    if apart:
+        said = [[_set_apart(name, row[name]) for name in apart] for _, row in table.iterrows()]
+        words["set apart by"] = [", ".join(filter(None, one)) for one in said]
+    shown = differ - (FOLDED | set(SET_APART)) | {"set apart by"} | set(keep)
+    shown -= {"initial"} if "start" in shown else set()  # the same, as a path
+    seen = [name for name in words if name in shown]
+    seen.sort(key=lambda name: LEADING.index(name) if name in LEADING else len(LEADING))  # the others stay in order
+    single = [name for name in seen if name not in CRYSTAL_SYSTEMS]  # these are one quantity
+    while len(single) + (len(single) < len(seen)) > MOST:
+        emptiest = min((name for name in reversed(single) if name not in keep), key=lambda n: (words[n] != "").sum())
+        seen.remove(emptiest)
+        single.remove(emptiest)
+    rest = words.drop(columns=[*seen, "set apart by"], errors="ignore")
+    return HTML(_html(words[seen], caption) + _folded(rest, differ if len(table) > 1 else ()))
+
+
+def listed(sentences):
+    """Sentences, as those of an experiment's findings, as a notebook shows them: one a point, wrapped."""
+    from IPython.display import HTML
+
+    return HTML(f"<ul>{''.join(f'<li>{escape(str(sentence))}</li>' for sentence in sentences)}</ul>")
+
+
+def _folded(words, differ):
+    """HTML of columns that a click unfolds: what is the same in all rows as a sentence, the others as a table."""
+    same = [f"{_called(name)}: {words[name].iloc[0]}" for name in words if name not in differ and len(words)]
+    others = words[[name for name in words if name in differ]].set_axis(range(1, len(words) + 1))
+    if not len(words.columns):
+        return ""
+    title = f"more of these rows: {', '.join(map(_called, words))}"
+    inner = f"<p>{escape('; '.join(same))}</p>"
+    if len(others.columns):
+        inner += _html(others, "the rows above, from 1", index=True)
+    return f'<details style="overflow-x: auto"><summary>{escape(title)}</summary>{inner}</details>'
+
+
+def _called(name):
+    """A column as its head says it: "MAE of E_f, new formula (meV/atom)"."""
+    for target in TARGETS.values():
+        name = name.replace(f"{target.name} mae", f"MAE of {target.short}")
+        name = name.replace(f"{target.name} accuracy", f"{target.title} right")
+    metric = re.fullmatch(r"test(, [^()]*? (?:formula|family))? (.*?)( \(.*\))?", name)
+    return f"{metric[2]}{metric[1] or ''}{metric[3] or ''}" if metric else CALLED.get(name, name)
+
+
+def _set_apart(name, value):
+    plain = pd.isna(value) or value in (False, "", 0, "False")
+    return "" if plain else SET_APART[name].format(value)
+
+
+def _in_words(table):
+    """A table of words with few decimals; a column "+- x" goes into the column x: "69.5 ± 1.4"."""
+    out = {}
+    for name in (name for name in table if not name.startswith("+- ")):
+        error = next((e for e in (f"+- {name}", f"+- {name.partition(', ')[2]}") if e in table), None)
+        words = [_word(name, value) for value in table[name]]
+        if error is not None:
+            spreads = [_word(name, value) for value in table[error]]
+            words = [f"{word} ± {spread}" if spread else word for word, spread in zip(words, spreads)]
+        out[name] = words
+    return pd.DataFrame(out, dtype=object)
+
+
+def _word(name, value):
+    if isinstance(value, list | tuple):
+        return "\n".join(map(str, value))
+    if name == "initial":
+        return "scratch" if pd.isna(value) or not value else value.rpartition("/")[2]
+    if pd.isna(value):
+        return ""
+    if name == "learning_rate" or isinstance(value, str | bool | np.bool_):
+        return str(value)
+    if float(value).is_integer() and not isinstance(value, float):
+        return f"{value:,}"
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 or "%" in name or "meV" in name else 3
+    return f"{value:,.{digits}f}"
+
+
+def _html(words, caption, index=False):
+    style = words.rename(columns=_called).style.format(escape="html").format_index(escape="html", axis="columns")
+    rules = {"td": "text-align: left; white-space: pre-line", "th": "text-align: left"}
+    style = style.set_table_styles([{"selector": part, "props": props} for part, props in rules.items()])
+    # A caption of the table's own would be as narrow as the table.
+    return f"<div><b>{escape(caption)}</b></div>" + (style if index else style.hide(axis="index")).to_html()
 
 
 def as_text(table):

@@ -17,6 +17,7 @@ from xxlib.scans.samples import Sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
 
+GIVEN = {"composition": "the formula", "xrd": "the pattern"}  # a modality, as a sentence calls it
 FIRST = 3  # known crystals that an answer names
 SHOWN = (
     "probability", "known_formula", "id", "exchange", "space_group", "crystal_system", "a", "b", "c", "alpha", "beta",
@@ -117,7 +118,7 @@ class SampleAnswer:
 
     def __str__(self):
         """A few readable lines."""
-        lines = [f"{self.title}, answered from {JOINED.join(self.sample.modalities)}"]
+        lines = [f"{self.title}, answered from {' and '.join(GIVEN[m] for m in self.sample.modalities)}"]
         for name, (value, low, high) in self.values.items():
             target = TARGETS[name]
             interval = f"({LEVEL:.0%}: {low:.3f} to {high:.3f} {target.unit})"

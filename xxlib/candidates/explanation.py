@@ -97,6 +97,10 @@ class Explanation:
         explained, _ = _explained(self.observed, self.pattern(rank))
         return self.observed.two_theta[~explained]
 
+    def absent(self, rank=1):
+        """2 theta (p,) in degree of lines that a candidate should have and the scan has not."""
+        return _explained(self.observed, self.pattern(rank))[1]
+
     def table(self):
         """A DataFrame of the candidates; units are in .attrs["units"]."""
         m, rows = self.matches, []

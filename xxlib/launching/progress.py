@@ -3,12 +3,14 @@
 import io
 import sys
 import time
+from textwrap import fill
 
 from tqdm import tqdm
 
 from xxlib.training import runs
 
 REDRAW = 5  # seconds between two drawings of the curves: they cost the training's own CPU
+WIDE = 100  # characters of a line, which a notebook would not wrap
 NO_TERMINAL = 20  # seconds between two bars in a log file
 RATES = ("samples", "seconds", "epoch", "learning_rate", "samples_per_s")
 
@@ -73,7 +75,7 @@ class Progress:
 
         file = io.BytesIO()
         total = self.config.budget.samples
-        self.draw(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=80)
+        self.draw(pd.DataFrame(lines), total, self.config.name).savefig(file, dpi=110)
         image = Image(data=file.getvalue(), format="png")
         if self.picture is None:
             self.picture = display(image, display_id=True)
@@ -111,4 +113,4 @@ def _values(lines):
     """The newest value of each loss, error and rate."""
     newest = {name: value for line in lines for name, value in line.items()}
     names = [name for name in newest if "/" in name or name in ("epoch", "learning_rate", "samples_per_s")]
-    return "   ".join(f"{name} {newest[name]:.4g}" for name in names)
+    return fill("   ".join(f"{name} {newest[name]:.4g}" for name in names), WIDE)

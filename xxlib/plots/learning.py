@@ -82,30 +82,42 @@ def _evaluated(curves):
 
 @journal
 def progress(metrics, n_samples, title=""):
-    """A run so far, against the samples seen: its losses and its error on `val`, its learning rate, its speed.
+    """A run so far, against the samples seen: its losses, what it is judged by on `val`, its speed.
 
-    metrics: table of a moment a row: samples, learning_rate, samples_per_s, "train/...", "val/error"; only `samples` is
-    needed.  n_samples: of the whole run.
+    metrics: table of a moment a row: samples, samples_per_s, "train/loss", "val/error", "val/e_form mae", ...; only
+    `samples` is needed.  n_samples: of the whole run.
     """
     if len(metrics) == 0:
         raise ValueError("no line of metrics: nothing to draw")
+    judged = [name for name in metrics if name.startswith("val/") and " " in name]
     losses = [name for name in metrics if name.startswith("train/") or name == "val/error"]
-    panels = ((losses, "loss; error on val"), (["learning_rate"], "learning rate"), (["samples_per_s"], "samples/s"))
-    figure, axes = subplots(1, 3, size=(PAGE, 2.2), width_ratios=(2, 1, 1))
+    if len([name for name in losses if name.startswith("train/")]) == 2 and "train/loss" in losses:
+        losses.remove("train/loss")  # of one target it is that of the target
+    metrics = metrics.assign(samples_per_s=_smooth(metrics.get("samples_per_s")))
+    panels = ((losses, "loss"), (judged, "judged on val"), (["samples_per_s"], "samples/s, smoothed"))
+    figure, axes = subplots(1, 3, size=(PAGE, 2.2), width_ratios=(1.4, 1.4, 1))
+    every = losses + judged  # a colour each
     for ax, (names, quantity) in zip(axes[0], panels):
-        for k, name in enumerate(names):
-            drawn = metrics[["samples", name]].dropna() if name in metrics else metrics[["samples"]][:0]
+        for name in names:
+            drawn = metrics[["samples", name]].dropna()
+            k = every.index(name) if name in every else 0
             style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k // len(LINES) % len(DASHES)]}
-            ax.plot(drawn["samples"] / 1000, drawn.get(name, []), marker=".", markersize=3, label=name, **style)
+            ax.plot(drawn["samples"] / 1000, drawn[name], marker=".", markersize=3, label=name, **style)
+        if names and names != ["samples_per_s"] and (metrics[names].min() > 0).all():
+            _log_scale(ax)
         ax.set(xlabel="samples seen (thousand)", ylabel=quantity, xlim=(0, n_samples / 1000))
         ax.grid()
     entitle(figure, title)
-    if losses:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        if (metrics[losses].min() > 0).all():
-            _log_scale(axes[0, 0])
+    lines = [pair for ax in axes[0, :2] for pair in zip(*ax.get_legend_handles_labels())]
+    if lines:
+        figure.legend(*zip(*lines), loc="outside lower center", ncols=4)
     axes[0, 2].set_ylim(bottom=0)
     return figure
+
+
+def _smooth(rates):
+    """Rates as a mean over the last moments: an evaluation or a saved state slows a single one down."""
+    return np.nan if rates is None else rates.astype(float).rolling(10, min_periods=1).mean()
 
 
 def _log_scale(ax):

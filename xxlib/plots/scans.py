@@ -12,6 +12,7 @@ from xxlib.plots.style import (
     SMALL,
     entitle,
     grid_along,
+    in_black,
     journal,
     letter,
     scale_along,
@@ -56,7 +57,7 @@ def conditioning(conditioned, title="", axis="two_theta"):
 def _steps(ax, conditioned, axis):
     """A scan on the grid, and its background."""
     x = grid_along(axis)
-    ax.plot(x, conditioned.resampled, color=LINES[0], linewidth=0.7, label="on the grid, as Cu Kα sees it")
+    ax.plot(x, conditioned.resampled, color=LINES[0], linewidth=0.7, label="scan, as with Cu Kα")
     ax.plot(x, conditioned.background, color=LINES[1], linewidth=1.2, label="background")
     ax.set_ylabel(f"intensity\n({conditioned.unit}, scaled)")
 
@@ -67,6 +68,19 @@ def _not_measured(ax, conditioned, axis):
     for k, ends in enumerate(gaps):
         left, right = grid_along(axis)[np.searchsorted(TWO_THETA, np.array(ends) - STEP / 2)]
         ax.axvspan(left, right, color="0.88", zorder=0, label="_" * k + "not measured")
+
+
+def scan_or_pattern(ax, pattern, conditioned, axis="two_theta"):
+    """On axes: a scan on the grid with its background, a Conditioned; where that is None, a pattern (4250,)."""
+    if conditioned is None:
+        ax.plot(grid_along(axis), pattern, color=LINES[0], linewidth=0.7)
+        ax.set_ylabel(INTENSITY)
+    else:
+        _steps(ax, conditioned, axis)
+        _not_measured(ax, conditioned, axis)
+        ax.legend(loc="upper right")
+    ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
+    scale_along(ax, axis)
 
 
 @journal
@@ -80,16 +94,7 @@ def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta"):
     ratios = [3] * seen + [1] * said
     figure, axes = subplots(1, len(ratios), size=(PAGE if seen else PAGE / 2, 1.9), width_ratios=ratios)
     if seen:
-        ax = axes[0, 0]
-        if conditioned is None:
-            ax.plot(grid_along(axis), pattern, color=LINES[0], linewidth=0.7)
-            ax.set_ylabel(INTENSITY)
-        else:
-            _steps(ax, conditioned, axis)
-            _not_measured(ax, conditioned, axis)
-            ax.legend(loc="upper right")
-        ax.set_ylim(bottom=min(0, ax.get_ylim()[0]))
-        scale_along(ax, axis)
+        scan_or_pattern(axes[0, 0], pattern, conditioned, axis)
     if said:
         ax, names = axes[0, -1], list(probabilities)[:7]
         shares = [100 * probabilities[name] for name in names]
@@ -99,7 +104,7 @@ def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta"):
         )
         ax.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=2, fontsize=SMALL)
         ax.invert_yaxis()
-        ax.set(xlabel=f"probability (%)\nframed: {level:.0%} set", xlim=(0, 125), xticks=(0, 50, 100))
+        ax.set(xlabel=f"probability (%)\n{in_black(level)}", xlim=(0, 125), xticks=(0, 50, 100))
     return figure
 
 

@@ -97,6 +97,11 @@ def letter(axes, names=()):
         ax.set_title("  ".join(words), loc="left", fontsize=SMALL if names else TEXT)
 
 
+def in_black(level):
+    """What the black outlines of classes mean: one of these is right, in so many cases."""
+    return f"outlined: {level:.0%} sure"
+
+
 def grid_along(axis):
     """Values (4250,) of the grid along "two_theta", "q" or "d"."""
     return along(axis, TWO_THETA, CU_KA)

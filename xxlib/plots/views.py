@@ -5,65 +5,98 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.patches import Patch
 
-from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, TWO_THETA
-from xxlib.plots.style import ANGLE, EDGES, INTENSITY, LINES, PALETTE, subplots
+from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
+from xxlib.plots.scans import scan_or_pattern
+from xxlib.plots.style import (
+    ANGLE,
+    COLUMN,
+    EDGES,
+    INTENSITY,
+    LINES,
+    PAGE,
+    PALETTE,
+    SMALL,
+    entitle,
+    in_black,
+    journal,
+    subplots,
+)
 
 HIDDEN, UNMEASURED = "#FBE3D6", "0.88"
+PART = POINTS_PER_TOKEN * STEP  # degree, of a token
 LEAST_DIFFERENCE = 5.0  # of 100: a scale that is drawn, or a fit that leaves nothing would look as if it left much
 
 
+@journal
 def reconstruction(pattern, reconstructed, hidden, unmeasured, title=""):
-    """A pattern (4250,) with its 17 tokens, and what a model makes of the hidden ones.
+    """A pattern (4250,), and what a model makes of the parts that are hidden from it.
 
-    reconstructed: (4250,).  hidden, unmeasured: (17,) bool, True = the model does not see it; it was not measured.
+    reconstructed: (4250,).  hidden, unmeasured: (17,) bool, of the tokens: True = the model does not see it; it was not
+    measured.
     """
-    figure, axes = subplots(size=(10, 3.8))
+    figure, axes = subplots(size=(PAGE, 2.5))
     ax = axes[0, 0]
     _tokens(ax, hidden, unmeasured)
-    ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=0.9, label="pattern")
+    ax.plot(TWO_THETA, pattern, color=LINES[0], linewidth=0.8, label="pattern")
     shown = np.where(np.repeat(hidden, POINTS_PER_TOKEN), reconstructed, np.nan)
     if np.any(hidden):
-        ax.plot(TWO_THETA, shown, color=LINES[1], linewidth=1.2, label="reconstructed from what is seen")
-    _legend(ax, hidden, unmeasured)
-    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), title=title)
+        ax.plot(TWO_THETA, shown, color=LINES[1], label="reconstructed from what is seen")
+    handles, _ = ax.get_legend_handles_labels()
+    handles += [Patch(color=HIDDEN, label="hidden")] if np.any(hidden) else []
+    handles += [Patch(color=UNMEASURED, label="not measured")] if np.any(unmeasured) else []
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    ax.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 105), xticks=np.arange(10, 91, 10))
+    entitle(figure, title)
     return figure
 
 
+@journal
 def attention(weights, elements, title=""):
     """Cross-attention from the tokens of a pattern to the elements: weights (1 + 17, 1 + E), CLS first."""
-    figure, axes = subplots(size=(1.0 * len(elements) + 3.4, 5.6))
+    figure, axes = subplots(size=(COLUMN if len(elements) < 4 else PAGE, 3.6))
     ax = axes[0, 0]
     image = ax.imshow(weights, cmap="Blues", vmin=0, aspect="auto")
-    labels = [f"{left:.0f}-{right:.0f}" for left, right in pairwise(EDGES)]
     ax.set_xticks(range(1 + len(elements)), ["whole\nformula", *elements])
-    ax.set_yticks(range(1 + N_TOKENS), ["whole pattern", *labels])
-    ax.set(xlabel="what is attended to", ylabel=f"token, {ANGLE}", title=title)
+    ax.set_yticks(range(1 + N_TOKENS), ["whole pattern", *parts()])
+    ax.set(xlabel="what is attended to", ylabel=f"part of the pattern, {ANGLE}")
     ax.spines[:].set_visible(False)
     figure.colorbar(image, ax=ax, label="attention (rows sum to 1)")
+    entitle(figure, title)
     return figure
 
 
-def attribution(pattern, points, elements, shares, quantity, title=""):
-    """What pushes an output up or down: points (4250,) of the pattern, shares (E,) of the elements, in `quantity`."""
-    figure, axes = subplots(1, 2, size=(10, 3.8), width_ratios=(3, 1))
-    left, right = axes[0]
-    left.plot(TWO_THETA, pattern, color="0.75", linewidth=0.8)
-    left.set(xlabel=ANGLE, ylabel=INTENSITY, xlim=EDGES[[0, -1]], ylim=(0, 115), title=title)
-    per_token = points.reshape(N_TOKENS, POINTS_PER_TOKEN).sum(1)
-    bars = left.twinx()
-    colours = [LINES[1] if value > 0 else LINES[0] for value in per_token]
-    bars.bar((EDGES[:-1] + EDGES[1:]) / 2, per_token, width=4.6, color=colours, alpha=0.45)
-    bars.axhline(0, color="0.4", linewidth=0.6)
-    bars.set_ylabel(f"attribution of a token ({quantity})")
-    limit = 1.15 * max(np.abs(per_token).max(), 1e-9)
-    bars.set_ylim(-limit, limit)
-    right.barh(elements, shares, color=[LINES[1] if value > 0 else LINES[0] for value in shares])
-    right.axvline(0, color="0.4", linewidth=0.6)
-    right.invert_yaxis()
-    right.set(xlabel=f"attribution ({quantity})", title="elements")
+def parts():
+    """The tokens of a pattern by their angles in degree: "5-10", ... "85-90"."""
+    return [f"{left:.0f}-{right:.0f}" for left, right in pairwise(EDGES)]
+
+
+@journal
+def reasons(pattern, conditioned, points=None, pushes="", quantity="", title=""):
+    """A scan with its background (or a pattern), and below it what its parts push an output by, 5 degree each.
+
+    pattern: (4250,).  conditioned: the Conditioned of a scan, or None.  points: (4250,) of an attribution in the unit
+    of `quantity`; None where there is none.  pushes: a line on what is no part of the pattern, as the elements.
+    """
+    rows = 1 if points is None else 2
+    figure, axes = subplots(rows, 1, size=(PAGE, 1.8 + 0.9 * (rows - 1)), sharex=True, height_ratios=(2, 1)[:rows])
+    scan_or_pattern(axes[0, 0], pattern, conditioned)
+    if rows == 2:
+        ax = axes[1, 0]
+        per_part = points.reshape(N_TOKENS, POINTS_PER_TOKEN).sum(1)
+        colours = [LINES[1] if value > 0 else LINES[0] for value in per_part]
+        ax.bar((EDGES[:-1] + EDGES[1:]) / 2, per_part, width=0.92 * PART, color=colours)
+        ax.axhline(0, color="0.4", linewidth=0.6)
+        limit = 1.15 * max(np.abs(per_part).max(), 1e-9)
+        ax.set(ylim=(-limit, limit), ylabel=quantity)
+        ax.set_title(pushes, loc="left", fontsize=SMALL)
+        axes[0, 0].set_xlabel("")
+        figure.align_ylabels(axes[:, 0])
+    axes[-1, 0].set(xlabel=ANGLE, xlim=EDGES[[0, -1]])
+    entitle(figure, title)
     return figure
 
 
+@journal
 def answer(values, probabilities, sets, level, labels=None, title=""):
     """An answer: a bar a class, the regressions with their intervals.
 
@@ -72,77 +105,77 @@ def answer(values, probabilities, sets, level, labels=None, title=""):
     """
     labels = labels or {}
     panels = len(values) + bool(probabilities)
-    ratios = [1] * len(values) + [1.6] * bool(probabilities)
-    figure, axes = subplots(1, panels, size=(2.4 * len(values) + 4.6 * bool(probabilities), 3.6), width_ratios=ratios)
+    ratios = [1] * len(values) + [2.2] * bool(probabilities)
+    figure, axes = subplots(1, panels, size=(PAGE if panels > 1 else COLUMN, 2.1), width_ratios=ratios)
     for ax, (name, (value, low, high)) in zip(axes[0], values.items()):
-        ax.errorbar([0], [value], [[value - low], [high - value]], fmt="o", color=LINES[0], capsize=8, markersize=8)
-        ax.annotate(f"{value:.2f}", (0, value), xytext=(10, 0), textcoords="offset points", va="center")
+        ax.errorbar([0], [value], [[value - low], [high - value]], fmt="o", color=LINES[0], capsize=5, markersize=5)
+        ax.annotate(f"{value:.2f}", (0, value), xytext=(7, 0), textcoords="offset points", va="center")
         if np.isfinite(labels.get(name, np.nan)):
-            ax.axhline(labels[name], color=LINES[1], linestyle="--", linewidth=1.2, label="label")
-            ax.legend(frameon=False, loc="upper right")
-        ax.set(xticks=[], xlim=(-1, 1), ylabel=name, title=f"{level:.0%} interval")
+            ax.axhline(labels[name], color=LINES[1], linestyle="--", label="true")
+            ax.legend(loc="upper right")
+        ax.set(xticks=[], xlim=(-1, 1), ylabel=name, xlabel=f"{level:.0%} interval")
         ax.margins(y=0.3)
     if probabilities:
         ax = axes[0, -1]
-        names = list(probabilities)
+        names = list(probabilities)[:7]
         edge = ["black" if name in sets else "none" for name in names]
-        bars = ax.barh(names, [100 * p for p in probabilities.values()], color=[PALETTE.get(n, "0.6") for n in names],
-                       edgecolor=edge, linewidth=1.2)  # fmt: skip
-        ax.bar_label(bars, [f"{100 * p:.0f} %" for p in probabilities.values()], padding=3, fontsize=9)
+        shares = [100 * probabilities[name] for name in names]
+        bars = ax.barh(names, shares, color=[PALETTE.get(n, "0.6") for n in names], edgecolor=edge, linewidth=1)
+        ax.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=3, fontsize=SMALL)
         ax.invert_yaxis()
-        ax.set(xlabel="probability (%)", xlim=(0, 112), title=f"framed: {level:.0%} set")
+        ax.set(xlabel=f"probability (%)\n{in_black(level)}", xlim=(0, 115))
         for tick, name in zip(ax.get_yticklabels(), names):
             tick.set_color(LINES[1] if name == labels.get("class") else "black")
-    figure.suptitle(title)
+    entitle(figure, title)
     return figure
 
 
+@journal
 def neighbours(pattern, others, names, title=""):
     """The pattern of a sample (4250,), or None, above those of the materials (n, 4250) that are nearest to it."""
     rows = ([] if pattern is None else [("this sample", pattern, LINES[1])]) + [
         (name, values, LINES[0]) for name, values in zip(names, others)
     ]
-    figure, axes = subplots(size=(10, 0.8 * len(rows) + 0.9))
+    figure, axes = subplots(size=(PAGE, 0.5 * len(rows) + 0.8))
     ax = axes[0, 0]
     for k, (name, values, colour) in enumerate(rows):
         base = 120 * (len(rows) - 1 - k)
         if pattern is not None and k:
             ax.fill_between(TWO_THETA, base, base + pattern, color=LINES[1], alpha=0.25, linewidth=0)
-        ax.plot(TWO_THETA, base + values, color=colour, linewidth=0.9)
-        ax.text(90.5, base + 10, name, fontsize=9)
-    ax.set(xlabel=ANGLE, ylabel=INTENSITY + ", shifted", xlim=(5, 90), yticks=[], title=title)
+        ax.plot(TWO_THETA, base + values, color=colour, linewidth=0.8)
+        ax.text(90.5, base + 10, name, fontsize=SMALL)
+    ax.set(xlabel=ANGLE, ylabel=INTENSITY + ", shifted", xlim=(5, 90), yticks=[])
+    entitle(figure, title)
     return figure
 
 
-def candidate(observed, measured, phases, unexplained, title=""):
+@journal
+def candidate(observed, measured, phases, unexplained, absent=(), title=""):
     """A scan, the pattern calculated of known crystals, and the difference; between them the lines of each crystal.
 
     observed: (4250,), 0-100, without background and noise.  measured: (4250,) bool.  phases: for each crystal (name,
     pattern (4250,) on the scale of the scan, 2 theta (n,) of its lines in degree); none where nothing explains it.
-    unexplained: 2 theta (p,) in degree of observed lines that none of them has.
+    unexplained: 2 theta (p,) in degree of observed lines that none of them has.  absent: 2 theta (q,) of lines that
+    they should have and the scan has not.
     Intensity is on a scale of square roots, as counting noise is: weak lines are seen beside strong ones.
     """
     rows = max(len(phases), 1)
-    figure, axes = subplots(3, 1, size=(7.2, 3.8 + 0.2 * rows), sharex=True, height_ratios=(4, 0.3 * rows, 1.2))
+    figure, axes = subplots(3, 1, size=(PAGE, 3.0 + 0.15 * rows), sharex=True, height_ratios=(4, 0.35 * rows, 1.2))
     top, middle, bottom = axes[:, 0]
     shown = np.where(measured, observed, np.nan)
     calculated = sum((pattern for _, pattern, _ in phases), np.zeros(len(observed)))
-    top.plot(TWO_THETA, shown, color="0.6", linewidth=1.8, label="scan")
+    top.plot(TWO_THETA, shown, color="0.6", linewidth=1.6, label="scan")
     if phases:
         top.plot(TWO_THETA, np.where(measured, calculated, np.nan), color=LINES[1], linewidth=0.8, label="calculated")
-    at = np.searchsorted(TWO_THETA, unexplained).clip(max=len(TWO_THETA) - 1)
-    heights = [observed[max(0, i - 5) : i + 6].max() for i in at]
-    raised = [(np.sqrt(height) + 0.6) ** 2 for height in heights]
-    if len(raised):
-        label = f"{len(raised)} {'line' if len(raised) == 1 else 'lines'} unexplained"
-        top.scatter(unexplained, raised, s=18, marker="v", color=LINES[3], zorder=3, label=label)
+    _marks(top, observed, unexplained, "unexplained", marker="v", color=LINES[3])
+    _marks(top, calculated, absent, "calculated and absent", marker="v", edgecolor=LINES[5], facecolor="none")
     top.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
-    top.set(ylabel=INTENSITY, ylim=(0, 160), yticks=(0, 1, 10, 25, 50, 100), title=title)
-    top.legend(loc="upper right", ncols=3, frameon=False, fontsize=9)
+    top.set(ylabel=INTENSITY, ylim=(0, 135), yticks=(0, 1, 10, 25, 50, 100))
+    figure.legend(*top.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     for k, (_, _, lines) in enumerate(phases):
         middle.vlines(lines, -k - 0.4, -k + 0.4, color=LINES[(1, 2)[k % 2]], linewidth=0.8)
     middle.set(ylim=(0.5 - rows, 0.5), yticks=-np.arange(len(phases)))
-    middle.set_yticklabels([name for name, *_ in phases], fontsize=8)
+    middle.set_yticklabels([name for name, *_ in phases])
     middle.tick_params(left=False, bottom=False)
     middle.spines[:].set_visible(False)
     difference = shown - calculated
@@ -154,7 +187,18 @@ def candidate(observed, measured, phases, unexplained, title=""):
     for ax in (top, bottom):
         for left, right in _gaps(measured):
             ax.axvspan(left, right, color=UNMEASURED, zorder=0)
+    entitle(figure, title)
     return figure
+
+
+def _marks(ax, pattern, two_theta, what, **style):
+    """A mark above each of some lines of a pattern (4250,); the legend gives their number."""
+    if not len(two_theta):
+        return
+    at = np.searchsorted(TWO_THETA, two_theta).clip(max=len(TWO_THETA) - 1)
+    heights = [(np.sqrt(pattern[max(0, i - 5) : i + 6].max()) + 0.5) ** 2 for i in at]
+    label = f"{len(at)} {'line' if len(at) == 1 else 'lines'} {what}"
+    ax.scatter(two_theta, heights, s=12, linewidth=0.8, zorder=3, label=label, **style)
 
 
 def _gaps(measured):
@@ -167,11 +211,3 @@ def _tokens(ax, hidden, unmeasured):
     for k, (left, right) in enumerate(pairwise(EDGES)):
         colour = UNMEASURED if unmeasured[k] else HIDDEN if hidden[k] else ("0.96", "white")[k % 2]
         ax.axvspan(left, right, color=colour, zorder=0)
-        ax.text((left + right) / 2, 104, str(k + 1), ha="center", fontsize=9)
-
-
-def _legend(ax, hidden, unmeasured):
-    handles, _ = ax.get_legend_handles_labels()
-    handles += [Patch(color=HIDDEN, label="hidden")] if np.any(hidden) else []
-    handles += [Patch(color=UNMEASURED, label="not measured")] if np.any(unmeasured) else []
-    ax.legend(handles=handles, loc="upper right", bbox_to_anchor=(1, 0.9), frameon=False, fontsize=9)

@@ -21,7 +21,7 @@ def embeddings(model, dataset, rows, modalities):
     device = next(model.parameters()).device
     model.eval()
     collected = {}
-    bar = tqdm(total=len(rows), desc="embeddings", unit="crystal", disable=parallel.rank() > 0)
+    bar = tqdm(total=len(rows), desc="embeddings", unit="crystal", disable=parallel.rank() > 0 or None)
     for chunk in chunks(rows, BATCH):
         batch = make_batch(dataset, chunk, modalities, device=device)
         output = model(batch.inputs, batch.given)
