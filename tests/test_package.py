@@ -161,7 +161,8 @@ def test_what_is_imported_is_required_and_the_other_way_round():
     assert missing <= set(WITH_OTHERS) | {"elementembeddings"}, missing
 
 
-PUBLIC = ("__main__", "predict", "prepare", "train", "launch", "release", "serve", "looks", "widgets", "scans.reading",
+PUBLIC = ("__main__", "predict", "prepare", "train", "launch", "release", "serve", "looks", "widgets",
+          "candidate_list", "scans.reading",
           "scans.conditioning", "scans.samples", "answering.predictor", "answering.questions",
           "answering.answer")  # fmt: skip
 

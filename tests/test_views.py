@@ -15,7 +15,7 @@ from PIL import Image
 from pymatgen.core import Structure
 from test_plots import at_print_size
 
-from xxlib import PROJECT, looks, widgets
+from xxlib import PROJECT, candidate_list, looks, widgets
 from xxlib.answering import explain
 from xxlib.answering.predictor import batch_of
 from xxlib.crystals.crystal import Crystal, lattice_from_cell
@@ -143,7 +143,7 @@ def test_every_view_is_at_print_size(model, answer, name):
     figures = {
         "reconstruction": lambda: looks.see_reconstruction(model, answer, hidden=(5, 6)),
         "attribution": lambda: looks.see_attribution(model, answer, "e_form"),
-        "candidate": lambda: looks.see_candidate(answer.explanation, title="NaCl"),
+        "candidate": lambda: candidate_list.see_candidate(answer.explanation, title="NaCl"),
     }
     assert not at_print_size(figures.get(name, lambda: getattr(looks, f"see_{name}")(model, answer))())
 
@@ -196,16 +196,16 @@ def test_a_scan_that_nothing_explains_has_no_calculated_pattern():
 
 
 def test_the_lines_of_a_candidate_are_where_the_scan_has_them(rock_salt):
-    figure = looks.see_candidate(rock_salt)
+    figure = candidate_list.see_candidate(rock_salt)
     ticks = np.array(figure.axes[1].collections[0].get_segments())[:, 0, 0]
     strongest = rock_salt.observed.two_theta[np.argsort(-rock_salt.observed.height)[:6]]
     assert (np.abs(strongest[:, None] - ticks).min(1) < 0.1).all(), "0.08 between K alpha 1 and the mean at 84 degree"
     assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == ["NaCl"]
     assert f"{len(rock_salt.unexplained(1))} lines unexplained" in words(figure)
-    none = looks.see_candidate(rock_salt, 0)
+    none = candidate_list.see_candidate(rock_salt, 0)
     assert f"{len(rock_salt.observed.two_theta)} lines unexplained" in words(none)
     with pytest.raises(ValueError, match="no candidate 99"):
-        looks.see_candidate(rock_salt, 99)
+        candidate_list.see_candidate(rock_salt, 99)
 
 
 def test_lines_of_a_second_phase_are_explained(model):
@@ -221,7 +221,7 @@ def test_lines_of_a_second_phase_are_explained(model):
     mixture = 0.8 * render_one(sticks(main)) + 0.2 * render_one(sticks(other))
     explanation = model.explanation("SrTiO3", mixture)
     second, _ = model.known.second_phase(explanation, (8, 22, 38))
-    alone, both = (looks.see_candidate(explanation, 1, other) for other in (None, second))
+    alone, both = (candidate_list.see_candidate(explanation, 1, other) for other in (None, second))
     marked = [int(re.search(r"(\d+) lines? unexplained", words(figure) + " 0 lines unexplained")[1])
               for figure in (alone, both)]  # fmt: skip
     assert marked[0] == len(explanation.unexplained(1)) > 2 * marked[1]
@@ -229,10 +229,10 @@ def test_lines_of_a_second_phase_are_explained(model):
 
 
 def test_the_list_of_candidates_ends_with_none_of_these(model):
-    found, chosen = looks.candidates_of(model.known, read_sample("NaCl", SCAN))
+    found, chosen = candidate_list.candidates_of(model.known.explain(read_sample("NaCl", SCAN)))
     table = model.candidates("NaCl", SCAN)
-    listed = looks.see_list(model.explanation("NaCl", SCAN)).drop(columns="exchange")
-    assert 1 < len(found) <= looks.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
+    listed = candidate_list.see_list(model.explanation("NaCl", SCAN)).drop(columns="exchange")
+    assert 1 < len(found) <= candidate_list.LISTED + 1 and found[-1].row[1] == "none of these" and not found[-1].cif
     assert all(one.picture.startswith(b"\x89PNG") for one in found) and len({one.picture for one in found}) > 1
     for one, rank in zip(found[:-1], range(len(table))):
         probability, name, group, _, score = one.row
@@ -245,7 +245,7 @@ def test_the_list_of_candidates_ends_with_none_of_these(model):
     first = found[[one.row[1].startswith("NaCl ") for one in found].index(True)]
     assert re.fullmatch(r"5\.64\d*\(\d+\)", first.row[3]) and first.row[2] == "Fm-3m (225)"
     assert first.file.startswith("NaCl_") and "formula known" in first.text
-    shares = [*table.probability[: looks.LISTED], table.attrs["none_of_these"]]
+    shares = [*table.probability[: candidate_list.LISTED], table.attrs["none_of_these"]]
     assert chosen == min(np.argmax(shares), len(found) - 1)
 
 
@@ -255,20 +255,20 @@ def test_the_list_of_candidates_ends_with_none_of_these(model):
      (243.786, 3.2, "244(3)"), (1.5, 0.0996, "1.5(1)"), (2.0, np.nan, "2.0000"), (3.14159265, 1e-9, "3.141593(1)")],
 )  # fmt: skip
 def test_an_uncertainty_is_in_units_of_the_last_digit(value, error, words):
-    assert looks.with_error(value, error) == words
+    assert candidate_list.with_error(value, error) == words
 
 
 def test_a_cell_is_told_without_what_its_symmetry_fixes():
     errors = {f"{name}_error": 0.01 for name in ("a", "b", "c", "alpha", "beta", "gamma")}
     lengths = {"a": 4.0, "b": 5.0, "c": 6.0}
     right = {"alpha": 90.0, "beta": 90.0, "gamma": 90.0}
-    assert looks.cell_in_words(errors | lengths | right) == "a 4.00(1) b 5.00(1) c 6.00(1)"
-    assert looks.cell_in_words(errors | lengths | right | {"b": 4.0, "c": 4.0}) == "a 4.00(1)"
+    assert candidate_list.cell_in_words(errors | lengths | right) == "a 4.00(1) b 5.00(1) c 6.00(1)"
+    assert candidate_list.cell_in_words(errors | lengths | right | {"b": 4.0, "c": 4.0}) == "a 4.00(1)"
     hexagonal = errors | lengths | right | {"b": 4.0, "gamma": 120.0}
-    assert looks.cell_in_words(hexagonal) == "a 4.00(1) c 6.00(1)"
+    assert candidate_list.cell_in_words(hexagonal) == "a 4.00(1) c 6.00(1)"
     oblique = errors | lengths | right | {"beta": 99.2}
-    assert looks.cell_in_words(oblique).endswith("c 6.00(1) β 99.20(1)")
-    assert looks.lengths_in_words(oblique) == "4.00(1) 5.00(1) 6.00(1)"
+    assert candidate_list.cell_in_words(oblique).endswith("c 6.00(1) β 99.20(1)")
+    assert candidate_list.lengths_in_words(oblique) == "4.00(1) 5.00(1) 6.00(1)"
 
 
 class Controls:

@@ -1,5 +1,10 @@
 """xxlib: what a material is and does, from its composition and its powder X-ray pattern."""
 
+import hashlib
+import os
+import shutil
+import sys
+import time
 from pathlib import Path
 
 __version__ = "0.2.0"
@@ -8,3 +13,26 @@ __version__ = "0.2.0"
 # its working directory; where the package was installed from a wheel, at the working directory.
 PACKAGE = Path(__file__).resolve().parent
 PROJECT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").is_file() else Path.cwd()
+
+
+def _compiled():
+    """Folder of the compiled functions of this state of the source.
+
+    numba compiles a function anew when its own file changes, not when a function that it calls does, in another file:
+    after an update it would go on with the old one.
+    """
+    sources = sorted(
+        path for room in ("crystals", "diffraction", "candidates") for path in (PACKAGE / room).glob("*.py")
+    )
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sources]
+    return PACKAGE / "__pycache__" / f"numba-{hashlib.sha1(repr(stats).encode()).hexdigest()[:12]}"
+
+
+if "NUMBA_CACHE_DIR" not in os.environ and os.access(PACKAGE, os.W_OK):
+    folder = _compiled()
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
+    for other in folder.parent.glob("numba-*"):
+        if other != folder and time.time() - other.stat().st_mtime > 7 * 86400:
+            shutil.rmtree(other, ignore_errors=True)

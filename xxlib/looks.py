@@ -3,42 +3,33 @@
 A notebook calls the see_* functions; the controls of widgets.py and the page of serve.py call look().
 """
 
-import io
 import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from xxlib.answering import explain
 from xxlib.answering.answer import SampleAnswer, in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.phases import ALWAYS, EXPLAINED, UNEXPLAINED
 from xxlib.answering.predictor import Predictor, batch_of
 from xxlib.answering.questions import sample_of
-from xxlib.candidates.explanation import CELL, SAME_PLACE, Explanation
+from xxlib.candidate_list import Candidate, candidates_of
 from xxlib.candidates.known import KnownCrystals
-from xxlib.crystals.compositions import reduced_formula
 from xxlib.crystals.elements import atomic_number
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_TOKENS, unpatchify
-from xxlib.diffraction.scattering import sticks
 from xxlib.plots import views
+from xxlib.plots.style import png
 from xxlib.scans.reading import MAX_BYTES
-from xxlib.scans.samples import Sample
 
 VIEWS = ("answer", "hidden parts", "attention", "similar training crystals")
 CONTROLS = {"scan": "the control `scan number`", "anode": "the control `anode`"}  # Python's arguments, as called here
-LISTED = 6  # candidates at most
-DOTS = 110  # an inch, of pictures that are seen on a screen
-COLUMNS = ("probability", "known crystal", "space group", "cell (Å)", "score")  # of the list of candidates
 
 
 def see_answer(predictor: Predictor, answer: SampleAnswer, labels: dict | None = None) -> Figure:
@@ -109,153 +100,6 @@ def see_neighbours(predictor: Predictor, answer: SampleAnswer) -> Figure:
     return views.neighbours(pattern, patterns, names, answer.title)
 
 
-def see_candidate(
-    explanation: Explanation, rank: int = 1, second: Explanation | None = None, title: str = ""
-) -> Figure:
-    """Figure of a scan and of what a known crystal explains of it.
-
-    explanation: an Explanation.  rank: of the candidate, from 1; 0 = none of them.  second: the Explanation of the
-    lines that the candidate leaves, whose first is drawn beside it; None = nothing is known of these.
-    """
-    observed, phases = explanation.observed, []
-    if not rank:
-        return views.candidate(observed.root**2, observed.measured, phases, observed.two_theta, title=title)
-    for one, place in ((explanation, rank), *([] if second is None else [(second, 1)])):
-        crystal, shift = one.crystal(place), one.matches.shifts[one.order[place - 1]]
-        phases.append((_formula(crystal), one.pattern(place), sticks(crystal).two_theta + shift))
-    unexplained = explanation.unexplained(rank)
-    if second is not None:
-        others = np.setdiff1d(second.observed.two_theta, second.unexplained(1))
-        near = np.abs(unexplained[:, None] - others) < SAME_PLACE
-        unexplained = unexplained[~near.any(1)]
-    return views.candidate(observed.root**2, observed.measured, phases, unexplained, explanation.absent(rank), title)
-
-
-def _formula(crystal):
-    numbers, counts = np.unique(crystal.atomic_numbers, return_counts=True)
-    return reduced_formula(numbers, counts / counts.sum())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A row in the list of known crystals, and what is seen when it is chosen; the last one is "none of these"."""
-
-    row: tuple[str, ...]  # by COLUMNS
-    text: str  # sentences
-    explanation: Explanation
-    rank: int  # in it, from 1; 0 = none of these
-    second: Explanation | None = None  # of the lines that it leaves
-    file: str = ""  # name of a CIF file, "" = there is none
-
-    @cached_property
-    def picture(self) -> bytes:
-        """PNG of the scan and what the crystal explains of it."""
-        title = f"{self.row[1]}, {self.row[2]}" if self.rank else "none of the known crystals"
-        return _png(see_candidate(self.explanation, self.rank, self.second, title))
-
-    @cached_property
-    def cif(self) -> str:
-        """What the file holds, "" where there is none."""
-        return self.explanation.cif(self.rank) if self.rank else ""
-
-
-def see_list(explanation: Explanation, most: int = LISTED) -> pd.DataFrame:
-    """The first candidates of an Explanation, in words: by COLUMNS, and the exchange of elements."""
-    table = explanation.table().head(most)
-    rows = [dict(zip(COLUMNS, _row(one))) for one in table.to_dict("records")]
-    shown = pd.DataFrame(rows, columns=COLUMNS)
-    shown.insert(2, "exchange", [words.replace("->", "→") for words in table.get("exchange", ())])
-    return shown
-
-
-def _row(one):
-    """A row of Explanation.table() in words, by COLUMNS."""
-    known = f"{one['known_formula']} ({one['id']})"
-    return f"{one['probability']:.1%}", known, _symbol(one["space_group"]), lengths_in_words(one), f"{one['score']:.3f}"
-
-
-def candidates_of(
-    known: KnownCrystals, sample: Sample, explanation: Explanation | None = None, elements: list[int] | None = None
-) -> tuple[tuple[Candidate, ...], int]:
-    """The Candidates (k,) of a Sample, the likeliest first, and the place of the row that is likeliest.
-
-    known: the KnownCrystals.  explanation: theirs of the sample; it is made where None.  elements: atomic numbers of
-    all that may be in the sample, where its formula is not known.
-    Raises NothingToExplain, a ValueError, where the pattern has too few lines.
-    """
-    if explanation is None:
-        explanation = known.explain(sample, elements=elements)
-    doubts = [f"! {sentence}" for sentence in explanation.notes]
-    if len(explanation) > LISTED:
-        more = explanation.probabilities[LISTED:]
-        doubts.append(f"{len(more)} more candidates, with {more.sum():.1%} together, are not listed.")
-    table, rows = explanation.table().head(LISTED), []
-    if len(sample.element_ids):
-        elements = sample.element_ids.tolist()
-    for rank, one in enumerate(table.to_dict("records"), 1):
-        second, share = None, 0.0
-        if rank == 1 and elements and explanation.none < UNEXPLAINED:  # among all known crystals it takes too long
-            second, share = known.second_phase(explanation, [*elements, *ALWAYS])
-            second = None if second is None or second.none > EXPLAINED else second
-        row, exchange = _row(one), one["exchange"].replace("->", "→")
-        said = [
-            f"{row[1]} of {one['source']}{f', {exchange}' if exchange else ''} ({explanation.setting})",
-            f"{row[2]}, {one['crystal_system']}; {cell_in_words(one)}; {one['volume_per_atom']:.2f} Å³ an atom",
-            f"lines: {one['lines_explained']} explained, {one['lines_unexplained']} unexplained, "
-            f"{one['lines_absent']} calculated and absent",
-        ]
-        if second is not None:
-            other = second.table().iloc[0]
-            said.append(
-                f"What it leaves is explained by {other.known_formula} ({other.id}), {share:.0%} of the intensity."
-            )
-        file = re.sub(r"[^\w.-]+", "_", f"{_formula(explanation.crystal(rank))}_{one['id']}") + ".cif"
-        given = {"explanation": explanation, "rank": rank, "second": second, "file": file}
-        rows.append(Candidate(row=row, text="\n".join(said + doubts), **given))
-    said = [f"{explanation.none:.0%} that none of the known crystals is right ({explanation.setting})", ADVICE]
-    row = (f"{explanation.none:.1%}", "none of these", *[""] * (len(COLUMNS) - 2))
-    rows.append(Candidate(row=row, text="\n".join(said + doubts), explanation=explanation, rank=0))
-    return tuple(rows), int(np.argmax([*table.get("probability", ()), explanation.none]))
-
-
-ADVICE = (
-    "If none is right: check the formula and the anode; with elements instead of a formula every compound of them is "
-    "tried, with neither all known crystals; a crystal of your own is found when it is in the library (xxlib library)."
-)
-
-
-def _symbol(number):
-    """A space group by symbol and number: "Fm-3m (225)"."""
-    from pymatgen.symmetry.groups import sg_symbol_from_int_number
-
-    return f"{sg_symbol_from_int_number(number)} ({number})"
-
-
-def cell_in_words(one: dict) -> str:
-    """The cell of a row of Explanation.table(), without what symmetry fixes: "a 5.6407(6)"; "a 4.95(1) β 99.2(1)"."""
-    said = []
-    for name, letter in zip(CELL, "abcαβγ"):
-        value, error = one[name], one[f"{name}_error"]
-        equal = name in "bc" and abs(value / one["a"] - 1) < 1e-6
-        fixed = name not in "abc" and min(abs(value - 90), abs(value - 120)) < 1e-6
-        if not equal and not fixed:
-            said.append(f"{letter} {with_error(value, error)}")
-    return " ".join(said)
-
-
-def lengths_in_words(one: dict) -> str:
-    """The lengths of a cell that differ: "5.6407(6)"; "4.95(1) 5.01(1) 6.33(2)"."""
-    return re.sub(r"[abc] ", "", re.split(" ?[αβγ]", cell_in_words(one))[0])
-
-
-def with_error(value: float, error: float) -> str:
-    """A number with its standard deviation in units of the last digit: "5.6407(6)"."""
-    if not 0 < error < np.inf:
-        return f"{value:.4f}"
-    digits = min(max(-int(f"{error:.0e}".partition("e")[2]), 0), 6)
-    return f"{value:.{digits}f}({max(1, round(error * 10**digits))})"
-
-
 def patterns_of(dataset: Dataset, rows: Iterable[int]) -> np.ndarray:
     """Ideal patterns (n, 4250) of some rows of a Dataset."""
     return unpatchify(make_batch(dataset, rows, ("xrd",)).inputs["xrd"].tokens.numpy())
@@ -305,7 +149,7 @@ def look(predictor: Predictor, choice: Choice, dataset: Dataset | None = None) -
             "similar training crystals": lambda: see_neighbours(predictor, answer),
         }[choice.view]()
         text = f"{answer.title}: {ABOUT[choice.view]}"
-        return Seen(text=text, picture=_png(figure), answered=True)
+        return Seen(text=text, picture=png(figure), answered=True)
     except Exception as error:  # whatever it is, who looks reads a sentence
         return Seen(text=in_terms_of(reason(error), CONTROLS))
 
@@ -327,18 +171,20 @@ def _whole(predictor, choice, sample, elements, labels):
         lines += [reason(error), *(f"  ! {warning}" for warning in sample.warnings)]
     else:
         lines.append(str(replace(answer, explanation=None)))  # whose candidates the list has
-        seen["bars"] = _png(see_answer(predictor, answer, labels), False)
+        seen["bars"] = png(see_answer(predictor, answer, labels), False)
         try:
             picture = see_attribution(predictor, answer, choice.target or first_reasons(predictor))
         except ValueError as error:
             lines.append(f"  no reasons: {reason(error)}")
     try:
         explanation = None if answer is None else answer.explanation
-        seen["candidates"], seen["chosen"] = candidates_of(known, sample, explanation, elements)
+        second = (None, 0.0) if answer is None else answer.second
+        explanation = explanation or known.explain(sample, elements=elements)
+        seen["candidates"], seen["chosen"] = candidates_of(explanation, second)
     except ValueError as error:
         lines.append(f"  no known crystals: {reason(error)}")
     text = in_terms_of("\n".join(lines), CONTROLS)
-    return Seen(text=text, picture=_png(picture, False), answered=answer is not None, **seen)
+    return Seen(text=text, picture=png(picture, False), answered=answer is not None, **seen)
 
 
 def first_reasons(predictor: Predictor) -> str:
@@ -387,14 +233,6 @@ def crystals_of(dataset: Dataset, rows: Iterable[int]) -> list[tuple[str, int]]:
     """(formula and id, row) of crystals to choose from."""
     formulas, ids = dataset.column("formula")[rows], dataset.column("id")[rows]
     return [(f"{formula}  {id}", int(row)) for formula, id, row in zip(formulas, ids, rows)]
-
-
-def _png(figure, title=True):
-    if not title and figure._suptitle:  # which stands beside the picture
-        figure._suptitle.set(visible=False, in_layout=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=DOTS)
-    return buffer.getvalue()
 
 
 def _needs_both(answer):

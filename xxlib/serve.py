@@ -235,7 +235,8 @@ def _predictor(model):
 
 def _controls(question):
     """What there is to choose from, in a worker process."""
-    from xxlib.looks import COLUMNS, VIEWS, Choice, crystals_of, first_reasons, look
+    from xxlib.candidate_list import COLUMNS
+    from xxlib.looks import VIEWS, Choice, crystals_of, first_reasons, look
     from xxlib.plots.views import parts
     from xxlib.scans.scan import ANODES
 

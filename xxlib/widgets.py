@@ -10,8 +10,9 @@ from urllib.parse import quote
 import numpy as np
 
 from xxlib.answering.predictor import Predictor
+from xxlib.candidate_list import COLUMNS, LISTED, Candidate
 from xxlib.datasets.store import Dataset
-from xxlib.looks import COLUMNS, LISTED, VIEWS, Candidate, Choice, Seen, crystals_of, first_reasons, look
+from xxlib.looks import VIEWS, Choice, Seen, crystals_of, first_reasons, look
 from xxlib.plots.views import parts
 from xxlib.scans.scan import ANODES
 

@@ -116,7 +116,10 @@ def observed(dataset, row, effects):
 
 
 def ask(asked, row, other):
-    """The answer for a crystal of the dataset, as a dict, and what a ranking is fitted on; other: another crystal."""
+    """The answer for a crystal of the dataset, as a dict, and its evidence; other: another crystal.
+
+    Evidence: features of the candidates, of "none of these", as ranking.features has them, and their space groups.
+    """
     crystals, known, given = dataset(), _known(), {}
     seen, expanded = observed(crystals, row, asked.effects)
     if asked.given in ("formula", "another formula"):
@@ -129,8 +132,7 @@ def ask(asked, row, other):
     answer |= said(explanation, crystals.column("formula")[row], np.exp(log_volume))
     if explanation is None:
         return answer, None
-    right = (explanation.matches.space_groups == true) & (asked.given != "another formula")
-    return answer, (*explanation.evidence, right)
+    return answer, (*explanation.evidence, explanation.matches.space_groups)
 
 
 def explained(known, seen, mask, composition=None, elements=None):

@@ -42,18 +42,18 @@ SUREST = 0.7  # share of the samples whose answers are surest
 ORIGIN = ("dataset", "split", "given", "setting", "patterns")
 MADE_BY = ("library", "seed", "commit", "hardware")
 ASKED = (
-    Asked(n=1000),
+    Asked(n=600),
     Asked(effects="laboratory"),
     Asked(setting="in the library"),
     Asked(setting="in the library", effects="laboratory"),
     Asked(given="another formula", setting="in the library", effects="laboratory"),
-    Asked(given="nothing", setting="in the library", effects="laboratory"),
-    Asked(given="nothing", effects="laboratory"),
+    Asked(given="nothing", setting="in the library", effects="laboratory", n=150),
+    Asked(given="nothing", effects="laboratory", n=150),
     Asked(given="another formula", setting="in the library"),
-    Asked(given="nothing", setting="in the library"),
-    Asked(given="nothing"),
+    Asked(given="nothing", setting="in the library", n=150),
+    Asked(given="nothing", n=150),
     Asked(setting="elements held out"),
-    Asked(given="elements", setting="in the library"),
+    Asked(given="elements", setting="in the library", n=150),
 )
 # What each ranking is fitted on: crystals known and not, formulas right and wrong.
 FITTED_ON = {
@@ -63,6 +63,7 @@ FITTED_ON = {
     "scan, formula unknown": [ASKED[5], ASKED[6]],
 }
 JOINED_ON = {"ideal": [ASKED[0], ASKED[2]], "scan": [ASKED[1], ASKED[3]]}
+FOLDS = 5
 LIKELIEST = 10  # space groups of a posterior that are kept
 MEASURED = (
     ("formula", "in the library"), ("formula", "formula held out"), ("nothing", "in the library"),
@@ -75,23 +76,42 @@ MEASURED = (
 
 def fit(folder, workers=1):
     """The rankings, fitted on `val`, by name of known.KINDS."""
-    rankings = {}
-    for kind, kinds in FITTED_ON.items():
-        samples = [one for asked in kinds for one in answers(asked, "val", folder, workers)[1] if one is not None]
-        rankings[kind] = Ranking.fit(samples)
-    return rankings
+    return {kind: Ranking.fit(samples(kinds, folder, workers)[1]) for kind, kinds in FITTED_ON.items()}
+
+
+def samples(kinds, folder, workers=1):
+    """Answers of some kinds of questions on `val`, a DataFrame, and the samples (table, none, right) of those that
+    there was something to say of, which a Ranking is fitted on."""
+    found, samples = [], []
+    for asked in kinds:
+        table, evidence = answers(asked, "val", folder, workers)
+        found.append(table.assign(evidence=evidence, asked=asked))
+    found = pd.concat(found, ignore_index=True).dropna(subset="evidence")
+    for (table, none, groups), true, asked in zip(found["evidence"], found["space_group"], found["asked"]):
+        samples.append((table, none, (groups == true) & (asked.given != "another formula")))
+    return found, samples
 
 
 def join(model, folder, workers=1):
-    """The Joints of a Predictor and of the known crystals, fitted on `val`, by name of joint.KINDS."""
+    """The Joints of a Predictor and of the known crystals, fitted on `val`, by name of joint.KINDS.
+
+    What known crystals say of a sample is that of a ranking fitted without it.
+    """
     joints = {}
     for kind, kinds in JOINED_ON.items():
-        parts = [(asked, answers(asked, "val", folder, workers)[0]) for asked in kinds]
-        network = np.concatenate([by_model(model, asked, found["row"]) for asked, found in parts])
-        found = pd.concat([found for _, found in parts], ignore_index=True)
-        joints[kind] = Joint.fit(
-            known_of(found), found["none"].to_numpy(), network, found["space_group"].to_numpy() - 1
+        found, own = samples(kinds, folder, workers)
+        fold = pd.factorize(found["row"])[0] % FOLDS
+        known, none = np.zeros((len(found), 230)), np.zeros(len(found))
+        for k in range(FOLDS):
+            ranking = Ranking.fit([one for one, at in zip(own, fold) if at != k])
+            for i in np.flatnonzero(fold == k):
+                table, nothing, groups = found["evidence"].iloc[i]
+                shares, none[i] = ranking.probabilities(table, nothing)
+                np.add.at(known[i], groups - 1, shares)
+        network = np.concatenate(
+            [by_model(model, asked, part["row"]) for asked, part in found.groupby("asked", sort=False)]
         )
+        joints[kind] = Joint.fit(known, none, network, found["space_group"].to_numpy() - 1)
     return joints
 
 

@@ -58,6 +58,7 @@ class SampleAnswer:
     sets: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of classes, with the truth at LEVEL
     nearest: np.ndarray = field(default_factory=lambda: np.zeros(0, int))  # rows of the predictor's training crystals
     explanation: Explanation | None = None  # by known crystals
+    second: tuple[Explanation | None, float] = (None, 0.0)  # of the lines that remain; its share of the intensity
     warnings: tuple[str, ...] = ()  # plain sentences
     refused: str = ""  # why there is no answer
 

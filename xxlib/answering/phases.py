@@ -13,14 +13,30 @@ EXPLAINED = 0.3  # at most so much of it for another wavelength, formula or phas
 ALWAYS = (1, 6, 8)  # elements that air and preparation bring: a second phase may have them
 
 
-def warnings(known, sample, explanation):
-    """Plain sentences on a Sample of a formula and a scan: another anode, another formula, a second phase."""
+def second_phase(known, sample, explanation):
+    """(Explanation of the lines that the likeliest crystal leaves, its share of the intensity) of a Sample with a
+    formula; (None, 0.0) where little is left, or nothing known explains it."""
+    if explanation.none > UNEXPLAINED:
+        return None, 0.0
+    rest, share = known.second_phase(explanation, [*sample.element_ids.tolist(), *ALWAYS])
+    return (rest, share) if rest is not None and rest.none < EXPLAINED else (None, 0.0)
+
+
+def warnings(known, sample, explanation, second):
+    """Plain sentences on a Sample of a formula and a scan: another anode, another formula, a second phase.
+
+    second: as second_phase() has it.
+    """
     if sample.conditioned is None:
         return
-    formula = reduced_formula(sample.element_ids, sample.fractions)
+    rest, share = second
+    if rest is not None:
+        crystal = rest.matches.crystals[rest.order[0]]
+        name, id = known.library.formula(crystal), known.library.ids[int(crystal)].as_py()
+        yield f"Lines that remain are those of {name} ({id}), {share:.0%} of the intensity: is it a second phase?"
     if explanation.none < UNEXPLAINED:
-        yield from _second_phase(known, sample, explanation)
         return
+    formula = reduced_formula(sample.element_ids, sample.fractions)
     anode = _other_anode(known, sample)
     if anode:
         yield (
@@ -36,14 +52,6 @@ def warnings(known, sample, explanation):
             f"No known crystal explains the scan as {formula}, and {name} ({id}) does: check the formula, or which "
             "sample was measured."
         )
-
-
-def _second_phase(known, sample, explanation):
-    rest, share = known.second_phase(explanation, [*sample.element_ids.tolist(), *ALWAYS])
-    if rest is not None and rest.none < EXPLAINED:
-        crystal = rest.matches.crystals[rest.order[0]]
-        name, id = known.library.formula(crystal), known.library.ids[int(crystal)].as_py()
-        yield f"Lines that remain are those of {name} ({id}), {share:.0%} of the intensity: is it a second phase?"
 
 
 def _other_anode(known, sample):

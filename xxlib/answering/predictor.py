@@ -16,6 +16,7 @@ from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.joint import by_known_crystals, by_network, read_joint, systems_of
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
+from xxlib.answering.phases import second_phase
 from xxlib.answering.phases import warnings as phase_warnings
 from xxlib.answering.trust import check_trust, read_trust
 from xxlib.candidates.explanation import Explanation, NothingToExplain
@@ -180,10 +181,14 @@ class Predictor:
             probabilities[name] = {labels[i]: float(own[i]) for i in order}
             sets[name] = tuple(labels[i] for i in order if chosen[name][i])
         _, places = nearest(output.vectors, trust.training_vectors.astype(np.float64), N_NEAREST)
-        found = phase_warnings(self.known, sample, explanation) if explanation else ()
+        second, found = (None, 0.0), ()
+        if explanation:
+            second = second_phase(self.known, sample, explanation)
+            found = phase_warnings(self.known, sample, explanation, second)
         return SampleAnswer(
             sample=sample, values=values, probabilities=probabilities, sets=sets, nearest=places[0],
-            explanation=explanation, warnings=(*sample.warnings, *self._warnings(sample, output), *found),
+            explanation=explanation, second=second,
+            warnings=(*sample.warnings, *self._warnings(sample, output), *found),
         )  # fmt: skip
 
     def _explained(self, sample):

@@ -23,9 +23,9 @@ from xxlib.diffraction.patterns import (
 from xxlib.diffraction.texture import march
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
 
-# The look of a pattern.  B of all atoms, angstrom^2; logarithm of March's coefficient; shift of 2 theta, degree; standard
-# deviation of the peaks where theta is 0, degree, and what it gains with tan theta, relative; share of a peak that is
-# Lorentzian, of its area, and that is K-alpha2; logarithm of the scale.
+# The look of a pattern.  B of all atoms, angstrom^2; logarithm of March's coefficient; shift of 2 theta, degree;
+# standard deviation of the peaks where theta is 0, degree, and what it gains with tan theta, relative; share of a peak
+# that is Lorentzian, of its area, and that is K-alpha2; logarithm of the scale.
 LOOK = ("thermal", "texture", "shift", "width", "broadening", "lorentzian", "ka2", "scale")
 THERMAL, TEXTURE, SHIFT, WIDTH, BROADENING, LORENTZIAN, KA2, SCALE = range(len(LOOK))
 DOUBLET = 2 * np.degrees(1) * (ANODES["Cu"][1] - ANODES["Cu"][0]) / CU_KA  # degree: from K-alpha1 to 2, over tan theta

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks, peak_widths
 
-from xxlib.candidates.calculated import gaussian
+from xxlib.candidates.calculated import WIDTH, gaussian
 from xxlib.diffraction.patterns import N_POINTS, POINTS_PER_TOKEN, SIGMA, STEP, TWO_THETA
 from xxlib.diffraction.wavelengths import CU_KA
 
@@ -20,6 +20,7 @@ FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
 EXPECTED = np.array([1.0, 0.0, 0.0, 0.0, 0.3, 0.3, 1 / 3, 0.0])
 ERRORS = np.array([1.0, 0.4, 0.1, np.inf, 1.0, 0.3, 0.2, np.inf])
 SIMULATED = np.array([0.0, 0.0, 1e-4, np.inf, 0.0, 0.0, 0.0, np.inf])  # those of a simulated pattern
+FIXED = np.where(np.arange(8) == WIDTH, 0.0, SIMULATED)  # those of one whose peaks have the usual width
 HELD = (1e-4, 3e-3)  # of simulated patterns, of scans
 EXPLAINED = 0.05  # of a point: a calculated pattern of so much explains it
 WIDTHS = (0.03, 0.4)  # degree, between which a width is believed
@@ -38,9 +39,11 @@ class Observed:
 
     @property
     def look(self):
-        """What is expected of its look (8,), and the standard deviations (8,): of a simulated one, its peaks' width."""
-        simulated = gaussian(self.width)
-        return (simulated + EXPECTED, ERRORS) if self.noise > 0 else (simulated, SIMULATED)
+        """What is expected of its look (8,), and standard deviations (8,): of a simulated one the width of peaks."""
+        if self.noise > 0:
+            return gaussian(self.width) + EXPECTED, ERRORS
+        usual = abs(self.width / SIGMA - 1) < 0.03
+        return gaussian(SIGMA if usual else self.width), np.where(usual, FIXED, SIMULATED)
 
     @property
     def held(self):

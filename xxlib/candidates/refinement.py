@@ -18,6 +18,7 @@ from xxlib.candidates.calculated import (
     profile,
     slopes_of,
     sums_of_roots,
+    texture_of,
 )  # fmt: skip
 from xxlib.candidates.lines import families
 from xxlib.diffraction.kernel import FAST
@@ -30,6 +31,7 @@ LEAST_GAIN = 5e-3  # of what holds, below which a turn is the last
 FLOOR = 0.02  # of 100, added below the root: where there is nothing, the root has no slope
 LOWEST, HIGHEST = (2 * np.sin(np.radians(angle / 2)) / CU_KA for angle in (4.0, 91.0))  # 1/d of the lines, 1/angstrom
 MOST_MOVE = 0.02  # fractional: an atom moves no farther in a turn
+TRIED = 0.4  # logarithm of March's coefficient
 HOLD = 0.05  # angstrom: standard deviation of how far atoms move from where the known crystal has them
 STRAIN = 0.05  # likewise of the parameters of the reciprocal metric, of the largest of them
 LEAST = np.array([-1.0, -1.2, -0.6, 0.02, -0.5, 0.0, 0.005, -np.inf])  # of a look, between which it is believed
@@ -61,15 +63,15 @@ def _normal_equations(root, measured, pattern, log_scale, columns):
 
 
 @njit(**FAST)
-def refined(start, look, errors, basis, group, unit, axes, table, root, measured, held, movable):
+def refined(start, look, expected, errors, basis, group, unit, axes, table, root, measured, held, movable):
     """Cell, atoms and look of one candidate, refined.
 
-    start: (k,) free parameters of the reciprocal metric, basis: (k, 6) what each stands for.  look: (8,) as
-    calculated.LOOK has it, where it starts; errors: (8,) standard deviations that are expected of it: 0, it stays;
-    infinite, nothing is.  group: rotations, translations, centrings, laue.  unit: frac (a, 3), numbers (a,),
-    occupancies (a,).  axes: (q, 3) equal directions of a texture; (0, 3): none.  root: (4250,) square root of the
-    pattern; measured: (4250,) bool.  held: weight of what holds cell, atoms and look, of the sum of squares.
-    movable: whether atoms move.
+    start: (k,) free parameters of the reciprocal metric, basis: (k, 6) what each stands for.  look: (8,), as
+    calculated.LOOK has it, where it starts; expected, errors: (8,) what is expected of it, and standard deviations of
+    that: 0, it stays as it is; infinite, nothing is expected.  group: rotations, translations, centrings, laue.
+    unit: frac (a, 3), numbers (a,), occupancies (a,).  axes: (q, 3) equal directions of a texture; (0, 3): none.
+    root: (4250,) square root of the pattern; measured: (4250,) bool.  held: weight of what holds cell, atoms and look,
+    of the sum of squares.  movable: whether atoms move.
     Returns parameters (k,), frac (a, 3), look (8,), score (cosine of the roots), the way of each free coordinate
     (angstrom), the covariance of the parameters (k, k), the pattern (4250,) on the scale of the one observed, and the
     number of its reflections that are not equal by symmetry.
@@ -89,6 +91,7 @@ def refined(start, look, errors, basis, group, unit, axes, table, root, measured
     parameters[s + SCALE] = np.log(max((product / own) ** 2, 1e-30))
     # What holds each parameter where it starts; how far a fractional step is, so that atoms are held alike in any cell.
     origin, stiffness, lengths = parameters.copy(), np.zeros(n), np.zeros(r)
+    origin[s : s + SCALE] = expected[:SCALE]
     stiffness[:k] = held * total / (STRAIN * np.abs(start).max()) ** 2
     for p in range(r):
         lengths[p] = np.sqrt((directions[p] ** 2 / np.maximum(metric[:3], 1e-9)).sum())
@@ -151,23 +154,28 @@ def refined(start, look, errors, basis, group, unit, axes, table, root, measured
 
 @njit(**FAST)
 def preferred(start, look, basis, group, unit, table, root, measured):
-    """The equal directions (q, 3) along which a texture would lessen a misfit most; arguments as refined() has them."""
-    k = len(start)
+    """The texture that explains a pattern best: its equal directions (q, 3), and the logarithm of March's coefficient.
+
+    Arguments as refined() has them.  Tried are not slopes but whole textures: a cubic crystal has no slope.
+    """
+    k, no_axes = len(start), np.zeros((0, 3))
     hkl, count = families(start @ basis, group[3], group[2], LOWEST, HIGHEST)
     forms, atoms = forms_of(hkl, basis), atoms_of(group, unit, False)
     parameters = np.zeros(k + len(LOOK))
     parameters[:k], parameters[k:] = start, look
-    slopes, most = np.empty((len(hkl), 2)), -1.0
-    best = equal_directions(PREFERRED[0], group[3])
+    unasked = np.empty((len(hkl), 0))
+    angle, _, intensity = lines(parameters, basis, forms, hkl, count, group, unit[0], atoms, no_axes, table, unasked)
+    squares = parameters[:k] @ forms.T
+    most, best, chosen = -1.0, 0.0, equal_directions(PREFERRED[0], group[3])
     for a in range(len(PREFERRED)):
         axes = equal_directions(PREFERRED[a], group[3])
-        angle, _, intensity = lines(parameters, basis, forms, hkl, count, group, unit[0], atoms, axes, table, slopes)
-        pattern, change = profile(angle, intensity, look), profile(angle, slopes[:, 1], look)
-        product, _, own = sums_of_roots(root, measured, pattern)
-        matrix, right = _normal_equations(
-            root, measured, pattern, 2 * np.log(product / own), np.stack((change, pattern), axis=1)
-        )
-        gain = right @ np.linalg.solve(matrix + 1e-9 * np.eye(2), right)
-        if gain > most:
-            most, best = gain, axes
-    return best
+        for texture in (0.0, -TRIED, TRIED):
+            if texture == 0 and a:
+                continue
+            textured = intensity * texture_of(hkl, start @ basis, axes, texture)[:, 0]
+            for thermal in (-1.0, 0.0, 1.0):  # what is taken for thermal motion may have been texture
+                changed = textured * np.exp(-0.5 * thermal * squares)
+                product, total, own = sums_of_roots(root, measured, profile(angle, changed, look))
+                if product / np.sqrt(total * own) > most:
+                    most, best, chosen = product / np.sqrt(total * own), texture, axes
+    return chosen, best

@@ -157,14 +157,18 @@ def _refined(library, tried, candidate, metric, free, atoms, observed):
     _, kinds, frac, numbers, occupancies, offsets = atoms
     own, basis = slice(offsets[candidate], offsets[candidate + 1]), free[free.any(-1)]
     group, unit = _group(int(kinds[candidate])), (frac[own], numbers[own], occupancies[own])
-    scan, (look, errors) = (observed.root, observed.measured), observed.look
+    scan, (expected, errors) = (observed.root, observed.measured), observed.look
     none, table = np.zeros((0, 3)), scattering_table()
     # The cell by itself first: a step of many atoms at once may hide what it gains.
     cell = basis @ metric / (basis**2).sum(-1)
-    cell, _, look, *_ = refined(cell, look, errors, basis, group, unit, none, table, *scan, observed.held, False)
-    axes = preferred(cell, look, basis, group, unit, table, *scan) if errors[TEXTURE] > 0 else none
+    cell, _, look, *_ = refined(
+        cell, expected, expected, errors, basis, group, unit, none, table, *scan, observed.held, False
+    )
+    axes = none
+    if errors[TEXTURE] > 0:
+        axes, look[TEXTURE] = preferred(cell, look, basis, group, unit, table, *scan)
     cell, frac, look, score, moved, covariance, pattern, n_lines = refined(
-        cell, look, errors, basis, group, unit, axes, table, *scan, observed.held, True
+        cell, look, expected, errors, basis, group, unit, axes, table, *scan, observed.held, True
     )
     uncertain = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0

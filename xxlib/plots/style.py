@@ -3,6 +3,7 @@
 A figure is as wide as a column or a page of a journal and is read at that size: nothing in it is smaller than 7 points.
 """
 
+import io
 from functools import wraps
 from string import ascii_lowercase
 from textwrap import fill
@@ -18,6 +19,7 @@ from xxlib.diffraction.wavelengths import CU_KA
 
 COLUMN, PAGE = 3.5, 7.2  # inch: one column and two of a journal, 89 and 183 mm
 TEXT, SMALL = 8, 7  # points
+DOTS = 110  # an inch, of pictures that are seen on a screen
 JOURNAL = {
     "font.size": TEXT, "axes.labelsize": TEXT, "axes.titlesize": TEXT, "figure.titlesize": TEXT,
     "legend.fontsize": SMALL, "legend.title_fontsize": SMALL, "xtick.labelsize": SMALL, "ytick.labelsize": SMALL,
@@ -115,3 +117,12 @@ def scale_along(ax, axis):
         ticks = [10, 5, 4, 3, 2, 1.5, 1.2]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
+
+
+def png(figure, title=True):
+    """A figure as PNG for a screen; title: False where it stands beside the picture already."""
+    if not title and figure._suptitle:
+        figure._suptitle.set(visible=False, in_layout=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=DOTS)
+    return buffer.getvalue()
