@@ -223,7 +223,8 @@ def test_a_crystal_finds_itself(crystals, library):
         own = np.flatnonzero((matches.crystals == c) & (matches.costs == 0))[0]
         assert matches.scores[own] > 0.9985 and matches.scores[own] > matches.scores[0] - 1e-3, crystals[c].id
         expected = cell_from_lattice(standardised_lattice(crystals[c]))
-        assert np.allclose(cell_of(matches.metrics[own]), expected, rtol=1e-4), crystals[c].id
+        close = 1e-4 if matches.n_free[own] < 4 else 2e-4
+        assert np.allclose(cell_of(matches.metrics[own]), expected, rtol=close), crystals[c].id
         assert matches.space_groups[own] == space_group_of(crystals[c])
 
 

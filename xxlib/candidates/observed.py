@@ -18,7 +18,7 @@ FWHM = 2 * np.sqrt(2 * np.log(2))  # of a Gaussian, in standard deviations
 # What is expected of a scan's look, as calculated.LOOK has it, and the standard deviations.  The shift of 2 theta is
 # that of diffractometers, displacement among it.
 EXPECTED = np.array([1.0, 0.0, 0.0, 0.0, 0.3, 0.3, 1 / 3, 0.0])
-ERRORS = np.array([1.0, 0.4, 0.1, np.inf, 1.0, 0.3, 0.2, np.inf])
+ERRORS = np.array([2.0, 0.4, 0.3, np.inf, 1.0, 0.3, 0.2, np.inf])
 SIMULATED = np.array([0.0, 0.0, 1e-4, np.inf, 0.0, 0.0, 0.0, np.inf])  # those of a simulated pattern
 FIXED = np.where(np.arange(8) == WIDTH, 0.0, SIMULATED)  # those of one whose peaks have the usual width
 HELD = (1e-4, 3e-3)  # of simulated patterns, of scans
