@@ -7,7 +7,7 @@ Cost: 10 runs, 1.5 hours on a core.
 from study import archive
 from study.archive import RESULTS
 from study.claims import paired
-from study.tables import CRYSTAL_SYSTEM, E_FORM, PAPER, planned_table, summary_table
+from study.tables import CRYSTAL_SYSTEM, E_FORM, planned_table, summary_table
 from study.variants import variant
 from xxlib.training.presets import PRESETS
 
@@ -26,7 +26,7 @@ def runs(preset="small"):
 
 def table(configs=None, place=RESULTS):
     """The summary of the runs."""
-    return summary_table(planned_table(configs or runs(), place), (E_FORM, CRYSTAL_SYSTEM)).assign(paper=PAPER)
+    return summary_table(planned_table(configs or runs(), place), (E_FORM, CRYSTAL_SYSTEM))
 
 
 def findings(place=RESULTS):

@@ -4,7 +4,7 @@ import importlib
 
 import pandas as pd
 
-from study import archive
+from study import archive, paper
 from study.archive import RESULTS
 from xxlib import plots
 from xxlib.training import records
@@ -47,9 +47,9 @@ def tidy(place=RESULTS):
 
 
 def write_tables(folder=None, place=RESULTS):
-    """Every table that follows from the records, of what is finished and with what is missing."""
+    """Every table that follows from the records, of what is finished and with what is missing; the paper's rows beneath."""
     folder = folder or RESULTS
-    tables = {one.TABLE: one.table(place=place) for one in EXPERIMENTS if hasattr(one, "TABLE")}
+    tables = {one.TABLE: paper.beneath(one.table(place=place), one.TABLE) for one in EXPERIMENTS if hasattr(one, "TABLE")}
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
     tidy(place).to_csv(folder / "runs.csv", index=False, float_format="%.7g")

@@ -13,7 +13,6 @@ from study.tables import (
     BAND_GAP,
     CRYSTAL_SYSTEM,
     E_FORM,
-    PAPER,
     SPACE_GROUP,
     finished,
     planned_table,
@@ -78,7 +77,7 @@ def runs(preset="small"):
 
 def table(configs=None, place=RESULTS):
     """The summary of the runs, the floor, and the REFERENCES."""
-    ours = summary_table(planned_table(configs or runs(), place)).assign(paper=PAPER)
+    ours = summary_table(planned_table(configs or runs(), place))
     floors = [archive.read(floor.name(target), place) for target in floor.TARGETS]
     floors = pd.DataFrame([row(record.config, record) for record in floors if record])
     references = pd.DataFrame(REFERENCES).assign(dataset="data/mp36k", labels=archive.LABELS["data/mp36k"])

@@ -15,7 +15,6 @@ from xxlib import plots
 from xxlib.training.presets import PRESETS
 
 TABLE = "table_2"
-PAPER_SPEED_UP = "up to 4.2 (abstract)"
 SHARES = (0.05, 0.15, 0.25)  # of training, at which Table 2 looks
 # Target -> metric, its name with unit, whether it grows.
 CURVES = {
@@ -73,7 +72,7 @@ def table(configs=None, place=RESULTS):
         pairs = [pair for pair in pairs if pair[0]]
         for target in first.objectives.targets:
             _, shown, rising = CURVES[target]
-            row = {"start": start_of(first), "targets": " + ".join(first.objectives.targets)}
+            row = {"model": f"XxaCT-NN {first.preset}", "start": start_of(first), "targets": " + ".join(first.objectives.targets)}
             row |= {"n_steps": first.budget.n_steps, "metric": shown}
             if there:
                 curves = [_curve(config, target, place) for config in there]
@@ -86,9 +85,9 @@ def table(configs=None, place=RESULTS):
                 row |= {"speed-up": gain["mean"], "+- speed-up": gain["std"]}
                 reached = SHARES[-1] * first.budget.n_steps / gain["ratios"][gain["ratios"] > 0]
                 row["steps to scratch's 25%"] = reached.mean() if len(reached) else np.nan
-            rows.append(row | {"paper": PAPER_SPEED_UP if first.initial else ""} | origin(group, place))
-    columns = ["start", "targets", "n_steps", "metric", *(f"val at {share:.0%}" for share in SHARES), "val at best"]
-    columns += ["test", "+- test", "steps to scratch's 25%", "speed-up", "+- speed-up", "paper", *ORIGIN]
+            rows.append(row | origin(group, place))
+    columns = ["model", "start", "targets", "n_steps", "metric", *(f"val at {share:.0%}" for share in SHARES), "val at best"]
+    columns += ["test", "+- test", "steps to scratch's 25%", "speed-up", "+- speed-up", *ORIGIN]
     return pd.DataFrame(rows, columns=columns)
 
 

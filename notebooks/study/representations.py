@@ -8,7 +8,7 @@ import pandas as pd
 
 from study import archive, claims, latent, pretraining
 from study.archive import RESULTS
-from study.tables import ORIGIN, PAPER, finished, groups, origin, planned_table, start_of
+from study.tables import ORIGIN, finished, groups, model_of, origin, planned_table, start_of
 from study.variants import variant
 from xxlib import plots
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
@@ -41,7 +41,7 @@ def table(configs=None, place=RESULTS):
         tables = {config.name: archive.latent(config.name, place) for config in finished(group, place)}
         scores = [latent.mean_silhouettes(of_one) for of_one in tables.values() if of_one is not None]
         first, rest = planned_table(group[:1], place).iloc[0], origin(group, place)
-        row = {"modalities": first["modalities"], "targets": first["targets"], "start": start_of(group[0])}
+        row = {"model": model_of(first), "modalities": first["modalities"], "targets": first["targets"], "start": start_of(group[0])}
         lacking = [f"latent.parquet of {name}" for name, of_one in tables.items() if of_one is None]
         if lacking:
             rest["note"] = "; ".join([rest["note"]] * bool(rest["note"]) + [f"missing: {', '.join(lacking)}"])
@@ -51,10 +51,10 @@ def table(configs=None, place=RESULTS):
                 row |= {f"mean, {space}": means[space].mean(), f"+- {space}": means[space].std()}
             row |= pd.DataFrame([of_one["all dimensions"].drop("mean") for of_one in scores]).mean().to_dict()
             row |= {"crystals": means["crystals"].iloc[0]}
-        rows.append(row | {"paper": PAPER} | rest)
-    columns = ["modalities", "targets", "start"]
+        rows.append(row | rest)
+    columns = ["model", "modalities", "targets", "start"]
     columns += [name for space in latent.SPACES for name in (f"mean, {space}", f"+- {space}")]
-    columns += [*CRYSTAL_SYSTEMS, "crystals", "paper", *ORIGIN]
+    columns += [*CRYSTAL_SYSTEMS, "crystals", *ORIGIN]
     return pd.DataFrame(rows, columns=columns).astype({"crystals": "Int64"})
 
 

@@ -21,7 +21,6 @@ ORIGIN = ["dataset", "labels", "split", "preset", "seeds", "hardware", "commit",
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
 CRYSTAL_SYSTEM, SPACE_GROUP = "test crystal_system accuracy (%)", "test space_group accuracy (%)"
 METRICS = (E_FORM, BAND_GAP, CRYSTAL_SYSTEM, SPACE_GROUP)
-PAPER = "not stated in the abstract"  # of arXiv 2507.01054 only that was at hand
 ARCHITECTURES = {
     "xxact": "XxaCT-NN",
     "fcn": "PXRDPiAYN FCN",
