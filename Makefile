@@ -36,7 +36,7 @@ test: $(READY)
 lab: $(READY)
 	$(BIN)/jupyter lab --notebook-dir=.
 
-# The controls of notebook 07 as a page, for this machine; README.md says how others see it.
+# The controls of notebook 07 as a page, for this machine; data/examples/README.md says how others see it.
 page: $(READY)
 	$(BIN)/python -m xxlib.serve $(ARGS)
 
@@ -48,6 +48,6 @@ stress: $(READY)
 study: $(READY)
 	PYTHONPATH=notebooks $(BIN)/python -m study $(ARGS)
 
-# README.md and data/results/README.md, from what the runs left.
+# Parts of README.md, and data/results/README.md, from what the runs left.
 results: $(READY)
 	PYTHONPATH=notebooks $(BIN)/python -m study.pages

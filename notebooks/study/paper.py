@@ -11,6 +11,8 @@ import pandas as pd
 from study.archive import RESULTS
 
 CRYSTALS = 4_554_752  # that the paper trains on
+PARAMETERS = 112  # millions
+BATCH, EPOCHS = 32_768, 50
 # Of every row of the paper, in the columns that our rows have.
 ORIGIN = {"dataset": "Alexandria", "labels": "DFT labels of Alexandria", "split": "random", "preset": "paper"}
 STARTS = {  # of Tables 2 and 5, in words
@@ -47,7 +49,7 @@ def said(table, column, decimals=None, **of):
         found = found[found[name] == value]
     if found.empty:
         raise KeyError(f"paper.csv has no {column} of {of} for {table}")
-    return " or ".join(f"{value:g}" if decimals is None else f"{value:.{decimals}f}" for value in found["value"])
+    return " or ".join(f"{value:,g}" if decimals is None else f"{value:.{decimals}f}" for value in found["value"])
 
 
 class Law(NamedTuple):
