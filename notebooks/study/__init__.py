@@ -18,7 +18,7 @@ A notebook asks for them in one call each:
     print(*pretraining.findings(), sep="\\n")
 
 What they share: archive (what is kept of a run, and where), variants (runs made and named), tables (runs as rows),
-claims (Finding, intervals, verdicts), power_laws, latent (vectors), floor (gradient boosting), schedule (what is
+paper (its numbers, and its rows beneath ours), claims (Finding, intervals, verdicts), power_laws, latent (vectors), floor (gradient boosting), schedule (what is
 trained next).
 Every number of a page comes from one of these, never from a keyboard:
 

@@ -63,7 +63,7 @@ def table(configs=None, place=RESULTS):
 def findings(place=RESULTS, table_5=None):
     """That the crystal systems are further apart in pretrained representations: one Finding."""
     table_5 = table(place=place) if table_5 is None else table_5
-    of, of_paper = "mean silhouette", paper.numbers(TABLE).query("column == 'mean, all dimensions'")
+    of, of_paper = "the mean silhouette", paper.numbers(TABLE).query("column == 'mean, all dimensions'")
     of_paper = _listed(zip(of_paper["modalities"], of_paper["start"], of_paper["value"]))
     rows = table_5.set_index(table_5["modalities"] + ", " + table_5["start"])["mean, all dimensions"].dropna()
     both = pretraining.starts()["both"]
