@@ -61,7 +61,7 @@ FIGURES = {
             condition(SCAN), "lines of NaCl", [30.0], {"E (eV)": (1, 0, 2)}, {"cubic": 1.0}, (), 0.9, {"E (eV)": 0.5}
         ),
         [("Cu Kα (degree)", "(counts, scaled)"), ("probability (%)", ""), ("", "E (eV)")],
-    ),  # fmt: skip
+    ),
     plots.series: (
         lambda: plots.series([PATTERN] * 3, [2, 0, 1], "time (h)", {"E (eV)": np.ones((3, 3))}, {"cubic": np.ones(3)}),
         [("Cu Kα (degree)", "time (h)"), ("E\n(eV)", ""), ("probability (%)", "")],
