@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,9 @@ from study import (
     experiments,
     families,
     few_labels,
+    growth,
     modalities,
+    mp90k,
     other_pretrainings,
     paper,
     pretraining,
@@ -454,6 +457,29 @@ def test_what_became_of_a_claim_is_one_sentence():
     (said,) = experiments.outcomes(modalities)
     assert said.startswith("Both inputs together beat the better one alone. With 28,000 training crystals it held for")
     assert "With 88,000 training crystals it held for MAE of E_f" in said
+
+
+def test_claims_on_mp90k_appear_as_its_runs_finish(tmp_path):
+    def said():
+        return [(one.claim, one.of) for one in [*mp90k.findings(tmp_path), *growth.findings(tmp_path)]]
+
+    assert said() == []
+    run = partial(mp90k.run, "small")
+    for model, accuracy in (("composition", 0.5), ("xrd", 0.6), ("bimodal", 0.7)):
+        assert said() == []
+        exchanged = {"crystal_system_accuracy": 0.4} if model == "bimodal" else None
+        finish(tmp_path, run(model, "crystal_system"), exchanged=exchanged, crystal_system_accuracy=accuracy)
+    assert said() == [(modalities.CLAIM, "accuracy of crystal system")]
+    (finding,) = mp90k.findings(tmp_path)
+    assert finding.measured.startswith("70 from both, 50 from the composition alone, 60 from the pattern alone")
+    start = pretraining.starts(dataset=mp90k.DATASET)["both"]
+    for config, rate in ((run("bimodal", "e_form"), 1e-4), (run("bimodal", "e_form", start), 2e-4)):
+        finish(tmp_path, config, falling(rate), e_form_mae=0.08)
+    assert said()[1:] == [(pretraining.FASTER, "MAE of E_f"), (pretraining.BETTER, "MAE of E_f")]
+    for line in list(growth.lines().values())[:2]:
+        for config in line:
+            finish(tmp_path, config, e_form_mae=config.data.n_train**-0.3)
+    assert said()[3:] == [(scaling.CLAIM, "MAE of E_f")]
 
 
 def test_an_experiment_says_what_it_costs():

@@ -19,7 +19,7 @@ COMMIT = "127b533133"
 def finish(place, config, curves=None, predicted=None, exchanged=None, **metrics):
     """A record as if a run had finished.
 
-    metrics: e_form_mae=0.08, of `test` and of `val`; exchanged: metrics of `val` with exchanged patterns.
+    metrics: e_form_mae=0.08, of `test` and of `val`; exchanged: metrics with exchanged patterns.
     curves: "e_form_mae" -> its values on `val` (n,), at n steps.  predicted: as predict takes it.
     """
     given = config.model.modalities
@@ -29,7 +29,8 @@ def finish(place, config, curves=None, predicted=None, exchanged=None, **metrics
             target = next(target for target in TARGETS if name.startswith(target))
             yield record(split, name.removeprefix(f"{target}_"), value, target=target, given=given, **view)
 
-    final = [*named("val", metrics), *named("val", exchanged or {}, exchanged="xrd"), *named("test", metrics)]
+    final = [*named("val", metrics), *named("test", metrics)]
+    final += [one for split in ("val", "test") for one in named(split, exchanged or {}, exchanged="xrd")]
     curves = [
         {**next(named("val", {name: value})), "step": (k + 1) * config.budget.n_steps // len(values)}
         for name, values in (curves or {}).items()
