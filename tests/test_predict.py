@@ -402,7 +402,8 @@ def test_the_picture_of_the_readme_is_what_the_checkpoint_says():
     value, low, _ = answer.values["e_form"]
     assert f"is {abs(value + 0.561):.2f} eV/atom off and just\ninside" in caption and low < -0.561 < low + 0.05
     assert model.candidates("LaB6", scan)["id"][0] == "mp-2680"
-    assert "LaB6" not in set(model.training.column("formula")) and "NaCl" in set(model.training.column("formula"))
+    crystals = pd.read_parquet(PROJECT / "data" / "results" / "crystals" / "mp36k.parquet").groupby("formula")["split"]
+    assert set(crystals.get_group("LaB6")) == {"test"} and set(crystals.get_group("NaCl")) == {"train"}
 
 
 def test_answers_of_the_repository_are_pinned():
