@@ -42,7 +42,7 @@ build/lab/%.ipynb: notebooks/%.ipynb
 	@if [ -e $@ ]; then mv $@ $(basename $@)_before.ipynb; echo "$@ is new: yours is $(basename $@)_before.ipynb"; fi
 	@cp $< $@
 
-# The controls of notebook 07 as a page, for this machine; README.md says how others see it.
+# The controls of notebook 07 as a page, for this machine; data/examples/README.md says how others see it.
 page: $(READY)
 	$(BIN)/python -m xxlib.serve $(ARGS)
 
@@ -54,6 +54,6 @@ stress: $(READY)
 study: $(READY)
 	PYTHONPATH=notebooks $(BIN)/python -m study $(ARGS)
 
-# README.md and data/results/README.md, from what the runs left.
+# Parts of README.md, and data/results/README.md, from what the runs left.
 results: $(READY)
 	PYTHONPATH=notebooks $(BIN)/python -m study.pages

@@ -28,7 +28,10 @@ MAY_IMPORT["datasets"] -= {"scans"}
 MAY_IMPORT["training"] -= {"scans", "candidates"}
 MAY_IMPORT["answering"] -= {"launching"}
 MODULES = sorted((PROJECT / "xxlib").rglob("*.py"))
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "data").rglob("README.md"))]
+MAPS = {"xxlib/README.md": "The map", "notebooks/README.md": "The study"}  # page -> the section with its drawing
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "figures" / "mp36k" / "README.md"]
+PAGES += [PROJECT / "xxlib" / "README.md", PROJECT / "notebooks" / "README.md"]
+PAGES += sorted((PROJECT / "data").rglob("README.md"))
 PAGES = [path for path in PAGES if "runs" not in path.relative_to(PROJECT).parts]  # made here
 
 
@@ -93,10 +96,10 @@ def test_no_drawers():
 
 
 def house():
-    """Every path of the map in README.md, two spaces deeper a folder: "xxlib/crystals/cif.py", "tests"."""
-    drawing = (PROJECT / "README.md").read_text().split("## The house")[1].split("```")[1]
+    """Every path of both maps, two spaces deeper a folder: "xxlib/crystals/cif.py", "notebooks/study/pages.py"."""
+    drawings = [(PROJECT / page).read_text().split(f"## {title}")[1].split("```")[1] for page, title in MAPS.items()]
     above, found = [], []
-    for line in filter(str.strip, drawing.splitlines()):
+    for line in filter(str.strip, "\n".join(drawings).splitlines()):
         depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0].rstrip("/")
         above[depth:] = [name]
         found.append("/".join(above))
@@ -106,12 +109,20 @@ def house():
 def test_the_map_of_the_house_is_the_tree():
     drawn = house()
     assert len(set(drawn)) == len(drawn)
-    assert not [path for path in drawn if not (PROJECT / path).exists()], "README.md's map has what is not there"
+    assert not [path for path in drawn if not (PROJECT / path).exists()], f"on a map and not there, {list(MAPS)}"
     modules = [*MODULES, *sorted((PROJECT / "notebooks" / "study").glob("*.py"))]
     lacking = {name_of(path) for path in modules if path.name != "__init__.py"} - set(drawn)
-    assert not lacking, f"README.md's map lacks {sorted(lacking)}"
+    assert not lacking, f"on no map ({list(MAPS)}): {sorted(lacking)}"
     top = {path.name for path in PROJECT.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    assert {"notebooks", "xxlib", "data", "figures", "tests"} <= set(drawn) & top
+    assert {"notebooks", "xxlib", "data", "figures", "tests"} <= top and {"notebooks", "xxlib"} <= set(drawn)
+
+
+def test_the_readme_is_short_and_says_what_the_model_takes():
+    readme = (PROJECT / "README.md").read_text()
+    assert len(readme.splitlines()) < 150
+    own = "xxact fusion heads inputs layers encoders/composition encoders/xrd"
+    lines = sum(len((PROJECT / "xxlib" / "models" / f"{name}.py").read_text().splitlines()) for name in own.split())
+    assert f"{round(lines, -2)} lines of torch" in readme
 
 
 def test_the_readme_leads_to_every_table_and_figure_of_the_paper():

@@ -56,6 +56,12 @@ FIGURES = {
         lambda: plots.sheet(PATTERN, condition(SCAN), {"cubic": 0.9, "trigonal": 0.1}, ("cubic",), 0.9, "q"),
         [("q (1/Å)", "(counts, scaled)"), ("probability (%)", "")],
     ),
+    plots.answered: (
+        lambda: plots.answered(
+            condition(SCAN), "lines of NaCl", [30.0], {"E (eV)": (1, 0, 2)}, {"cubic": 1.0}, (), 0.9, {"E (eV)": 0.5}
+        ),
+        [("Cu Kα (degree)", "(counts, scaled)"), ("probability (%)", ""), ("", "E (eV)")],
+    ),
     plots.series: (
         lambda: plots.series([PATTERN] * 3, [2, 0, 1], "time (h)", {"E (eV)": np.ones((3, 3))}, {"cubic": np.ones(3)}),
         [("Cu Kα (degree)", "time (h)"), ("E\n(eV)", ""), ("probability (%)", "")],
@@ -366,6 +372,11 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
     figure.draw_without_rendering()
     assert list(ax.get_xticks()) == list(SIZES), "the sizes that there are, not decades between them"
     assert [text.get_text() for text in ax.get_xticklabels()] == [f"{size:,.0f}" for size in SIZES]
+
+    others = plots.scaling({"m": (SIZES, SIZES, None)}, "MAE (eV)", others={"theirs": ([1e6, 4e6], [9, 8])})
+    others.draw_without_rendering()
+    assert list(others.axes[0].get_xticks()) == [1e3, 1e4, 1e5, 1e6], "their sizes are far from ours"
+    assert [text.get_text() for text in others.legends[0].get_texts()] == ["m", "theirs"]
 
     joined = plots.scaling({"m": (SIZES[::-1], SIZES[::-1] ** -0.5, None)}, "MAE (eV)").axes[0].get_lines()
     assert [list(line.get_xdata()) for line in joined] == [list(SIZES)], "without a law the points are joined in order"

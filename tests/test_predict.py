@@ -394,6 +394,18 @@ def test_the_checkpoint_of_the_repository_answers():
     assert "xrd" in model.reconstructing.guess
 
 
+def test_the_picture_of_the_readme_is_what_the_checkpoint_says():
+    """Lanthanum hexaboride, -0.561 eV/atom and 0 eV in the Materials Project; nothing has trained on it."""
+    model, scan = Predictor.load(), PROJECT / "data" / "examples" / "LaB6.uxd"
+    answer, caption = model.answer([read_sample("LaB6", scan)])[0], (PROJECT / "README.md").read_text()
+    assert f"cubic, {answer.probabilities['crystal_system']['cubic']:.0%}".replace("%", " %") in caption
+    value, low, _ = answer.values["e_form"]
+    assert f"is {abs(value + 0.561):.2f} eV/atom off and just\ninside" in caption and low < -0.561 < low + 0.05
+    assert model.candidates("LaB6", scan)["id"][0] == "mp-2680"
+    crystals = pd.read_parquet(PROJECT / "data" / "results" / "crystals" / "mp36k.parquet").groupby("formula")["split"]
+    assert set(crystals.get_group("LaB6")) == {"test"} and set(crystals.get_group("NaCl")) == {"train"}
+
+
 def test_answers_of_the_repository_are_pinned():
     """What the checkpoint said when it was released, of crystals of `test` and of the example scan."""
     model, scan = Predictor.load(), PROJECT / "data" / "examples" / "NaCl.uxd"

@@ -34,7 +34,7 @@ COMMIT = "127b533133"
 def finish(place, config, curves=None, predicted=None, exchanged=None, **metrics):
     """A record as if a run had finished.
 
-    metrics: e_form_mae=0.08, of `test` and of `val`; exchanged: metrics of `val` with exchanged patterns.
+    metrics: e_form_mae=0.08, of `test` and of `val`; exchanged: metrics with exchanged patterns.
     curves: "e_form_mae" -> its values on `val` (n,), at n steps.  predicted: as predict takes it.
     """
     given = config.model.modalities
@@ -44,7 +44,8 @@ def finish(place, config, curves=None, predicted=None, exchanged=None, **metrics
             target = next(target for target in TARGETS if name.startswith(target))
             yield record(split, name.removeprefix(f"{target}_"), value, target=target, given=given, **view)
 
-    final = [*named("val", metrics), *named("val", exchanged or {}, exchanged="xrd"), *named("test", metrics)]
+    final = [*named("val", metrics), *named("test", metrics)]
+    final += [one for split in ("val", "test") for one in named(split, exchanged or {}, exchanged="xrd")]
     curves = [
         {**next(named("val", {name: value})), "step": (k + 1) * config.budget.n_steps // len(values)}
         for name, values in (curves or {}).items()
@@ -170,15 +171,22 @@ def test_what_is_planned_and_not_finished_is_a_row_without_metrics(tmp_path):
     assert list(summary["note"]) == [f"missing: {planned[1].name}", f"missing: {planned[3].name}"]
 
 
-def test_a_terminal_shows_what_is_finished_with_whole_numbers(tmp_path):
-    planned = [MULTI, variant("small", "xrd", "multi")]
-    finish(tmp_path, planned[0], e_form_mae=0.08)
+def test_a_terminal_shows_what_is_finished_in_a_hundred_columns(tmp_path):
+    longer = MULTI.but(name="longer", n_steps=16000)
+    planned = [MULTI, variant("small", "bimodal", "e_form"), longer, variant("small", "xrd", "multi")]
+    for config, mae in zip(planned[:3], (0.08, 0.07, 0.06)):
+        finish(tmp_path, config, e_form_mae=mae)
     table = summary_table(planned_table(planned, tmp_path))
     reference = pd.DataFrame([{"model": "ALIGNN", E_FORM: 22.0}])  # has no seeds, which makes all of them decimals
-    header, *rows, last = as_text(pd.concat([table, reference])).splitlines()
-    assert len(rows) == 2 and last == "rows not trained yet: 1" and rows[1].split() == ["ALIGNN", "22.000"]
-    assert {"8000", "80.000", "1"} <= set(rows[0].split()) and "seeds" in header
-    assert as_text(summary_table(results_table(tmp_path / "none")))  # nothing is trained yet
+    header, *rows, quantities, labels, last = as_text(pd.concat([table, reference])).splitlines()
+    assert last == "rows not trained yet: 1" and labels == "DFT labels of the Materials Project"
+    assert header.split() == ["model", "inputs", "targets", "E_f", "seeds"] and "meV/atom" in quantities
+    assert [row.split() for row in rows] == [
+        ["XxaCT-NN", "both", "E_f,", "system", "80.0", "1"], ["XxaCT-NN", "both", "E_f", "70.0", "1"],
+        ["XxaCT-NN,", "16,000", "steps", "both", "E_f,", "system", "60.0", "1"], ["ALIGNN", "22.0"],
+    ]  # fmt: skip
+    assert as_text(summary_table(results_table(tmp_path / "none"))) == "nothing is finished yet"
+    assert max(map(len, as_text(committed("table_1")).splitlines())) <= 100
 
 
 def test_no_run_is_an_empty_table(tmp_path):

@@ -18,8 +18,8 @@ A notebook asks for them in one call each:
     tables.listed(pretraining.findings())
 
 What they share: archive (what is kept of a run, and where), variants (runs made and named), tables (runs as rows),
-claims (Finding, intervals, verdicts), power_laws, latent (vectors), floor (gradient boosting), schedule (what is
-trained next).
+paper (its numbers, and its rows beneath ours), claims (Finding, intervals, verdicts), power_laws, latent (vectors),
+floor (gradient boosting), schedule (what is trained next).
 Every number of a page comes from one of these, never from a keyboard:
 
     archive.value("bimodal-e_form-s0", "mae", "e_form", exchanged="xrd")   76.0 meV/atom, as in the tables

@@ -18,6 +18,7 @@ WORDS = {
     "composition": "from the composition alone",
     "xrd": "from the pattern alone",
 }
+OUTCOMES = ("held", "did not hold", "open")
 # How figures call what the code calls otherwise, the longer ones first.
 SPOKEN = {
     "composition + xrd": "composition and pattern",
@@ -45,22 +46,40 @@ def spoken(name):
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, what was measured, and whether it "held", "did not hold" or is "open", with what decides that.
+    """A claim, of which quantity, what was measured, and whether it "held", "did not hold" or is "open", with what
+    decides that; what the paper has there.
 
-    As a string it is a sentence of each.
+    As a string it is a sentence of each but the paper's.
     """
 
     claim: str
+    of: str
     measured: str
     verdict: str
+    paper: str = ""
+
+    @property
+    def outcome(self):
+        """ "held", "did not hold" or "open"."""
+        return next(outcome for outcome in OUTCOMES if self.verdict.startswith(outcome))
 
     def __str__(self):
-        return f"{self.claim}: {self.measured}. {self.verdict[0].upper()}{self.verdict[1:]}."
+        return f"{self.claim}, {self.of}: {self.measured}. {self.verdict[0].upper()}{self.verdict[1:]}."
 
 
-def unfinished(claim, missing):
+def unfinished(claim, of, missing, paper=""):
     """The Finding of a claim whose runs are missing."""
-    return Finding(claim, f"not finished, missing {'; '.join(missing)}", "open")
+    return Finding(claim, of, f"not finished, missing {'; '.join(missing)}", "open", paper)
+
+
+def outcome(findings):
+    """What became of a claim, of which these are the Findings: "held for A and B, and is open for C"."""
+    parts = []
+    for one in OUTCOMES:
+        if quantities := [finding.of for finding in findings if finding.outcome == one]:
+            verb = "is open" if one == "open" else one
+            parts.append(f"{verb} for {' and '.join(', '.join(quantities).rsplit(', ', 1))}")
+    return ", and ".join(parts)
 
 
 def measured(row, metric):

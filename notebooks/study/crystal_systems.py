@@ -7,7 +7,7 @@ import pandas as pd
 
 from study import archive, modalities, pretraining, representations
 from study.archive import RESULTS
-from study.tables import ORIGIN, PAPER, finished, groups, model_of, origin, planned_table, start_of
+from study.tables import ORIGIN, finished, groups, model_of, origin, planned_table, start_of
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 
 TABLE = "table_4"
@@ -31,9 +31,9 @@ def table(configs=None, place=RESULTS):
         first = planned_table(group[:1], place).iloc[0]
         row = {"model": model_of(first), "start": start_of(group[0])}
         row |= {name: first[name] for name in ("modalities", "targets", "n_steps")}
-        rows.append(row | accuracies.mean().to_dict() | {"paper": PAPER} | origin(group, place))
+        rows.append(row | accuracies.mean().to_dict() | origin(group, place))
     columns = ["model", "start", "modalities", "targets", "n_steps", *CRYSTAL_SYSTEMS, "mean", "all"]
-    return pd.DataFrame(rows, columns=[*columns, "paper", *ORIGIN])
+    return pd.DataFrame(rows, columns=[*columns, *ORIGIN])
 
 
 def _accuracies(name, place):

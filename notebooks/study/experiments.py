@@ -4,7 +4,7 @@ import importlib
 
 import pandas as pd
 
-from study import archive
+from study import archive, claims, growth, mp90k, paper
 from study.archive import RESULTS
 from xxlib import plots
 from xxlib.training import records
@@ -47,11 +47,11 @@ def tidy(place=RESULTS):
 
 
 def write_tables(folder=None, place=RESULTS):
-    """Every table that follows from the records, of what is finished and with what is missing."""
+    """Every table that follows from the records: what is finished, what is missing, and the paper's rows beneath."""
     folder = folder or RESULTS
     tables = {one.TABLE: one.table(place=place) for one in EXPERIMENTS if hasattr(one, "TABLE")}
     for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        paper.beneath(table, name).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
     tidy(place).to_csv(folder / "runs.csv", index=False, float_format="%.7g")
 
 
@@ -69,6 +69,7 @@ def draw(place=RESULTS):
     lines = [f"# Figures of {folder}", "", "| figure | what it shows | of |", "|---|---|---|"]
     for name in sorted(of):
         shows = next((said for begins, said in CAPTIONS.items() if name.startswith(begins)), otherwise.get(name))
+        shows = " ".join(filter(None, [shows, paper.captions().get(name)]))
         lines.append(f"| [{name}]({name}.png) ([PDF]({name}.pdf)) | {shows} | {' '.join(of[name].split())} |")
     (path.parent / "README.md").write_text("\n".join(lines) + "\n")
     return list(drawn)
@@ -78,3 +79,15 @@ def findings(place=RESULTS):
     """What every experiment has found: Findings of the paper's claims, sentences of the rest, by experiment."""
     named = zip(NAMES.split(), EXPERIMENTS)
     return {name: one.findings(place=place) for name, one in named if hasattr(one, "findings")}
+
+
+def outcomes(experiment, place=RESULTS):
+    """What became of each claim of an experiment on mp36k and, of the runs that have finished, on mp90k: sentences."""
+    first, then, said = experiment.findings(place=place), [*mp90k.findings(place), *growth.findings(place)], []
+    for claim in dict.fromkeys(finding.claim for finding in first):
+        parts = []
+        for crystals, findings in (("28,000", first), ("88,000", then)):
+            if of_claim := [finding for finding in findings if finding.claim == claim]:
+                parts.append(f"With {crystals} training crystals it {claims.outcome(of_claim)}.")
+        said.append(f"{claim}. {' '.join(parts)}")
+    return said

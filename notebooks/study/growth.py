@@ -5,10 +5,9 @@ The fits from mp36k say that the pretrained model's line meets that of the compo
 Cost: 15 runs, 6 hours on a core.
 """
 
-from study import mp90k
+from study import claims, mp90k, scaling
 from study.archive import RESULTS
 from study.power_laws import power_law
-from study.scaling import LINES
 from study.tables import E_FORM, planned_table, summary_table
 from study.variants import pretraining, variant
 from xxlib import plots
@@ -26,7 +25,7 @@ def lines(preset="small"):
     for size in SIZES:
         budget = {"dataset": mp90k.DATASET, "n_steps": PRESETS[preset].budget.n_steps // 2, "n_train": size}
         of_size = [variant(preset, model, "e_form", **budget) for model in ("composition", "bimodal")]
-        for name, config in zip(LINES, [*of_size, variant(preset, "bimodal", "e_form", start, **budget)]):
+        for name, config in zip(scaling.LINES, [*of_size, variant(preset, "bimodal", "e_form", start, **budget)]):
             runs_of.setdefault(name, []).append(config)
     return runs_of
 
@@ -57,7 +56,13 @@ def figures(configs=None, place=RESULTS):
             rows = rows[rows[metric].notna()] if metric in rows else rows[:0]
             if len(rows):
                 sizes, errors = rows["n_train"].astype(float), rows[metric]
-                panels[line] = sizes, errors, power_law(sizes, errors) if len(rows) > 2 else None
+                panels[claims.spoken(line)] = sizes, errors, power_law(sizes, errors) if len(rows) > 2 else None
         if panels:
-            drawn[name] = plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", title)
+            drawn[name] = plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", title, scaling.published())
     return drawn
+
+
+def findings(place=RESULTS):
+    """The claim of Figure 3, once three sizes of each line have finished."""
+    found = scaling.findings(place, summary_table(planned_table(runs(), place), [E_FORM]))
+    return [one for one in found if not one.measured.startswith("not finished")]

@@ -1,17 +1,31 @@
 """The pages that say what was measured, rendered from templates/ and what the runs left:  python -m study.pages
 
-results.md becomes data/results/README.md, findings.md the section Findings of README.md.  Every number of theirs is
-looked up or computed by a function of this module, none is typed.  Where a sentence says that one model is ahead of
+results.md becomes data/results/README.md; limits.md and findings.md become parts of README.md.  Every number of theirs
+is looked up or computed by a function of this module, none is typed.  Where a sentence says that one model is ahead of
 another, or that no difference shows, the crystals of `test` must agree, or nothing is rendered.
 """
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 import numpy as np
 
-from study import archive, claims, modalities, power_laws, pretraining, representations, scaling, tables
+from study import (
+    archive,
+    claims,
+    growth,
+    modalities,
+    mp90k,
+    paper,
+    power_laws,
+    pretraining,
+    representations,
+    scaling,
+    tables,
+)
 from xxlib import PROJECT
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.datasets.targets import TARGETS
@@ -19,8 +33,9 @@ from xxlib.training.metrics import limit_of_composition
 
 TEMPLATES = Path(__file__).parent / "templates"
 README, RESULTS = PROJECT / "README.md", PROJECT / "data" / "results" / "README.md"
-# Of README.md; the lines in between are rendered.
-BEGIN, END = "<!-- findings: rendered by study.pages -->\n", "<!-- end of findings -->\n"
+RELEASED = PROJECT / "data" / "checkpoints" / "mp36k-small" / "metrics.json"
+# A part of README.md that is rendered, from the template of its name.
+PART = re.compile(r"(<!-- (\w+): rendered by study.pages -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL)
 DECIMALS = {"e_form": 1, "band_gap": 3, "crystal_system": 1, "space_group": 1}
 METRICS = {"e_form": "mae", "band_gap": "mae", "crystal_system": "accuracy", "space_group": "accuracy"}
 COLUMNS = dict(zip(METRICS, (tables.E_FORM, tables.BAND_GAP, tables.CRYSTAL_SYSTEM, tables.SPACE_GROUP)))
@@ -74,6 +89,34 @@ def mean(name, target, seeds=10, **where):
     values = [number(name, target, **where) for name in names if archive.read(name)]
     decimals = DECIMALS[target]
     return f"{np.mean(values):.{decimals}f} ± {np.std(values, ddof=1):.{decimals}f}"
+
+
+def reached(name, target, **where):
+    """mean() over the seeds that there are, value() where there is one, a dash where there is none."""
+    there = [seed for seed in range(10) if archive.read(f"{name}-s{seed}")]
+    if not there:
+        return "–"
+    return mean(name, target, **where) if len(there) > 1 else value(f"{name}-s{there[0]}", target, **where)
+
+
+def in_paper(table, column, decimals=None, **of):
+    """What the paper has, as paper.said; a dash where it has nothing."""
+    try:
+        return paper.said(table, column, decimals, **of)
+    except KeyError:
+        return "–"
+
+
+def of_start(name, modalities, start):
+    """The row of Table 4 or 5 of our model with these modalities from a start, by the paper's name for it."""
+    ours = rows(name, modalities=modalities, preset="small")
+    return next(one for one in ours if paper_start(one["start"]) == start and one["targets"] != "crystal_system")
+
+
+def paper_start(start):
+    """How the paper calls a start of ours: "pretrain-both-s0" is its "contrastive + mxm"."""
+    names = {config.name: name for name, config in pretraining.starts().items()}
+    return {"both": "contrastive + mxm"}.get(name := names.get(start, start), name)
 
 
 def gain(run, other, target):
@@ -170,18 +213,30 @@ def measured(name, /, **where):
     return row(name, **{"given": "composition + xrd", "patterns": "measured"} | where)
 
 
+def released(view):
+    """What the released model reaches on `test` in a view of its model card, by the card's names."""
+    return json.loads(RELEASED.read_text())["test"][view]
+
+
+def contradiction(name):
+    """How well the released model tells that formula and pattern do not belong together."""
+    return json.loads(RELEASED.read_text())["contradiction"][name]
+
+
 def laws():
     """Line of Figure 3 -> the PowerLaw of its error of E_f against training crystals."""
     return scaling.points()[1]
 
 
 def findings():
-    """What the runs say of the paper's claims: list of claims.Finding."""
-    return [
-        finding
-        for experiment in (modalities, pretraining, representations, scaling)
-        for finding in experiment.findings()
-    ]
+    """What the runs say of the paper's claims: pairs of the number of training crystals and a claims.Finding."""
+    found = {
+        crystals("train"): [one for of in (modalities, pretraining, representations, scaling) for one in of.findings()],
+        mp90k.ENERGIES: mp90k.findings() + growth.findings(),
+    }
+    pairs = [(n, finding) for n, findings_of in found.items() for finding in findings_of]
+    order = list(dict.fromkeys(finding.claim for _, finding in pairs))
+    return sorted(pairs, key=lambda pair: order.index(pair[1].claim))
 
 
 def noise(*models):
@@ -206,16 +261,21 @@ def environment():
         "decimals": lambda number, target: f"{number:.{DECIMALS[target]}f}",
         "count": lambda number: f"{int(number):,}",
         "general": lambda number: f"{number:g}" if number != "" else "",
+        "shown": lambda number: f"{number:.3g}" if number < 1000 else f"{number:.0f}" if number == number else "–",
+        "beside": lambda ours, theirs: ours if theirs == "–" else f"{ours} ({theirs})",
+        "spoken": lambda words: words.replace("composition + xrd", "both"),
         "in_words": {"composition + xrd": "both", "composition": "composition alone", "xrd": "pattern alone"}.get,
         "listed": lambda parts: " and ".join(", ".join(map(str, parts)).rsplit(", ", 1)),
     }
     functions = (
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
-        surprise, limit, of_space_groups, spread, measured, laws, findings, noise,
+        surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released,
+        contradiction, of_start, paper_start,
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
+    made.globals |= {"paper": paper, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
     return made
 
 
@@ -224,16 +284,14 @@ def render(template):
     return environment().get_template(template).render()
 
 
-def with_findings(readme):
-    """The text of README.md with its findings as they are today."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}{render('findings.md')}{END}{after}"
+def with_parts(readme):
+    """The text of README.md with its rendered parts as they are today."""
+    return PART.sub(lambda found: found[1] + render(f"{found[2]}.md") + found[3], readme)
 
 
 def main():
     RESULTS.write_text(render("results.md"))
-    README.write_text(with_findings(README.read_text()))
+    README.write_text(with_parts(README.read_text()))
 
 
 if __name__ == "__main__":

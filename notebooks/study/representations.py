@@ -6,15 +6,16 @@ Cost: 0 runs, those of modalities and pretraining; "smoke": 5 runs, 60 s on two.
 
 import pandas as pd
 
-from study import archive, claims, latent, pretraining
+from study import archive, claims, latent, paper, pretraining
 from study.archive import RESULTS
-from study.tables import ORIGIN, PAPER, finished, groups, origin, planned_table, start_of
+from study.tables import ORIGIN, finished, groups, model_of, origin, planned_table, start_of
 from study.variants import variant
 from xxlib import plots
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.training.runs import RUNS
 
 TABLE = "table_5"
+CLAIM = "Crystal systems are further apart after pretraining"
 
 
 def runs(preset="small"):
@@ -41,7 +42,8 @@ def table(configs=None, place=RESULTS):
         tables = {config.name: archive.latent(config.name, place) for config in finished(group, place)}
         scores = [latent.mean_silhouettes(of_one) for of_one in tables.values() if of_one is not None]
         first, rest = planned_table(group[:1], place).iloc[0], origin(group, place)
-        row = {"modalities": first["modalities"], "targets": first["targets"], "start": start_of(group[0])}
+        row = {"model": model_of(first), "start": start_of(group[0])}
+        row |= {name: first[name] for name in ("modalities", "targets")}
         lacking = [f"latent.parquet of {name}" for name, of_one in tables.items() if of_one is None]
         if lacking:
             rest["note"] = "; ".join([rest["note"]] * bool(rest["note"]) + [f"missing: {', '.join(lacking)}"])
@@ -51,25 +53,34 @@ def table(configs=None, place=RESULTS):
                 row |= {f"mean, {space}": means[space].mean(), f"+- {space}": means[space].std()}
             row |= pd.DataFrame([of_one["all dimensions"].drop("mean") for of_one in scores]).mean().to_dict()
             row |= {"crystals": means["crystals"].iloc[0]}
-        rows.append(row | {"paper": PAPER} | rest)
-    columns = ["modalities", "targets", "start"]
+        rows.append(row | rest)
+    columns = ["model", "modalities", "targets", "start"]
     columns += [name for space in latent.SPACES for name in (f"mean, {space}", f"+- {space}")]
-    columns += [*CRYSTAL_SYSTEMS, "crystals", "paper", *ORIGIN]
+    columns += [*CRYSTAL_SYSTEMS, "crystals", *ORIGIN]
     return pd.DataFrame(rows, columns=columns).astype({"crystals": "Int64"})
 
 
 def findings(place=RESULTS, table_5=None):
     """That the crystal systems are further apart in pretrained representations: one Finding."""
     table_5 = table(place=place) if table_5 is None else table_5
-    claim = "Crystal systems are further apart after pretraining, mean silhouette"
+    of, of_paper = "the mean silhouette", paper.numbers(TABLE).query("column == 'mean, all dimensions'")
+    of_paper = _listed(zip(of_paper["modalities"], of_paper["start"], of_paper["value"]))
     rows = table_5.set_index(table_5["modalities"] + ", " + table_5["start"])["mean, all dimensions"].dropna()
     both = pretraining.starts()["both"]
     needed = ("composition + xrd, scratch", f"composition + xrd, {both.name}")
     if not set(needed) <= set(rows.index):
-        return [claims.unfinished(claim, [name for name in needed if name not in rows.index])]
+        return [claims.unfinished(CLAIM, of, [name for name in needed if name not in rows.index], of_paper)]
     first = [variant("small", "bimodal", "multi", start).name for start in (None, both)]
     verdict = claims.counted(*latent.difference(*(archive.latent(name, place) for name in first)))
-    return [claims.Finding(claim, "; ".join(f"{name}: {value:.3f}" for name, value in rows.items()), verdict)]
+    said = _listed((*name.split(", "), value) for name, value in rows.items())
+    return [claims.Finding(CLAIM, of, said, verdict, of_paper)]
+
+
+def _listed(scores):
+    """Modalities, start and silhouette of several models, in words."""
+    started = {config.name: pretraining.STARTED[name] for name, config in pretraining.starts().items()}
+    started |= pretraining.STARTED | {"contrastive + mxm": pretraining.STARTED["both"]}
+    return "; ".join(f"{claims.spoken(given)} {started[start]}: {value:.2g}" for given, start, value in scores)
 
 
 def figures(configs=None, place=RESULTS):

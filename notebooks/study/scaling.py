@@ -3,7 +3,9 @@
 Cost: 18 runs, 8.1 hours on a core; "smoke": 6 runs, 30 s on two.
 """
 
-from study import archive, claims
+import numpy as np
+
+from study import archive, claims, paper
 from study.archive import RESULTS
 from study.power_laws import crossings, power_law
 from study.pretraining import starts
@@ -13,6 +15,7 @@ from xxlib import plots
 from xxlib.training.presets import PRESETS
 
 TABLE = "figure_3"
+CLAIM = "The error falls faster with more crystals where both inputs are given"
 LINES = ("composition", "composition + xrd", "composition + xrd, pretrained")
 SIZES = {"small": [27833 // 2**k for k in (5, 4, 3, 2, 1, 0)], "smoke": [3285 // 2**k for k in (4, 2, 0)]}  # nested
 
@@ -62,7 +65,17 @@ def figures(configs=None, place=RESULTS):
     sizes_and_errors, fits = points(configs, place)
     title = archive.label((configs or runs())[0].preset)
     panels = {claims.spoken(name): (*both, fits.get(name)) for name, both in sizes_and_errors.items()}
-    return {"figure_3": plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", title)} if panels else {}
+    others = published() if (configs or runs())[0].preset == "small" else None
+    return {"figure_3": plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", title, others)} if panels else {}
+
+
+def published():
+    """The paper's fits in the range for which it states their gap: name -> sizes, errors (meV/atom)."""
+    sizes = np.geomspace(1e6, paper.CRYSTALS, 2)
+    return {
+        f"the paper, {claims.spoken(name)}: $\\propto N^{{{law.exponent}}}$": (sizes, law.error(sizes))
+        for name, law in paper.laws().items()
+    }
 
 
 def findings(place=RESULTS, figure_3=None):
@@ -71,18 +84,20 @@ def findings(place=RESULTS, figure_3=None):
     After pretraining it is said, and does not count: the patterns of all of `train` are then behind every size.
     """
     figure_3 = table(place=place) if figure_3 is None else figure_3
-    claim = "The error falls faster with more crystals where both inputs are given, MAE of E_f"
+    of, in_paper = "MAE of E_f", [f"{name} N^{law.exponent:g}" for name, law in paper.laws().items()]
+    in_paper = "; ".join(in_paper)
     scratch, names, after = figure_3["initial"].fillna("") == "", LINES[:2], "pretrained"
     named = figure_3.assign(line=figure_3["modalities"].where(scratch, after))
     by_size = named.pivot(index="n_train", columns="line", values=E_FORM).reindex(columns=[*names, after])
     if missing := [name for name in names if by_size[name].count() < 3]:
-        return [claims.unfinished(claim, missing)]
+        return [claims.unfinished(CLAIM, of, missing, in_paper)]
     common = by_size.dropna(subset=names).rename(index=float)  # fits of other sizes are no comparison
     if len(common) < 3:
-        return [claims.unfinished(claim, ["sizes at which both are trained"])]
+        return [claims.unfinished(CLAIM, of, ["sizes at which both are trained"], in_paper)]
     fits = {name: power_law(common.index, common[name]) for name in common.dropna(axis="columns")}
     ends = {name: fit.interval("b") for name, fit in fits.items()}
     exponents = [f"{name} N^-{fit.b:.2f} ({-ends[name][1]:.2f} to {-ends[name][0]:.2f})" for name, fit in fits.items()]
     (low, high), (least, most) = (ends[name] for name in names)
     verdict = "held" if least > high else "did not hold" if most < low else "open, the intervals overlap"
-    return [claims.Finding(claim, f"over {len(common)} of {len(by_size)} sizes as {'; '.join(exponents)}", verdict)]
+    said = f"over {len(common)} of {len(by_size)} sizes as {'; '.join(exponents)}"
+    return [claims.Finding(CLAIM, of, said, verdict, in_paper)]

@@ -25,7 +25,6 @@ ORIGIN = ["dataset", "labels", "split", "preset", "seeds", "hardware", "commit",
 E_FORM, BAND_GAP = "test e_form mae (meV/atom)", "test band_gap mae (eV)"
 CRYSTAL_SYSTEM, SPACE_GROUP = "test crystal_system accuracy (%)", "test space_group accuracy (%)"
 METRICS = (E_FORM, BAND_GAP, CRYSTAL_SYSTEM, SPACE_GROUP)
-PAPER = "not stated in the abstract"  # of arXiv 2507.01054 only that was at hand
 ARCHITECTURES = {
     "xxact": "XxaCT-NN",
     "fcn": "PXRDPiAYN FCN",
@@ -34,6 +33,10 @@ ARCHITECTURES = {
     "mat2vec": "XxaCT-NN with mat2vec's element vectors,",
     "boosting": "gradient boosting on element statistics,",
 }
+# How a terminal calls what stands in a table.
+TERSE = {"composition": "composition", "xrd": "pattern", "composition + xrd": "both", "structure": "structure"}
+TERSE |= {"e_form": "E_f", "band_gap": "gap", "crystal_system": "system", "space_group": "group"}
+TERSE |= {"e_form + crystal_system": "E_f, system", **dict(zip(METRICS, ("E_f", "gap", "system", "group")))}
 
 
 def by_formula(metric):
@@ -286,11 +289,31 @@ def _html(words, caption, index=False):
 
 
 def as_text(table):
-    """What is finished of a summary_table, as a terminal shows it without empty metrics, and how many rows are not."""
-    shown = ["model", "modalities", "targets", "n_train", "n_steps", "likelihood"]
-    shown += [*(metric for metric in METRICS if table[metric].notna().any()), "seeds", "labels"]
-    table = table.astype({name: "Int64" for name in ("n_steps", "seeds")})
+    """What is finished of a summary_table, as a terminal of 100 columns shows it, and how many rows are not.
+
+    What a row was trained with that is not usual in the table stands behind its model.
+    """
     untrained = table["seeds"].eq(0).fillna(False)  # references have no seeds
-    rows = table.loc[~untrained, shown]
-    text = rows.astype(object).where(rows.notna(), "").to_string(index=False, float_format="{:.3f}".format)
-    return text + f"\nrows not trained yet: {untrained.sum()}" * bool(untrained.any())
+    rows = table[~untrained]
+    if rows.empty:
+        return "nothing is finished yet"
+    usual = rows["n_steps"].mode()
+    models = pd.Series([_with_what(row, usual) for row in rows.to_dict("records")], rows.index)
+    shown = {"model": models.str.ljust(models.str.len().max())}
+    shown |= {words: rows[name].map(TERSE) for name, words in (("modalities", "inputs"), ("targets", "targets"))}
+    for name, decimals in zip(METRICS, (1, 3, 1, 1)):
+        if rows[name].notna().any():
+            shown[TERSE[name]] = [f"{value:.{decimals}f}" if pd.notna(value) else "" for value in rows[name]]
+    shown["seeds"] = rows["seeds"].astype("Int64").astype(object)
+    lines = [pd.DataFrame(shown).fillna("").to_string(index=False)]
+    lines += ["E_f: MAE in meV/atom; gap: MAE in eV; system, group: % right", *rows["labels"].dropna().unique()]
+    return "\n".join([*lines, *[f"rows not trained yet: {untrained.sum()}"] * bool(untrained.any())])
+
+
+def _with_what(row, usual):
+    """A model without its preset, and what else its runs had: "XxaCT-NN, likelihood"; usual: the steps of most."""
+    steps, preset = row["n_steps"], row["preset"]
+    others = ["likelihood"] if row["likelihood"] is True else []
+    if preset == "small" and steps not in list(usual):
+        others.append(f"{steps:,.0f} steps")
+    return ", ".join([row["model"].removesuffix(f" {preset}").removesuffix(","), *others])

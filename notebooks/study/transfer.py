@@ -7,7 +7,7 @@ Cost: 6 runs, 0.1 hours on a core; "smoke", on the space group: 4 runs, 50 s on 
 from study.archive import RESULTS, value
 from study.claims import paired
 from study.pretraining import starts
-from study.tables import BAND_GAP, PAPER, SPACE_GROUP, planned_table, start_of, summary_table
+from study.tables import BAND_GAP, SPACE_GROUP, planned_table, start_of, summary_table
 from study.variants import variant
 from xxlib.training.presets import PRESETS
 
@@ -46,7 +46,7 @@ def table(configs=None, place=RESULTS):
     summary = summary_table(planned_table(unseen, place), (metric,))
     starts_by_path = {config.initial or "": start_of(config) for config in unseen}
     summary.insert(1, "start", [starts_by_path[initial] for initial in summary["initial"]])
-    return summary.assign(paper=PAPER)
+    return summary
 
 
 def findings(place=RESULTS):

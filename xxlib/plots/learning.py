@@ -135,16 +135,18 @@ def _log_scale(ax):
 
 
 @journal
-def scaling(panels, quantity, title=""):
+def scaling(panels, quantity, title="", others=None):
     """Error against the number of training crystals, both logarithmic: runs as points, fits as lines, 95 % as bands.
 
     Points without a fit are joined where they have one error a size.
     panels: name -> (n (k,) training crystals, errors (k,), its scaling.PowerLaw or None).  quantity: name and unit,
     "MAE on test (meV/atom)".  The sizes are the ticks; the legend gives each exponent with its interval.
+    others: name -> (n (k,), errors (k,)), thin lines of what others have published; the ticks are then powers of ten.
     """
     if not panels:
         raise ValueError("no model: nothing to draw")
-    figure, axes = subplots(size=(COLUMN, 2.5 + 0.2 * len(panels)))
+    others = others or {}
+    figure, axes = subplots(size=(COLUMN, 2.5 + 0.2 * (len(panels) + len(others))))
     ax, handles = axes[0, 0], []
     for k, (name, (n, errors, fit)) in enumerate(panels.items()):
         colour, dashes = LINES[k % len(LINES)], DASHES[k % len(DASHES)]
@@ -165,8 +167,13 @@ def scaling(panels, quantity, title=""):
         order = np.argsort(np.asarray(n, float), kind="stable")
         ax.plot(np.asarray(n, float)[order], np.asarray(errors, float)[order], linestyle=joined, **style)
         handles.append(Line2D([], [], linestyle=dashes if fit or joined else "", label=label, **style))
+    for k, (name, (n, errors)) in enumerate(others.items()):
+        (line,) = ax.plot(n, errors, color="0.35", linewidth=0.7, linestyle=DASHES[k % len(DASHES)], label=name)
+        handles.append(line)
     ax.set(xscale="log", xlabel="training crystals N", ylabel=quantity)
     sizes = sorted({int(size) for n, *_ in panels.values() for size in n})
+    if others:
+        sizes = [10**k for k in range(3, 8) if min(sizes) / 2 < 10**k < 2 * max(max(n) for n, _ in others.values())]
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
     _log_scale(ax)

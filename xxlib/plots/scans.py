@@ -96,16 +96,19 @@ def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta"):
     if seen:
         scan_or_pattern(axes[0, 0], pattern, conditioned, axis)
     if said:
-        ax, names = axes[0, -1], list(probabilities)[:7]
-        shares = [100 * probabilities[name] for name in names]
-        edges = ["black" if name in sets else "none" for name in names]
-        bars = ax.barh(
-            names, shares, color=[PALETTE.get(name, "0.6") for name in names], edgecolor=edges, linewidth=0.8
-        )
-        ax.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=2, fontsize=SMALL)
-        ax.invert_yaxis()
-        ax.set(xlabel=f"probability (%)\n{in_black(level)}", xlim=(0, 125), xticks=(0, 50, 100))
+        _classes(axes[0, -1], probabilities, sets, level)
     return figure
+
+
+def _classes(ax, probabilities, sets, level):
+    """Probabilities of the classes as bars, those of the set outlined."""
+    names = list(probabilities)[:7]
+    shares = [100 * probabilities[name] for name in names]
+    edges = ["black" if name in sets else "none" for name in names]
+    bars = ax.barh(names, shares, color=[PALETTE.get(name, "0.6") for name in names], edgecolor=edges, linewidth=0.8)
+    ax.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=2, fontsize=SMALL)
+    ax.invert_yaxis()
+    ax.set(xlabel=f"probability (%)\n{in_black(level)}", xlim=(0, 125), xticks=(0, 50, 100))
 
 
 @journal
@@ -150,5 +153,37 @@ def series(patterns, values, label, regressions, probabilities, axis="two_theta"
         ax.set(xlabel="probability (%)", xlim=(-3, 103))
         ax.grid(axis="x")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower right", ncols=7)
+    letter(axes)
+    return figure
+
+
+@journal
+def answered(conditioned, crystal, lines, values, probabilities, sets, level, labels=None):
+    """An answer at a glance: a scan with its background and the lines of a known crystal, classes, and numbers.
+
+    conditioned: the Conditioned of the scan.  crystal: name of the known crystal; lines: 2 theta (n,) of its lines in
+    degree.  values: name with unit -> (value, low, high); labels: name with unit -> the truth, where it is known.
+    probabilities, sets, level: as sheet takes them.
+    """
+    labels = labels or {}
+    figure, axes = subplots(1, 2 + len(values), size=(PAGE, 2.5), width_ratios=[3, 1.2] + [0.45] * len(values))
+    ax = axes[0, 0]
+    _steps(ax, conditioned, "two_theta")
+    _not_measured(ax, conditioned, "two_theta")
+    top = ax.get_ylim()[1]
+    ax.vlines(lines, -0.09 * top, -0.03 * top, color=LINES[2], linewidth=0.9, label=crystal)
+    ax.set_ylim(-0.12 * top, top)
+    scale_along(ax, "two_theta")
+    _classes(axes[0, 1], probabilities, sets, level)
+    for ax, (name, (value, low, high)) in zip(axes[0, 2:], values.items()):
+        style = {"fmt": "o", "color": LINES[0], "capsize": 4, "label": f"predicted, {level:.0%} interval"}
+        ax.errorbar([0], [value], [[value - low], [high - value]], **style)
+        ax.annotate(f"{value:.2f}", (0, value), xytext=(6, 0), textcoords="offset points", va="center", fontsize=SMALL)
+        if name in labels:
+            ax.plot([-0.6, 0.6], 2 * [labels[name]], color=LINES[3], linewidth=1.4, label="label, DFT")
+        ax.set(xticks=[], xlim=(-1, 2.4), ylabel=name)
+        ax.margins(y=0.25)
+    handles = {label: handle for ax in axes[0, [0, -1]] for handle, label in zip(*ax.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
     letter(axes)
     return figure
