@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from xxlib.candidates import matching
-from xxlib.candidates.calculated import LOOK, SHIFT, TEXTURE
+from xxlib.candidates.calculated import LOOK, SHIFT, TEXTURE, THERMAL
 from xxlib.candidates.library import volume_of
 from xxlib.candidates.lines import expanded, lines_of
 from xxlib.candidates.refinement import preferred, refined
@@ -84,15 +84,15 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
     handicap = PARSIMONY * free.any(-1).sum(-1) + LIKELIER * tried.costs[best]
     order = np.argsort(handicap - cell_scores, kind="stable")
     order = order[_places(_distinct(library, tried, best[order], 1), best[order])][:to_refine]
-    found = []
+    found, seen_as = [], observed.look[0]
     for place, c in enumerate(order):
-        if (
-            cell_scores[c] < cell_scores[order[0]] - BEHIND
-            and max(one[4] for one in found) > 1 - SETTLED * observed.held
-        ):
+        best_score = max((one[4] for one in found), default=0.0)
+        if cell_scores[c] < cell_scores[order[0]] - BEHIND and best_score > 1 - SETTLED * observed.held:
             order = order[:place]
             break
-        found.append(_refined(library, tried, best[c], metrics[c], free[c], atoms, observed))
+        found.append(_refined(library, tried, best[c], metrics[c], free[c], atoms, observed, seen_as, best_score))
+        if found[-1][4] > best_score:  # a scan looks the same to all candidates, but for thermal motion and texture
+            seen_as = np.where(np.isin(np.arange(len(LOOK)), (THERMAL, TEXTURE)), observed.look[0], found[-1][3])
     cells, errors, frac, looks, scores, n_coordinates, moved, patterns, n_lines = zip(*found)
     last = np.argsort(-np.array(scores), kind="stable")
     chosen, metrics = best[order][last], np.array(cells)[last]
@@ -152,24 +152,22 @@ def _places(some, among):
     return order[np.searchsorted(among, some, sorter=order)]
 
 
-def _refined(library, tried, candidate, metric, free, atoms, observed):
-    """One candidate against the whole pattern, its atoms too, as Matches has it."""
+def _refined(library, tried, candidate, metric, free, atoms, observed, look, best_score):
+    """One candidate against the whole pattern, as Matches has it: its atoms too, unless it is far behind the best."""
     _, kinds, frac, numbers, occupancies, offsets = atoms
     own, basis = slice(offsets[candidate], offsets[candidate + 1]), free[free.any(-1)]
     group, unit = _group(int(kinds[candidate])), (frac[own], numbers[own], occupancies[own])
-    scan, (expected, errors) = (observed.root, observed.measured), observed.look
-    none, table = np.zeros((0, 3)), scattering_table()
+    (expected, errors), axes, table = observed.look, np.zeros((0, 3)), scattering_table()
+    scan = table, observed.root, observed.measured
     # The cell by itself first: a step of many atoms at once may hide what it gains.
     cell = basis @ metric / (basis**2).sum(-1)
-    cell, _, look, *_ = refined(
-        cell, expected, expected, errors, basis, group, unit, none, table, *scan, observed.held, False
-    )
-    axes = none
-    if errors[TEXTURE] > 0:
-        axes, look[TEXTURE] = preferred(cell, look, basis, group, unit, table, *scan)
-    cell, frac, look, score, moved, covariance, pattern, n_lines = refined(
-        cell, look, expected, errors, basis, group, unit, axes, table, *scan, observed.held, True
-    )
+    found = refined(cell, look, expected, errors, basis, group, unit, axes, *scan, observed.held, False)
+    if found[3] > best_score - BEHIND:
+        cell, _, look, *_ = found
+        if errors[TEXTURE] > 0:
+            axes, look[TEXTURE] = preferred(cell, look, basis, group, unit, *scan)
+        found = refined(cell, look, expected, errors, basis, group, unit, axes, *scan, observed.held, True)
+    cell, frac, look, score, moved, covariance, pattern, n_lines = found
     uncertain = np.sqrt(np.maximum(np.einsum("pi,pq,qi->i", basis, covariance, basis), 0.0))
     far = np.sqrt((moved**2).mean()) if len(moved) else 0.0
     return cell @ basis, uncertain, frac, look, score, len(moved), far, pattern, n_lines
