@@ -139,7 +139,13 @@ def test_requirements_txt_is_the_whole_and_pyproject_its_parts():
 
 
 CALLED = {"scikit-learn": "sklearn", "mp-api": "mp_api", "ElementEmbeddings": "elementembeddings", "umap-learn": "umap"}
-WITH_OTHERS = {"urllib3": "requests", "markupsafe": "jinja2", "IPython": "jupyterlab", "yaml": "torch"}
+WITH_OTHERS = {
+    "urllib3": "requests",
+    "markupsafe": "jinja2",
+    "IPython": "jupyterlab",
+    "yaml": "torch",
+    "PIL": "matplotlib",
+}
 
 
 def test_what_is_imported_is_required_and_the_other_way_round():

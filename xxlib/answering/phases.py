@@ -52,6 +52,11 @@ def warnings(known, sample, explanation, second):
             f"No known crystal explains the scan as {formula}, and {name} ({id}) does: check the formula, or which "
             "sample was measured."
         )
+        return
+    yield (
+        f"No known crystal explains the scan as {formula}, with its elements exchanged or not: the formula may be "
+        "wrong, the sample a mixture, or its structure not known yet."
+    )
 
 
 def _other_anode(known, sample):
