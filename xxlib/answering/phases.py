@@ -8,7 +8,7 @@ from xxlib.diffraction.wavelengths import ANODES
 from xxlib.scans.conditioning import SAME_WAVELENGTH, condition
 from xxlib.scans.scan import Scan, ScanError
 
-UNEXPLAINED = 0.8  # probability of "none of these" from which other wavelengths and formulas are tried
+UNEXPLAINED = 0.5  # probability of "none of these" from which other wavelengths and formulas are tried
 EXPLAINED = 0.3  # at most so much of it for another wavelength, formula or phase to be named
 ALWAYS = (1, 6, 8)  # elements that air and preparation bring: a second phase may have them
 

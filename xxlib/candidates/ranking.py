@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-PENALTY = 2e-3  # on the squares of the weights of standardised features
+PENALTY = 5e-4  # on the squares of the weights of standardised features
 KNOTS = (-3.5, -2.5, -1.8, -1.2, -0.7)  # of log10(1 - score): its weight is linear in pieces
 FEATURES = (
     *(f"misfit above {knot}" for knot in KNOTS), "misfit", "behind the best fit", "cell misfit", "free cell parameters",
