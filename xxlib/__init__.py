@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-import shutil
 import sys
-import time
 from pathlib import Path
 
 __version__ = "0.2.0"
@@ -28,11 +26,8 @@ def _compiled():
     return PACKAGE / "__pycache__" / f"numba-{hashlib.sha1(repr(stats).encode()).hexdigest()[:12]}"
 
 
-if "NUMBA_CACHE_DIR" not in os.environ and os.access(PACKAGE, os.W_OK):
-    folder = _compiled()
-    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+# One that is given stays; one that this code set in a process before it, of other source maybe, does not.
+if Path(os.environ.get("NUMBA_CACHE_DIR", "numba-")).name.startswith("numba-") and os.access(PACKAGE, os.W_OK):
+    os.environ["NUMBA_CACHE_DIR"] = str(_compiled())
     if "numba" in sys.modules:
-        sys.modules["numba"].config.CACHE_DIR = str(folder)
-    for other in folder.parent.glob("numba-*"):
-        if other != folder and time.time() - other.stat().st_mtime > 7 * 86400:
-            shutil.rmtree(other, ignore_errors=True)
+        sys.modules["numba"].config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]

@@ -21,6 +21,7 @@ from xxlib.candidates.explanation import NothingToExplain
 from xxlib.candidates.known import KnownCrystals
 from xxlib.candidates.library import formula_key, stoichiometry
 from xxlib.candidates.observed import Observed
+from xxlib.candidates.stoichiometries import whole_amounts
 from xxlib.datasets.batches import make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.effects import EFFECTS, draw
@@ -32,6 +33,7 @@ from xxlib.scans.scan import Scan
 
 DATASET = "data/mp36k"
 HELD_OUT = ("val", "test", "experimental")
+MOST_ATOMS = 1000  # of a formula unit, more than a crystal of the dataset has
 CHUNK = 20  # questions that are kept at once
 
 
@@ -79,13 +81,9 @@ def composition_of(dataset, row):
 
 def stoichiometry_of(element_ids, fractions):
     """Least whole amounts and elements of the composition of a crystal, as Library has them."""
-    return stoichiometry(element_ids, next(
-        amounts for amounts in (fractions * total for total in range(1, 1000)) if _whole(amounts)
-    ))  # fmt: skip
-
-
-def _whole(amounts):
-    return np.abs(amounts - amounts.round()).max() < 1e-3
+    totals = np.arange(1, MOST_ATOMS + 1)
+    off = np.abs(totals[:, None] * fractions - np.round(totals[:, None] * fractions)).max(1)
+    return stoichiometry(element_ids, fractions * totals[np.argmax(off < 1e-3)])
 
 
 def hidden(dataset, row, setting):
@@ -101,9 +99,14 @@ def hidden(dataset, row, setting):
     return _held_out() | same
 
 
+def drawn_for(row, effects):
+    """What is Drawn for a crystal under effects, by name; None: nothing, its pattern is ideal."""
+    return None if effects is None else draw(EFFECTS[effects], 1, [0, row])
+
+
 def observed(dataset, row, effects):
     """The Observed of a crystal of a dataset under effects, by name; how its volume was changed, logarithm."""
-    drawn = None if effects is None else draw(EFFECTS[effects], 1, [0, row])
+    drawn = drawn_for(row, effects)
     pattern = make_batch(dataset, np.array([row]), ("xrd",), drawn=drawn).inputs["xrd"].tokens[0].flatten().numpy()
     if drawn is None:
         return Observed.of(pattern), 0.0
@@ -201,7 +204,8 @@ def answers_measured(path, known, given, setting):
             continue
         sample, mask = read_sample(formula, _scan(row)), None
         if setting == "formula held out":
-            mask = known.library.formula_keys == formula_key(*stoichiometry_of(sample.element_ids, sample.fractions))
+            own = [formula_key(*one[:2]) for one in whole_amounts(sample.element_ids, sample.fractions)]
+            mask = np.isin(known.library.formula_keys, np.array(own, np.uint64))
         composition = (sample.element_ids, sample.fractions) if given == "formula" else None
         explanation, seconds = explained(known, Observed.of_sample(sample), mask, composition)
         rows.append(

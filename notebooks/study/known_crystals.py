@@ -6,9 +6,10 @@
     PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals measured PATTERNS.parquet ...
 
 fit: asks for crystals of mp36k's `val` and fits by them how candidates are ranked, into ranking.json of the library
-that is shipped.  join: fits how a network and known crystals are believed together, into known.json of the checkpoint.
-judge: asks for crystals of `test`, once.  measured: asks for measured patterns, once, and says so in
-measured_log.csv.  Answers are kept in data/results/known_crystals; killed, the command goes on where it was.
+that is shipped; known_crystals_val.csv says how often that is right, cross-validated.  join: fits how a network and
+known crystals are believed together, into known.json of the checkpoint.  judge: asks for crystals of `test`, once.
+measured: asks for measured patterns, once, and says so in measured_log.csv.  Answers are kept in
+data/results/known_crystals; killed, the command goes on where it was.
 
 asking.py says what the settings are.
 Cost: 1 to 3 s a question.
@@ -23,10 +24,10 @@ import numpy as np
 import pandas as pd
 
 from study.archive import RESULTS
-from study.asking import DATASET, Asked, answers, answers_measured, dataset
+from study.asking import DATASET, Asked, answers, answers_measured, dataset, drawn_for
 from study.measured import add
 from xxlib import PROJECT
-from xxlib.answering.joint import Joint, by_network, write_joint
+from xxlib.answering.joint import KINDS, Joint, by_network, write_joint
 from xxlib.answering.phases import UNEXPLAINED
 from xxlib.answering.predictor import Predictor
 from xxlib.candidates.known import DEFAULT, KnownCrystals, find, write_rankings
@@ -34,7 +35,6 @@ from xxlib.candidates.ranking import Ranking
 from xxlib.crystals.crystal import crystal_system
 from xxlib.datasets.batches import CPU, make_batch
 from xxlib.datasets.store import sha256
-from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training.machine import commit, hardware
 
 TABLE = "known_crystals"
@@ -55,14 +55,15 @@ ASKED = (
     Asked(setting="elements held out"),
     Asked(given="elements", setting="in the library", n=150),
 )
-# What each ranking is fitted on: crystals known and not, formulas right and wrong.
+# What each ranking, and each joint posterior, is fitted on: crystals known and not, formulas right and wrong.
+ALIKE = [one for one in ASKED if one.setting != "elements held out"]
 FITTED_ON = {
-    "ideal": [ASKED[0], ASKED[2], ASKED[7]],
-    "scan": [ASKED[1], ASKED[3], ASKED[4]],
-    "ideal, formula unknown": [ASKED[8], ASKED[9]],
-    "scan, formula unknown": [ASKED[5], ASKED[6]],
+    "ideal": [one for one in ALIKE if one.effects is None and one.given in ("formula", "another formula")],
+    "scan": [one for one in ALIKE if one.effects and one.given in ("formula", "another formula")],
+    "ideal, formula unknown": [one for one in ALIKE if one.effects is None and one.given == "nothing"],
+    "scan, formula unknown": [one for one in ALIKE if one.effects and one.given == "nothing"],
 }
-JOINED_ON = {"ideal": [ASKED[0], ASKED[2]], "scan": [ASKED[1], ASKED[3]]}
+JOINED_ON = {kind: [one for one in FITTED_ON[kind] if one.given == "formula"] for kind in KINDS}
 FOLDS = 5
 LIKELIEST = 10  # space groups of a posterior that are kept
 MEASURED = (
@@ -92,26 +93,42 @@ def samples(kinds, folder, workers=1):
     return found, samples
 
 
-def join(model, folder, workers=1):
-    """The Joints of a Predictor and of the known crystals, fitted on `val`, by name of joint.KINDS.
+def cross_fitted(kinds, folder, workers=1):
+    """Answers of some kinds of questions on `val`, a DataFrame: those of a ranking fitted without the crystal."""
+    found, own = samples(kinds, folder, workers)
+    fold = pd.factorize(found["row"])[0] % FOLDS
+    said = [None] * len(found)
+    for k in range(FOLDS):
+        ranking = Ranking.fit([one for one, at in zip(own, fold) if at != k])
+        for i in np.flatnonzero(fold == k):
+            table, none, groups = found["evidence"].iloc[i]
+            shares, nothing = ranking.probabilities(table, none)
+            of_group = pd.Series(shares).groupby(groups).sum().sort_values(ascending=False)
+            said[i] = {"groups": of_group.index.to_numpy(), "shares": of_group.to_numpy(), "none": nothing}
+    return found.assign(**pd.DataFrame(said).to_dict("series")) if len(found) else found
 
-    What known crystals say of a sample is that of a ranking fitted without it.
-    """
+
+def validate(folder, workers=1):
+    """A row a kind of question that rankings are fitted on: how many answers on `val` are right, cross-validated."""
+    rows = []
+    for kinds in FITTED_ON.values():
+        for asked, of_kind in cross_fitted(kinds, folder, workers).groupby("asked", sort=False):
+            origin = {"dataset": Path(DATASET).name, "split": "val", "given": asked.given, "setting": asked.setting}
+            origin["patterns"] = asked.effects or "ideal"
+            made = {"library": DEFAULT, "seed": 0, "commit": commit(), "hardware": hardware(CPU, 1)}
+            rows.append(origin | judged(of_kind) | made)
+    return pd.DataFrame(rows)
+
+
+def join(model, folder, workers=1):
+    """The Joints of a Predictor and of the known crystals, fitted on `val`, by name of joint.KINDS."""
     joints = {}
     for kind, kinds in JOINED_ON.items():
-        found, own = samples(kinds, folder, workers)
-        fold = pd.factorize(found["row"])[0] % FOLDS
-        known, none = np.zeros((len(found), 230)), np.zeros(len(found))
-        for k in range(FOLDS):
-            ranking = Ranking.fit([one for one, at in zip(own, fold) if at != k])
-            for i in np.flatnonzero(fold == k):
-                table, nothing, groups = found["evidence"].iloc[i]
-                shares, none[i] = ranking.probabilities(table, nothing)
-                np.add.at(known[i], groups - 1, shares)
-        network = np.concatenate(
-            [by_model(model, asked, part["row"]) for asked, part in found.groupby("asked", sort=False)]
-        )
-        joints[kind] = Joint.fit(known, none, network, found["space_group"].to_numpy() - 1)
+        found = cross_fitted(kinds, folder, workers)
+        parts = found.groupby("asked", sort=False)
+        network = np.concatenate([by_model(model, asked, part["row"]) for asked, part in parts])
+        true = found["space_group"].to_numpy() - 1
+        joints[kind] = Joint.fit(known_of(found), found["none"].to_numpy(float), network, true)
     return joints
 
 
@@ -119,8 +136,8 @@ def by_model(model, asked, rows):
     """What a Predictor's network says of crystals of the dataset, both inputs given: (n, 230), as joint.by_network."""
     modalities, said = tuple(model.ensemble.config.model.modalities), []
     for row in rows:
-        drawn = None if asked.effects is None else draw(EFFECTS[asked.effects], 1, [0, row])
-        logits = model.ensemble(make_batch(dataset(), np.array([row]), modalities, drawn=drawn)).logits
+        batch = make_batch(dataset(), np.array([row]), modalities, drawn=drawn_for(row, asked.effects))
+        logits = model.ensemble(batch).logits
         classes = model.trust[modalities].classes
         shares = [
             classes[name].probabilities(logits[name]) for name in ("crystal_system", "space_group") if name in classes
@@ -228,6 +245,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.what == "fit":
         write_rankings(find(DEFAULT), fit(arguments.kept, arguments.workers))
+        table = validate(arguments.kept, arguments.workers)
+        table.to_csv(RESULTS / "known_crystals_val.csv", index=False, float_format="%.5g")
     elif arguments.what == "join":
         model = Predictor.load(arguments.of[0])
         write_joint(model.folder, join(model, arguments.kept, arguments.workers))

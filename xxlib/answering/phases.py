@@ -16,7 +16,7 @@ ALWAYS = (1, 6, 8)  # elements that air and preparation bring: a second phase ma
 def second_phase(known, sample, explanation):
     """(Explanation of the lines that the likeliest crystal leaves, its share of the intensity) of a Sample with a
     formula; (None, 0.0) where little is left, or nothing known explains it."""
-    if explanation.none > UNEXPLAINED:
+    if explanation.none >= UNEXPLAINED:
         return None, 0.0
     rest, share = known.second_phase(explanation, [*sample.element_ids.tolist(), *ALWAYS])
     return (rest, share) if rest is not None and rest.none < EXPLAINED else (None, 0.0)

@@ -202,7 +202,7 @@ class Predictor:
 
     def _join(self, explanation, shares, chosen):
         """Put the posterior of the network and of known crystals into its probabilities, and into the sets chosen."""
-        joint = self.joint.get("scan" if explanation.observed.noise > 0 else "ideal")
+        joint = self.joint.get(explanation.observed.kind)
         if joint is None or "crystal_system" not in shares:
             return
         network = by_network(*(shares[name][None] for name in ("crystal_system", "space_group") if name in shares))

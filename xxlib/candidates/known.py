@@ -64,10 +64,9 @@ class KnownCrystals:
 
     def explain_observed(self, observed, composition=None, elements=None, hidden=None):
         """The Explanation of an Observed; composition: (element_ids, fractions), or None."""
-        kind = "scan" if observed.noise > 0 else "ideal"
         if composition is not None:
-            return explain(self.library, self.rankings[kind], observed, composition=composition, hidden=hidden)
-        ranking = self.rankings[f"{kind}, formula unknown"]
+            return explain(self.library, self.rankings[observed.kind], observed, composition=composition, hidden=hidden)
+        ranking = self.rankings[f"{observed.kind}, formula unknown"]
         return explain(self.library, ranking, observed, elements=elements, prints=self.prints, hidden=hidden)
 
     def second_phase(self, explanation, elements, hidden=None):

@@ -40,15 +40,20 @@ class Observed:
     @property
     def look(self):
         """What is expected of its look (8,), and standard deviations (8,): of a simulated one the width of peaks."""
-        if self.noise > 0:
+        if self.kind == "scan":
             return gaussian(self.width) + EXPECTED, ERRORS
         usual = abs(self.width / SIGMA - 1) < 0.03
         return gaussian(SIGMA if usual else self.width), np.where(usual, FIXED, SIMULATED)
 
     @property
+    def kind(self):
+        """What it is: "ideal", a simulated pattern, or "scan", one with noise."""
+        return "scan" if self.noise > 0 else "ideal"
+
+    @property
     def held(self):
         """Weight of what holds atoms and cell in a refinement, of the sum of squares: noise must not move them."""
-        return HELD[self.noise > 0]
+        return HELD[self.kind == "scan"]
 
     @property
     def ln_q(self):

@@ -96,12 +96,12 @@ def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta"):
     if seen:
         scan_or_pattern(axes[0, 0], pattern, conditioned, axis)
     if said:
-        _classes(axes[0, -1], probabilities, sets, level)
+        classes(axes[0, -1], probabilities, sets, level)
     return figure
 
 
-def _classes(ax, probabilities, sets, level):
-    """Probabilities of the classes as bars, those of the set outlined."""
+def classes(ax, probabilities, sets, level):
+    """Draw probabilities of classes (7 at most, by name) as bars, those of the set outlined."""
     names = list(probabilities)[:7]
     shares = [100 * probabilities[name] for name in names]
     edges = ["black" if name in sets else "none" for name in names]
@@ -174,7 +174,7 @@ def answered(conditioned, crystal, lines, values, probabilities, sets, level, la
     ax.vlines(lines, -0.09 * top, -0.03 * top, color=LINES[2], linewidth=0.9, label=crystal)
     ax.set_ylim(-0.12 * top, top)
     scale_along(ax, "two_theta")
-    _classes(axes[0, 1], probabilities, sets, level)
+    classes(axes[0, 1], probabilities, sets, level)
     for ax, (name, (value, low, high)) in zip(axes[0, 2:], values.items()):
         style = {"fmt": "o", "color": LINES[0], "capsize": 4, "label": f"predicted, {level:.0%} interval"}
         ax.errorbar([0], [value], [[value - low], [high - value]], **style)

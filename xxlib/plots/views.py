@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patches import Patch
 
 from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN, STEP, TWO_THETA
-from xxlib.plots.scans import scan_or_pattern
+from xxlib.plots.scans import classes, scan_or_pattern
 from xxlib.plots.style import (
     ANGLE,
     COLUMN,
@@ -14,10 +14,8 @@ from xxlib.plots.style import (
     INTENSITY,
     LINES,
     PAGE,
-    PALETTE,
     SMALL,
     entitle,
-    in_black,
     journal,
     subplots,
 )
@@ -117,14 +115,8 @@ def answer(values, probabilities, sets, level, labels=None, title=""):
         ax.margins(y=0.3)
     if probabilities:
         ax = axes[0, -1]
-        names = list(probabilities)[:7]
-        edge = ["black" if name in sets else "none" for name in names]
-        shares = [100 * probabilities[name] for name in names]
-        bars = ax.barh(names, shares, color=[PALETTE.get(n, "0.6") for n in names], edgecolor=edge, linewidth=1)
-        ax.bar_label(bars, [f"{share:.0f} %" for share in shares], padding=3, fontsize=SMALL)
-        ax.invert_yaxis()
-        ax.set(xlabel=f"probability (%)\n{in_black(level)}", xlim=(0, 115))
-        for tick, name in zip(ax.get_yticklabels(), names):
+        classes(ax, probabilities, sets, level)
+        for tick, name in zip(ax.get_yticklabels(), probabilities):
             tick.set_color(LINES[1] if name == labels.get("class") else "black")
     entitle(figure, title)
     return figure

@@ -1,0 +1,123 @@
+"""The experiment of the known crystals, on embedded crystals: what is asked, hidden, kept, fitted and judged."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from study import asking, known_crystals
+from study.asking import Asked
+
+from xxlib import PROJECT
+from xxlib import library as library_command
+from xxlib.candidates.known import DEFAULT, LIBRARIES, KnownCrystals, read_rankings
+from xxlib.candidates.library import formula_key
+from xxlib.datasets.sources.parquet import parquet
+from xxlib.datasets.store import Dataset
+from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.prepare import prepare
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def crystals(tmp_path_factory):
+    """A dataset of some embedded crystals with structures, and the known crystals that its library holds: all of it."""
+    folder = tmp_path_factory.mktemp("asked")
+    table = pd.read_parquet(PROJECT / "data" / "demo" / "crystals.parquet").iloc[::40]
+    table.to_parquet(folder / "crystals.parquet")
+    prepare(parquet(folder / "crystals.parquet"), folder / "dataset", hkl=True, structure=True, progress=False)
+    library, _ = library_command.build([folder / "dataset"], folder / "library", n_workers=1, progress=False)
+    return Dataset(folder / "dataset"), KnownCrystals(library, read_rankings(LIBRARIES / DEFAULT / "ranking.json"))
+
+
+@pytest.fixture
+def asked(crystals, monkeypatch):
+    """The experiment, put to these crystals; all of them are held out."""
+    dataset, known = crystals
+    monkeypatch.setattr(asking, "dataset", lambda: dataset)
+    monkeypatch.setattr(known_crystals, "dataset", lambda: dataset)
+    monkeypatch.setattr(asking, "_known", lambda: known)
+    asking._held_out.cache_clear()
+    monkeypatch.setattr(asking, "HELD_OUT", ("train", "val", "test"))
+    yield dataset, known
+    asking._held_out.cache_clear()
+
+
+def some(dataset):
+    """The split with most crystals, and how many of it are asked for."""
+    split = max(("train", "val", "test"), key=lambda name: len(dataset.indices(name)))
+    return split, min(N, len(dataset.indices(split)) - 1)
+
+
+def test_a_crystal_of_the_library_is_found_and_one_that_is_hidden_is_not(asked, tmp_path):
+    dataset, known = asked
+    split, n = some(dataset)
+    found, evidence = asking.answers(Asked(setting="in the library", n=n), split, tmp_path)
+    assert len(found) == len(evidence) == n and found["same_formula"].mean() > 0.8
+    assert (found["volume_off"].abs() < 1).mean() > 0.8
+    metrics = known_crystals.judged(found)
+    assert metrics["n"] == n and metrics["space group (%)"] > 80 and metrics["right phase first (%)"] > 80
+    held, _ = asking.answers(Asked(n=n), split, tmp_path)
+    assert not held["same_formula"].any()
+    assert asking.hidden(dataset, dataset.indices(split)[0], "formula held out").all()
+    assert known.library.formula_keys[0] != 0 and asking.hidden(dataset, 0, "in the library") is None
+
+
+def test_elements_held_out_are_those_of_the_sample_alone(asked, monkeypatch):
+    dataset, known = asked
+    monkeypatch.setattr(asking, "_held_out", lambda: np.zeros(len(known.library), bool))
+    row = int(dataset.indices("train")[0])
+    mask = asking.hidden(dataset, row, "elements held out")
+    elements = set(asking.composition_of(dataset, row)[0].tolist())
+    for crystal, hidden in enumerate(mask):
+        assert hidden == (set(known.library.elements_of(np.array([crystal]))[0].tolist()) - {0} == elements)
+
+
+def test_what_was_asked_is_not_asked_again(asked, tmp_path, monkeypatch):
+    split, n = some(asked[0])
+    before, _ = asking.answers(Asked(setting="in the library", n=n), split, tmp_path)
+    monkeypatch.setattr(asking, "ask", None)
+    after, _ = asking.answers(Asked(setting="in the library", n=n), split, tmp_path)
+    pd.testing.assert_frame_equal(before, after)
+
+
+def test_rankings_are_fitted_and_validated(asked, tmp_path, monkeypatch):
+    split, n = some(asked[0])
+    kinds = [Asked(setting="in the library", n=n), Asked(given="another formula", setting="in the library", n=n)]
+    monkeypatch.setattr(known_crystals, "FITTED_ON", {"ideal": kinds})
+    monkeypatch.setattr(known_crystals, "FOLDS", 3)
+    monkeypatch.setattr(known_crystals, "answers",
+                        lambda asked, _, folder, workers: asking.answers(asked, split, folder, workers))  # fmt: skip
+    assert set(known_crystals.fit(tmp_path)) == {"ideal"}
+    table = known_crystals.validate(tmp_path).set_index("given")
+    assert table.loc["formula", "space group (%)"] > table.loc["another formula", "space group (%)"]
+    assert table.loc["another formula", "unexplained (%)"] > table.loc["formula", "unexplained (%)"]
+
+
+def test_measured_patterns_are_asked_for(asked, tmp_path):
+    """A measured pattern of a crystal in the library; with its formula hidden it is not found, without one it is asked
+    for only where all of the library is seen."""
+    dataset, known = asked
+    row = int(dataset.indices("train")[0])
+    pattern = asking.observed(dataset, row, None)[0].root ** 2
+    noise = np.random.default_rng(0).normal(30, 3, len(pattern))
+    one = {"sample": "a", "reduced_formula": dataset.column("formula")[row], "mp_id": dataset.column("id")[row],
+           "space_group": int(dataset.labels["space_group"][row]) + 1, "two_theta": TWO_THETA,
+           "intensity": 100 * pattern + noise}  # fmt: skip
+    path = tmp_path / "measured.parquet"
+    pd.DataFrame([one, one | {"sample": "b", "mp_id": "elsewhere"}]).to_parquet(path)
+    within = asking.answers_measured(path, known, "formula", "in the library")
+    assert within["id"].tolist() == ["a"] and within["same_formula"].all() and within["none"][0] < 0.5
+    held = asking.answers_measured(path, known, "formula", "formula held out")
+    assert held["id"].tolist() == ["a", "b"] and not held["same_formula"].any()
+    pd.DataFrame([one]).drop(columns=["reduced_formula", "mp_id"]).to_parquet(path)
+    assert len(asking.answers_measured(path, known, "formula", "in the library")) == 0
+    assert len(asking.answers_measured(path, known, "nothing", "in the library")) == 1
+
+
+def test_a_formula_has_one_number_however_its_fractions_are_rounded():
+    for numbers, amounts in (((11, 17), (1, 1)), ((57, 5), (1, 6)), ((8, 13, 20), (19, 4, 7))):
+        fractions = (np.array(amounts) / sum(amounts)).astype(np.float32)
+        key = formula_key(*asking.stoichiometry_of(np.array(numbers), fractions))
+        order = np.argsort(amounts, kind="stable")
+        expected = tuple(np.array(amounts)[order].tolist()), tuple(np.array(numbers)[order].tolist())
+        assert key == formula_key(*expected) or amounts == (1, 1)
