@@ -4,6 +4,7 @@ import email
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -235,3 +236,25 @@ def test_pre_commit_runs_the_ruff_of_the_tests():
     """The same checks before a commit and in make test."""
     hooks = (PROJECT / ".pre-commit-config.yaml").read_text()
     assert "id: ruff-check" in hooks and "id: ruff-format" in hooks
+
+
+def test_compiled_functions_belong_to_one_state_of_the_source(tmp_path):
+    """numba does not see that a function changed which another, in another file, calls: its cache is another then."""
+    for path in ("__init__.py", *(f"{room}/{name}" for room, name in (("candidates", "calculated.py"),
+                                  ("candidates", "matching.py"), ("diffraction", "kernel.py")))):  # fmt: skip
+        (tmp_path / "xxlib" / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / "xxlib" / path, tmp_path / "xxlib" / path)
+
+    def folder(**environment):
+        command = [sys.executable, "-c", "import os, xxlib; print(os.environ['NUMBA_CACHE_DIR'])"]
+        own = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+        own |= {"PYTHONPATH": str(tmp_path)} | environment
+        return subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+
+    before = folder()
+    assert before.startswith(str(tmp_path)) and folder() == before
+    with open(tmp_path / "xxlib" / "candidates" / "calculated.py", "a") as file:
+        file.write("# another\n")
+    after = folder()
+    assert after != before and folder(NUMBA_CACHE_DIR=before) == after  # a process that was started by the old one
+    assert folder(NUMBA_CACHE_DIR=str(tmp_path / "mine")) == str(tmp_path / "mine")
