@@ -11,6 +11,7 @@ from xxlib.crystals.elements import symbol
 N_NEAREST = 12  # of each atom, as in CGCNN
 RADIUS = 8.0  # angstrom, and none further away
 SAME_SHELL = 0.01  # angstrom: neighbours as near as this to each other are taken together, or left out together
+CROWDED = MIN_DISTANCE / 2  # angstrom: two atoms on one site
 FIRST_GUESS = 1.3  # of the radius of the sphere that holds N_NEAREST atoms on average: it rarely has to grow
 
 
@@ -34,18 +35,25 @@ def neighbours(lattices, frac_coords, offsets):
     return Neighbours(*_of_all(*parts, np.asarray(offsets, np.int64)))
 
 
+def crowded_or_alone(graph, offsets):
+    """Which crystals (k,) of a Neighbours have two atoms on one site, or an atom without a neighbour."""
+    atoms = np.flatnonzero((graph.nearest < CROWDED) | np.isinf(graph.nearest))
+    return np.unique(np.searchsorted(offsets, atoms, side="right") - 1)
+
+
 def check_nearest(numbers, nearest):
-    """Raise RejectedCrystal for atoms (n,) of which one shares its site or stands alone, as their `nearest` says."""
-    shared, alone = np.flatnonzero(nearest < MIN_DISTANCE / 2), np.flatnonzero(np.isinf(nearest))
-    if len(shared):
-        k = shared[0]
-        raise RejectedCrystal(
-            f"atom {k + 1} ({symbol(numbers[k])}) shares its site, another atom is {nearest[k]:.2g} angstrom away: "
-            "a crystal graph needs one element a site"
-        )
-    if len(alone):
-        k = alone[0]
-        raise RejectedCrystal(f"atom {k + 1} ({symbol(numbers[k])}) has no neighbour within {RADIUS:g} angstrom")
+    """Raise RejectedCrystal for a crystal's atoms (n,) of which one shares its site or stands alone.
+
+    nearest: (n,), as Neighbours has it.
+    """
+    for number, (z, distance) in enumerate(zip(numbers, nearest), start=1):
+        if distance < CROWDED:
+            raise RejectedCrystal(
+                f"atom {number} ({symbol(z)}) shares its site, another atom is {distance:.2g} angstrom away: a crystal "
+                "graph needs one element a site"
+            )
+        if np.isinf(distance):
+            raise RejectedCrystal(f"atom {number} ({symbol(z)}) has no neighbour within {RADIUS:g} angstrom")
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -33,9 +33,7 @@ class StructureEncoder(nn.Module):
         self.register_buffer("gaussians", STEP * torch.arange(N_GAUSSIANS), persistent=False)
         self.embed_edges = nn.Linear(N_GAUSSIANS, D) if updates else nn.Identity()
         d_edge = D if updates else N_GAUSSIANS
-        self.layers = nn.ModuleList(
-            GatedConvolution(D, d_edge, updates, config.dropout) for _ in range(sizes.n_layers)
-        )
+        self.layers = nn.ModuleList(GatedConvolution(D, d_edge, updates, config.dropout) for _ in range(sizes.n_layers))
         self.project = nn.Linear(D, config.d_fused)
         self.register_parameter("mask", None)
 
