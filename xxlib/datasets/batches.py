@@ -135,11 +135,8 @@ def collate_structure(dataset, rows, device=CPU, drawn=None):
         none = torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0)
         return Structure(*(send(x, device) for x in (torch.from_numpy(atom_ids), *none))), has
     numbers, offsets = dataset.take("atom_ids", some)
-    frac, lattices = (dataset.take(name, some)[0] for name in ("frac_coords", "lattice"))
-    frac, lattices = (
-        frac.astype(np.float64).reshape(-1, 3),
-        np.array([lattice_from_cell(*x) for x in lattices.reshape(-1, 6)]),
-    )
+    frac = dataset.take("frac_coords", some)[0].reshape(-1, 3).astype(np.float64)
+    lattices = np.array([lattice_from_cell(*cell) for cell in dataset.take("lattice", some)[0].reshape(-1, 6)])
     if drawn is not None:
         lattices, numbers, frac = structures.distorted(lattices, numbers, frac, offsets, drawn[has])
     graph = neighbours(lattices, frac, offsets)
