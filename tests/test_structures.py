@@ -25,6 +25,7 @@ from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig, ModelE
 from xxlib.models.inputs import Structure
 from xxlib.models.xxact import count_parameters
 from xxlib.prepare import prepare
+from xxlib.release import release
 from xxlib.training import run as loop
 from xxlib.training import runs, state, steps
 from xxlib.training.config import ConfigError, from_dict
@@ -352,7 +353,12 @@ def test_a_run_under_distortions_is_judged_with_and_without(dataset, tmp_path):
     run = state.prepare(structure_config(dataset, distortions="candidate", n_steps=2), tmp_path, CPU)
     only = ("structure",)
     assert views(run.config) == [View(only), View(only, distortions="candidate")]
-    assert steps.distortions_of_step(run.config, 0) is not None
+    rows, part = steps.rows_of_step(run.examples, run.config, 0)[2:5], [slice(2, 5)]
+    (batch,) = steps.batches_of_step(run.examples, run.config, 0, part, CPU)
+    (again,) = steps.batches_of_step(run.examples, run.config, 0, part, CPU)
+    true = make_batch(run.examples.dataset, rows, only).inputs["structure"]
+    assert torch.equal(batch.inputs["structure"].distances, again.inputs["structure"].distances)
+    assert not torch.isin(batch.inputs["structure"].distances, true.distances).any()
     records = loop.evaluate_val(run)
     ideal, changed = (value(records, "mae", "e_form", "val", given="structure", effects=name)
                       for name in (None, "candidate"))  # fmt: skip
@@ -381,7 +387,7 @@ def test_micro_batches_have_the_gradient_of_the_whole(dataset, tmp_path, masked)
 
 
 def test_it_learns_the_embedded_crystals(tmp_path):
-    """A tenth of them, prepared with structures, through the preset: the loss falls by half, the error on `val` by a fifth."""
+    """A tenth of them, through the preset: the loss falls by half, the error on `val` by a fifth."""
     crystals = pq.read_table(PROJECT / "data" / "demo" / "crystals.parquet")
     pq.write_table(crystals.take(np.arange(0, len(crystals), 10)), tmp_path / "crystals.parquet")
     prepare(parquet(tmp_path / "crystals.parquet"), tmp_path / "demo", progress=False, structure=True)
@@ -395,6 +401,10 @@ def test_it_learns_the_embedded_crystals(tmp_path):
     for effects in (None, "candidate"):
         errors = curve(records, "mae", "e_form", effects=effects)[1]
         assert errors[-1] < 0.8 * errors[0], (effects, errors)
+    with pytest.raises(
+        ConfigError, match="learns reads structure: a checkpoint answers from formula and pattern alone"
+    ):
+        release([tmp_path / "learns"], tmp_path / "checkpoint")
     losses = curve(records, "loss", split="train", given=None)[1]
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10]), losses
 
