@@ -401,9 +401,7 @@ def test_it_learns_the_embedded_crystals(tmp_path):
     for effects in (None, "candidate"):
         errors = curve(records, "mae", "e_form", effects=effects)[1]
         assert errors[-1] < 0.8 * errors[0], (effects, errors)
-    with pytest.raises(
-        ConfigError, match="learns reads structure: a checkpoint answers from formula and pattern alone"
-    ):
+    with pytest.raises(ConfigError, match="reads structure: a checkpoint answers from formula and pattern"):
         release([tmp_path / "learns"], tmp_path / "checkpoint")
     losses = curve(records, "loss", split="train", given=None)[1]
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10]), losses
@@ -418,3 +416,20 @@ def test_the_runs_of_the_study_fit_their_models():
             build(one.model, one.widths, partial=one.partial)
     assert structures not in experiments.EXPERIMENTS
     assert len(structures.table()) == 12 and structures.findings() == ["Structures: no run is finished."]
+
+
+@pytest.mark.filterwarnings("ignore:1 of 49")
+@pytest.mark.parametrize(("query", "memory"), [("xrd", ("composition", "structure")), ("structure", ("composition",))])
+def test_a_fused_run_is_judged_from_each_modality(dataset, tmp_path, query, memory):
+    """With inputs absent and structures distorted; from start to end, twice the same."""
+    results = []
+    for name in ("one", "two"):
+        run = structure_config(dataset, with_structure(query, memory, "edge_updates"), name=name, n_steps=6)
+        run = run.but(distortions="candidate", absent_rate=0.2)
+        (tmp_path / name).mkdir()
+        run.save(tmp_path / name / "run.json")
+        results.append(loop.train(run, tmp_path / name)["metrics"])
+    given = {(one["given"], one["effects"]) for one in results[0] if one["split"] == "val" and one["metric"] == "mae"}
+    alone = {(name, None) for name in (query, *memory)} | {("structure", "candidate")}
+    assert alone | {(" + ".join(run.model.modalities), name) for name in (None, "candidate")} <= given
+    assert [one for one in results[0] if one["target"]] == [one for one in results[1] if one["target"]]
