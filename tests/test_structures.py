@@ -280,11 +280,14 @@ def test_a_dataset_without_structures_is_refused_and_mixed_sites_are_counted(dat
     with pytest.warns(UserWarning, match="1 of 49 crystals are formulas alone or have sites of several elements"):
         examples_of(structure_config(dataset))
     plain = tmp_path / "plain"
-    records = [parsed(rock_salt(4 + k, 3, 9, f"{k}"), "here", e_form=-1.0, split=split)
-               for k, split in enumerate(("train", "val", "test"))]  # fmt: skip
+    records = [parsed(rock_salt(4 + k, 3, 9, f"{k}"), "here", e_form=-1.0 * k, split=split)
+               for k, split in enumerate(("train", "train", "val", "test"))]  # fmt: skip
     prepare(listed(*records), plain, progress=False)
     with pytest.raises(DatasetError, match="plain has no structures, which this model reads: prepare it with --struct"):
         examples_of(structure_config(plain))
+    masked = {"targets": (), "masked": ("structure",), "unlabelled": str(plain)}
+    with pytest.raises(DatasetError, match=r"rock-salts or .*plain has no structures"):
+        examples_of(structure_config(dataset, **masked))
     (tmp_path / "labels.csv").write_text("formula,e_form\nTiO2,-3\nMgO,-2.5\n")
     prepare(formulas(tmp_path / "labels.csv"), tmp_path / "formulas", progress=False, structure=True)
     structure, has = collate_structure(Dataset(tmp_path / "formulas"), np.array([0, 1]))

@@ -62,8 +62,6 @@ def examples_of(config):
             f"{' or '.join((config.data.dataset, *config.data.also))} has no reflections, which effects "
             f"{config.data.effects!r} need to strain cells: prepare it with --hkl"
         )
-    if "structure" in config.model.modalities:
-        _check_structures(dataset, rows, (config.data.dataset, *config.data.also))
     targets = [TARGETS[name] for name in config.objectives.targets]
     normalisers = {}
     for target in targets:
@@ -77,6 +75,9 @@ def examples_of(config):
         more = len(dataset) + np.flatnonzero(free)
         dataset = joined(dataset, other)
         rows["train"] = more if config.data.unlabelled_alone else np.concatenate([rows["train"], more])
+    if "structure" in config.model.modalities:
+        unlabelled = [config.data.unlabelled] if config.data.unlabelled else []
+        _check_structures(dataset, rows, (config.data.dataset, *config.data.also, *unlabelled))
     mean_square = None
     if "xrd" in config.objectives.masked:
         seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
