@@ -19,7 +19,7 @@ from xxlib.datasets.batches import collate_structure, has_modalities, make_batch
 from xxlib.datasets.sources import parsed
 from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.datasets.store import Dataset, DatasetError
+from xxlib.datasets.store import Dataset, DatasetError, Ragged
 from xxlib.models.build import build, guessable
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig, ModelError
 from xxlib.models.inputs import Structure
@@ -301,6 +301,19 @@ def test_a_crystal_that_no_graph_can_be_made_of_is_named(tmp_path):
     prepare(listed(parsed(lonely, "here", split="train")), tmp_path / "far", progress=False, structure=True)
     with pytest.raises(DatasetError, match=r"crystal lonely: atom 1 \(Cs\) has no neighbour within 8 angstrom"):
         collate_structure(Dataset(tmp_path / "far"), np.array([0]))
+
+
+@pytest.mark.parametrize(("changed", "words"), [({3: 5.0, 4: 170.0}, "impossible cell angles"), ({0: 1e-6}, "lengths")])
+def test_a_cell_that_cannot_be_is_named(dataset, changed, words):
+    """What comes from elsewhere is not searched for neighbours before it is a cell."""
+    data = Dataset(dataset)
+    lattice = data.ragged[0]["lattice"]
+    values = lattice.values.copy()
+    for place, number in changed.items():
+        values[lattice.offsets[2] + place] = number
+    data.ragged[0]["lattice"] = Ragged(values, lattice.offsets)
+    with pytest.raises(DatasetError, match=f"crystal rs-2: .*{words}"):
+        collate_structure(data, np.array([1, 2]))
 
 
 # ---------------------------------------------------------------- distortions

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from xxlib.crystals import distortions as structures
-from xxlib.crystals.crystal import RejectedCrystal, lattice_from_cell
+from xxlib.crystals.crystal import RejectedCrystal, check_cell, lattice_from_cell
 from xxlib.crystals.neighbours import check_nearest, crowded_or_alone, neighbours
 from xxlib.datasets.store import DatasetError
 from xxlib.diffraction import patterns
@@ -136,7 +136,7 @@ def collate_structure(dataset, rows, device=CPU, drawn=None):
         return Structure(*(send(x, device) for x in (torch.from_numpy(atom_ids), *none))), has
     numbers, offsets = dataset.take("atom_ids", some)
     frac = dataset.take("frac_coords", some)[0].reshape(-1, 3).astype(np.float64)
-    lattices = np.array([lattice_from_cell(*cell) for cell in dataset.take("lattice", some)[0].reshape(-1, 6)])
+    lattices = np.array([_lattice(dataset, row) for row in some])
     if drawn is not None:
         lattices, numbers, frac = structures.distorted(lattices, numbers, frac, offsets, drawn[has])
     graph = neighbours(lattices, frac, offsets)
@@ -151,6 +151,17 @@ def collate_structure(dataset, rows, device=CPU, drawn=None):
     edges = np.flatnonzero(filled)[np.stack([graph.centres, graph.others])]  # (2, M)
     tensors = (torch.from_numpy(x) for x in (atom_ids, edges, graph.distances))
     return Structure(*(send(x, device) for x in tensors)), has
+
+
+def _lattice(dataset, row):
+    cell = dataset.take("lattice", [row])[0]
+    try:
+        lattice = lattice_from_cell(*cell)
+        check_cell(lattice)
+    except (RejectedCrystal, TypeError) as error:
+        id = dataset.column("id")[row]
+        raise DatasetError(f"{dataset.folder}, crystal {id}: {error}; make the dataset without it") from error
+    return lattice
 
 
 def has_structure(dataset, rows):

@@ -44,7 +44,7 @@ PRESETS = {
         model=_sizes(128, composition_d_ff=512, xrd_d_ff=256, fusion_layers=3, fusion_d_ff=256),
     ),
     # Energies of the Materials Project from the crystal structure alone, by CGCNN, which reads what prepare --structure
-    # has stored: about 40 minutes on a core.
+    # has stored: about half an hour on a core.
     "structure": RunConfig(
         name="structure",
         preset="structure",
