@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from test_models import WIDTHS, changed, inputs
 
 from xxlib.crystals.compositions import mat2vec
+from xxlib.datasets.batches import MODALITIES
 from xxlib.models import baselines
 from xxlib.models.baselines import FCNMLP
 from xxlib.models.build import ARCHITECTURES, build
 from xxlib.models.config import ELEMENT_VECTORS, EncoderConfig, ModelConfig
 from xxlib.models.encoders.composition import ELEMENT_FEATURES, MAX_Z
-from xxlib.models.inputs import INPUTS, Composition, Pattern
+from xxlib.models.inputs import Composition, Pattern
 from xxlib.models.xxact import count_parameters
 from xxlib.training.config import Budget, ConfigError, Data, Machine, RunConfig
 from xxlib.training.losses import robust_l1, target_losses
@@ -92,7 +93,7 @@ def test_a_baseline_answers_like_every_model(architecture):
     assert output.fused.x.ndim == 3 and output.fused.x.shape[:2] == (3, 1)
     reads = ARCHITECTURES[architecture].reads
     assert set(output.encoded) == set(reads)
-    for modality in INPUTS:
+    for modality in MODALITIES:
         after = model(changed(batch, modality, lambda x: x.flip(0))).predictions["e_form"]
         assert torch.equal(after, output.predictions["e_form"]) == (modality not in reads)
 

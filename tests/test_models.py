@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
+from xxlib.datasets.batches import MODALITIES
 from xxlib.diffraction import patterns
 from xxlib.models.build import build, guessable
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig, ModelError
 from xxlib.models.encoders import convolutions, xrd
 from xxlib.models.encoders.composition import CompositionEncoder, fraction_encodings
 from xxlib.models.fusion import FUSIONS, side_by_side
-from xxlib.models.inputs import INPUTS, Composition, Pattern, Tokens
+from xxlib.models.inputs import Composition, Pattern, Tokens
 from xxlib.models.layers import DecoderLayer, Dropout, EncoderLayer, plain_attention
 from xxlib.models.xxact import count_parameters
 
@@ -160,10 +161,10 @@ def test_order_of_elements_and_padding_do_not_matter(kind):
         assert torch.allclose(model(other).predictions["e_form"], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("query", INPUTS)
+@pytest.mark.parametrize("query", MODALITIES)
 def test_a_crystal_does_not_see_its_batch(query):
     """Whatever asks: the elements of one crystal are padded to as many as another one has."""
-    (memory,) = set(INPUTS) - {query}
+    (memory,) = set(MODALITIES) - {query}
     fusion = dataclasses.replace(TINY.fusion, query=query, memory=(memory,))
     model, batch = build(dataclasses.replace(TINY, fusion=fusion), WIDTHS).eval(), inputs()
     together = model(batch).predictions["crystal_system"]
@@ -185,7 +186,7 @@ def test_only_the_modalities_asked_for_are_read(name):
     before = model(batch)
     assert before.predictions["e_form"].shape == (3,) and before.predictions["crystal_system"].shape == (3, 7)
     assert set(before.encoded) == set(MODELS[name].modalities)
-    for modality in INPUTS:
+    for modality in MODALITIES:
         after = model(changed(batch, modality, lambda x: x.flip(0))).predictions["e_form"]
         assert torch.equal(after, before.predictions["e_form"]) == (modality not in MODELS[name].modalities)
 
@@ -198,7 +199,7 @@ def test_cls_alone_equals_the_first_of_all_rows(name):
     assert torch.allclose(short.fused.x[:, 0], long.fused.x[:, 0], atol=1e-6)
     rows = {"composition": 5, "concat": 1}.get(name, 18)
     assert short.fused.x.shape[1] == 1 and long.fused.x.shape[1] == rows
-    for modality, vector in zip(INPUTS, build(TINY, {}).eval().summaries(batch, tuple(INPUTS))):
+    for modality, vector in zip(MODALITIES, build(TINY, {}).eval().summaries(batch, tuple(MODALITIES))):
         assert vector.shape == (3, 12), modality
 
 

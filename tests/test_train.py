@@ -22,7 +22,6 @@ from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.models.build import build
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig
-from xxlib.models.inputs import INPUTS
 from xxlib.prepare import prepare
 from xxlib.training import parallel, runs, state
 from xxlib.training import run as loop
@@ -483,7 +482,7 @@ def test_frozen_encoders_have_no_dropout(dataset, pretrained):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": dataclasses.replace(TINY, encoders=dict.fromkeys(INPUTS, WIDE))}, "is of another model"),
+        ({"model": dataclasses.replace(TINY, encoders=dict.fromkeys(TINY.encoders, WIDE))}, "is of another model"),
         ({"split": "random"}, "has seen crystals that judge this run"),
         ({"left_out": "chalcogenides"}, "has seen crystals that judge this run"),
         ({"model": dataclasses.replace(TINY, fusion=DEEP)}, "lacks fusion.layers.2"),

@@ -31,7 +31,7 @@ from xxlib.answering.card import model_card
 from xxlib.answering.inference import Ensemble
 from xxlib.answering.novelty import Contradiction, auroc, signs_of_disagreement
 from xxlib.answering.trust import Trust, count_elements, doubts, write_trust
-from xxlib.datasets.batches import exchanged_rows
+from xxlib.datasets.batches import MODALITIES, exchanged_rows
 from xxlib.datasets.store import COLUMNS, Dataset, DatasetError, sha256
 from xxlib.datasets.targets import TARGETS
 from xxlib.datasets.writing import write_atomically
@@ -63,7 +63,11 @@ def release(
     for path in [*folders, *([reconstructing] if reconstructing else [])]:
         if not runs.results(path):
             raise runs.CheckpointError(f"{path} has not finished (no results.json): train it to its end first")
-    configs = [RunConfig.load(path / "run.json").as_dict() for path in folders]
+    configs = [RunConfig.load(path / "run.json") for path in folders]
+    for path, config in zip(folders, configs):
+        if others := set(config.model.modalities) - set(MODALITIES):
+            raise ConfigError(f"{path} reads {', '.join(others)}: a checkpoint answers from formula and pattern alone")
+    configs = [config.as_dict() for config in configs]
     folder.mkdir(parents=True, exist_ok=True)
     names = ["model.safetensors", *(f"model-{k}.safetensors" for k in range(2, len(folders) + 1))]
     paths = [_halved(path, folder / name) for path, name in zip(folders, names)]

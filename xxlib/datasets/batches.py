@@ -8,15 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xxlib.crystals import distortions as structures
+from xxlib.crystals.crystal import RejectedCrystal, check_cell, lattice_from_cell
+from xxlib.crystals.neighbours import check_nearest, crowded_or_alone, neighbours
+from xxlib.datasets.store import DatasetError
 from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import draw
 from xxlib.diffraction.simulation import augmented, expansion
-from xxlib.models.inputs import INPUTS, Composition, Pattern
+from xxlib.models.inputs import Composition, Pattern, Structure
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
-EFFECTS_STREAM, ABSENT_STREAM = (0, 1), (0, 2)
+EFFECTS_STREAM, ABSENT_STREAM, DISTORTIONS_STREAM = (0, 1), (0, 2), (0, 3)
 
-MODALITIES = tuple(INPUTS)
+MODALITIES = ("composition", "xrd")  # what a laboratory has
 CPU = torch.device("cpu")
 GPU_MULTIPLE = 8  # of 1 + E on a GPU: aligned attention, and one compiled kernel for compositions of up to 7 elements
 
@@ -49,20 +53,22 @@ class Batch:
 
 
 def make_batch(
-    dataset, rows, modalities=MODALITIES, targets=(), normalisers=None, *, drawn=None, device=CPU, rows_of=None
-):
+    dataset, rows, modalities=MODALITIES, targets=(), normalisers=None, *,
+    drawn=None, distorted=None, device=CPU, rows_of=None,
+):  # fmt: skip
     """Batch of some rows of a Dataset, on a device.
 
     A GPU is sent sticks, which are a tenth of the bytes, and renders the patterns; nothing here waits for it, so that
     the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     drawn: effects drawn for these crystals (xxlib.diffraction.effects); the ideal patterns where None.
+    distorted: distortions drawn for them (xxlib.crystals.distortions); the structures as they are where None.
     rows_of: modality -> rows (B,) that its inputs come from, where that is not the rows themselves.
     """
-    inputs, given = {}, {}
+    inputs, given, draws = {}, {}, {"xrd": drawn, "structure": distorted}
     for name in modalities:
         own = (rows_of or {}).get(name, rows)
-        inputs[name], has = COLLATE[name](dataset, own, device, drawn)
+        inputs[name], has = COLLATE[name](dataset, own, device, draws.get(name))
         given[name] = send(torch.from_numpy(has), device)
     labels = make_targets(dataset, rows, targets, normalisers, drawn)
     return Batch(inputs=inputs, given=given, targets={name: send(values, device) for name, values in labels.items()})
@@ -116,13 +122,62 @@ def collate_pattern(dataset, rows, device=CPU, drawn=None):
     return Pattern(tokens, hidden), has
 
 
-COLLATE = {"composition": collate_composition, "xrd": collate_pattern}
+def collate_structure(dataset, rows, device=CPU, drawn=None):
+    """Structure of some rows on a device, and which of them have one (B,); drawn: Drawn of xxlib.crystals.distortions.
+
+    Raises DatasetError, naming the crystal, where two atoms share a site or one has no neighbour; drawn ones may.
+    """
+    has = has_structure(dataset, rows)
+    some, lengths = rows[has], np.where(has, dataset.lengths("atom_ids", rows), 0)
+    filled = np.arange(max(1, lengths.max())) < lengths[:, None]  # (B, T)
+    atom_ids = np.zeros(filled.shape, np.int64)
+    if not len(some):
+        none = torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0)
+        return Structure(*(send(x, device) for x in (torch.from_numpy(atom_ids), *none))), has
+    numbers, offsets = dataset.take("atom_ids", some)
+    frac = dataset.take("frac_coords", some)[0].reshape(-1, 3).astype(np.float64)
+    lattices = np.array([_lattice(dataset, row) for row in some])
+    if drawn is not None:
+        lattices, numbers, frac = structures.distorted(lattices, numbers, frac, offsets, drawn[has])
+    graph = neighbours(lattices, frac, offsets)
+    if drawn is None:
+        for k in crowded_or_alone(graph, offsets):
+            try:
+                check_nearest(*(values[offsets[k] : offsets[k + 1]] for values in (numbers, graph.nearest)))
+            except RejectedCrystal as error:
+                id = dataset.column("id")[some[k]]
+                raise DatasetError(f"{dataset.folder}, crystal {id}: {error}; make the dataset without it") from error
+    atom_ids[filled] = numbers
+    edges = np.flatnonzero(filled)[np.stack([graph.centres, graph.others])]  # (2, M)
+    tensors = (torch.from_numpy(x) for x in (atom_ids, edges, graph.distances))
+    return Structure(*(send(x, device) for x in tensors)), has
+
+
+def _lattice(dataset, row):
+    cell = dataset.take("lattice", [row])[0]
+    try:
+        lattice = lattice_from_cell(*cell)
+        check_cell(lattice)
+    except (RejectedCrystal, TypeError) as error:
+        id = dataset.column("id")[row]
+        raise DatasetError(f"{dataset.folder}, crystal {id}: {error}; make the dataset without it") from error
+    return lattice
+
+
+def has_structure(dataset, rows):
+    """Which of some rows (B,) have a structure for a graph: not those with sites of several elements."""
+    return (dataset.lengths("atom_ids", rows) > 0) & (dataset.lengths("occupancies", rows) == 0)
+
+
+COLLATE = {"composition": collate_composition, "xrd": collate_pattern, "structure": collate_structure}
 COLUMNS = {"composition": "element_ids", "xrd": "two_theta"}  # that a row lacks where it lacks the modality
 
 
 def has_modalities(dataset, rows, modalities):
     """Which of some rows have each modality: modality -> (B,) bool."""
-    return {name: torch.from_numpy(dataset.lengths(COLUMNS[name], rows) > 0) for name in modalities}
+    has = {name: dataset.lengths(COLUMNS[name], rows) > 0 for name in modalities if name in COLUMNS}
+    has |= {name: has_structure(dataset, rows) for name in modalities if name == "structure"}
+    return {name: torch.from_numpy(has[name]) for name in modalities}
 
 
 def _pattern(dataset, rows, device, drawn):
@@ -251,3 +306,8 @@ def drawn_absent(rate, given, step, seed):
 def drawn_effects(effects, step, batch_size, seed):
     """The Effects drawn for the examples of a step; a function of its arguments alone."""
     return draw(effects, batch_size, (seed, step, *EFFECTS_STREAM))
+
+
+def drawn_distortions(distortions, step, batch_size, seed):
+    """The Distortions drawn for the examples of a step; a function of its arguments alone."""
+    return structures.draw(distortions, batch_size, (seed, step, *DISTORTIONS_STREAM))

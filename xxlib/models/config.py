@@ -5,7 +5,11 @@ from dataclasses import dataclass, field, replace
 from xxlib.models.fusion import FUSIONS
 from xxlib.models.inputs import INPUTS
 
-KINDS = {"composition": ("transformer",), "xrd": ("transformer", "convolutions")}  # of encoders, by modality
+KINDS = {  # of encoders, by modality
+    "composition": ("transformer",),
+    "xrd": ("transformer", "convolutions"),
+    "structure": ("cgcnn", "edge_updates"),
+}
 ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
 LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384}
 MOST_WEIGHTS = 1e11
@@ -17,7 +21,10 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """A transformer that reads one modality; of patterns, with convolutions in front where kind is "convolutions"."""
+    """A transformer that reads one modality; of patterns, with convolutions in front where kind is "convolutions".
+
+    Of structures a graph network, which has neither heads nor d_ff.
+    """
 
     kind: str = "transformer"  # a name of KINDS
     d_model: int = 512

@@ -82,4 +82,8 @@ class ElementGuess(nn.Module):
         return self.project(x)
 
 
-GUESSES = {"composition": ElementGuess, "xrd": PatternGuess}  # modality -> what guesses its hidden tokens
+GUESSES = {
+    "composition": ElementGuess,
+    "xrd": PatternGuess,
+    "structure": ElementGuess,
+}  # modality -> what guesses its hidden tokens

@@ -1,6 +1,7 @@
 """What models read: one input a modality, and the tokens that its encoder makes of it.
 
-Shapes: B samples, E elements, L tokens of a pattern of P points each, T tokens of any modality, D width.
+Shapes: B samples, E elements, L tokens of a pattern of P points each, T tokens of any modality, D width;
+of all crystals together N atoms and M edges.
 """
 
 from typing import NamedTuple
@@ -54,6 +55,28 @@ class Pattern(NamedTuple):
         return self._replace(hidden=hidden if self.hidden is None else self.hidden | hidden)
 
 
+class Structure(NamedTuple):
+    """A crystal as a graph: its atoms, and which stand next to which; of a sample that has none all is padding."""
+
+    atom_ids: Tensor  # (B, T) int64, atomic number, 0 = padding
+    edges: Tensor  # (2, M) int64, centre and neighbour, places in atom_ids flattened; periodic images are edges too
+    distances: Tensor  # (M,) float32, angstrom
+    hidden: Tensor | None = None  # (B, T) bool, True = the model sees [MASK] in place of the element
+
+    @property
+    def pad(self):
+        """(B, T) bool, True = ignore."""
+        return self.atom_ids == 0
+
+    def without(self, absent):
+        """The same input, empty where `absent` (B,) bool."""
+        return self._replace(atom_ids=self.atom_ids.masked_fill(absent[:, None], 0))
+
+    def hide(self, hidden):
+        """The same input with atoms (B, T) bool hidden."""
+        return self._replace(hidden=hidden)
+
+
 class Tokens(NamedTuple):
     """What an encoder or a fusion says of a batch."""
 
@@ -61,4 +84,4 @@ class Tokens(NamedTuple):
     pad: Tensor | None = None  # (B, 1 + T) bool, True = ignore; None: there is no padding
 
 
-INPUTS = {"composition": Composition, "xrd": Pattern}  # every modality by its name
+INPUTS = {"composition": Composition, "xrd": Pattern, "structure": Structure}  # every modality by its name

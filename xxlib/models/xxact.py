@@ -7,6 +7,7 @@ from torch import nn
 
 from xxlib.models.encoders.composition import CompositionEncoder
 from xxlib.models.encoders.convolutions import ConvolutionalEncoder
+from xxlib.models.encoders.structure import StructureEncoder
 from xxlib.models.encoders.xrd import XRDEncoder
 from xxlib.models.fusion import FUSIONS
 from xxlib.models.heads import GUESSES, ElementTerms, Output, TargetHeads
@@ -16,6 +17,8 @@ ENCODERS = {
     ("composition", "transformer"): CompositionEncoder,
     ("xrd", "transformer"): XRDEncoder,
     ("xrd", "convolutions"): ConvolutionalEncoder,
+    ("structure", "cgcnn"): StructureEncoder,
+    ("structure", "edge_updates"): StructureEncoder,
 }
 
 

@@ -7,6 +7,7 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from xxlib.crystals.distortions import DISTORTIONS
 from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
 from xxlib.datasets.writing import write_atomically
@@ -33,6 +34,7 @@ class Data:
     unlabelled: str | None = None  # folder of a second dataset, whose crystals join pretraining
     unlabelled_alone: bool = False  # pretraining learns from those, and not from `train`
     effects: str | None = None  # name of Effects that patterns are measured under; None: ideal ones
+    distortions: str | None = None  # name of Distortions that structures have; None: they are as they are
     absent_rate: float = 0.0  # probability that an example lacks a modality, for each of them; never all
     jitter: float = 0.0  # relative standard deviation of what fractions are multiplied by in training
 
@@ -109,6 +111,7 @@ class RunConfig:
         _choose("split", (data.split,), SPLIT_KINDS)
         _choose("left_out", (data.left_out,), (None, *FAMILIES))
         _choose("effects", (data.effects,), (None, *EFFECTS))
+        _choose("distortions", (data.distortions,), (None, *DISTORTIONS))
         _choose("precision", (budget.precision,), PRECISIONS)
         _choose("architecture", (model.architecture,), ARCHITECTURES)
         if bool(objectives.targets) == objectives.pretrains:
@@ -150,6 +153,8 @@ class RunConfig:
             raise ConfigError(f"also {', '.join(data.also)}: give each dataset once, and not {data.dataset}")
         if data.effects and "xrd" not in model.modalities:
             raise ConfigError("effects are of patterns: the model reads none")
+        if data.distortions and "structure" not in model.modalities:
+            raise ConfigError("distortions are of structures: the model reads none")
         if data.unlabelled and not objectives.pretrains:
             raise ConfigError("unlabelled crystals can only join pretraining: give an objective, or leave them out")
         if data.unlabelled_alone and not data.unlabelled:

@@ -1,6 +1,7 @@
 """What a run learns from and is judged on: its crystals, split by split, and the scales they give."""
 
 import itertools
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from xxlib import PROJECT
 from xxlib.datasets import splits
-from xxlib.datasets.batches import collate_pattern
+from xxlib.datasets.batches import collate_pattern, has_structure
 from xxlib.datasets.store import Dataset, DatasetError, joined
 from xxlib.datasets.targets import TARGETS, Normaliser, Target
 from xxlib.diffraction.effects import EFFECTS
@@ -74,6 +75,9 @@ def examples_of(config):
         more = len(dataset) + np.flatnonzero(free)
         dataset = joined(dataset, other)
         rows["train"] = more if config.data.unlabelled_alone else np.concatenate([rows["train"], more])
+    if "structure" in config.model.modalities:
+        unlabelled = [config.data.unlabelled] if config.data.unlabelled else []
+        _check_structures(dataset, rows, (config.data.dataset, *config.data.also, *unlabelled))
     mean_square = None
     if "xrd" in config.objectives.masked:
         seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
@@ -81,6 +85,22 @@ def examples_of(config):
         squares = [collate_pattern(dataset, np.array([row]))[0].tokens.square().mean().item() for row in seen]
         mean_square = float(np.mean(squares))
     return Examples(dataset=dataset, rows=rows, targets=targets, normalisers=normalisers, token_mean_square=mean_square)
+
+
+def _check_structures(dataset, rows, folders):
+    """Raise DatasetError where a dataset has no structures; warn of the crystals of a run that have none to read."""
+    if not dataset.has_structure:
+        raise DatasetError(
+            f"{' or '.join(folders)} has no structures, which this model reads: prepare it with --structure"
+        )
+    everyone = np.concatenate(list(rows.values()))
+    n = len(everyone) - int(has_structure(dataset, everyone).sum())
+    if n:
+        warnings.warn(
+            f"{n} of {len(everyone)} crystals are formulas alone or have sites of several elements: no structure is "
+            "read of them",
+            stacklevel=3,
+        )
 
 
 def _further(dataset, assigned, folder, config):

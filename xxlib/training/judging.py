@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from xxlib.crystals import distortions
 from xxlib.datasets.batches import chunks, exchanged_rows, labels_of, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
@@ -24,37 +25,48 @@ class View(NamedTuple):
     given: tuple[str, ...]  # modalities; of those that the model reads the others are absent
     effects: str | None = None  # name of the Effects that patterns are measured under; None: ideal ones
     exchanged: str | None = None  # the modality that each crystal has from another one
+    distortions: str | None = None  # name of the Distortions of structures; None: as they are
 
     def record(self, split, metric, value, target=None):
         """A record of what was measured in this view."""
-        return record(split, metric, value, target=target, **self._asdict())
+        changes = " + ".join(filter(None, (self.effects, self.distortions))) or None
+        return record(split, metric, value, target=target, given=self.given, effects=changes, exchanged=self.exchanged)
 
 
 def views(config):
     """The Views in which a run is judged.
 
-    All modalities first, ideal patterns and then under its effects; then each modality alone, where the model must do
-    with one; then patterns exchanged.
+    All modalities first, as they are and then under its effects and distortions; then each modality alone, where the
+    model must do with one; then patterns exchanged.
     """
-    modalities, effects = config.model.modalities, dict.fromkeys((None, config.data.effects))
-    seen = [View(modalities, name) for name in effects]
+    modalities = config.model.modalities
+    seen = [View(modalities), *changed(config, modalities)]
     if config.data.absent_rate:
-        seen += [View((one,), name) for one in modalities for name in (effects if one == "xrd" else (None,))]
+        seen += [view for one in modalities for view in (View((one,)), *changed(config, (one,)))]
     exchanged = "xrd" in modalities and len(modalities) > 1
     return seen + [View(modalities, exchanged="xrd")] * exchanged
+
+
+def changed(config, given):
+    """The View of some modalities under the effects and distortions of a run, in a list; none where it has none."""
+    effects = config.data.effects if "xrd" in given else None
+    distorted = config.data.distortions if "structure" in given else None
+    return [View(given, effects, distortions=distorted)] if effects or distorted else []
 
 
 def evaluate_views(model, examples, split, views, config, device):
     """Records of a split in several views, and the predictions of the first.
 
-    The metric "error" of the split, on which the epoch is chosen, is that under the effects of the run's training.
+    The metric "error" of the split, on which the epoch is chosen, is that under the effects and distortions of the
+    run's training.
     """
     records, predictions = [], {}
+    trained_on = [View(config.model.modalities), *changed(config, config.model.modalities)][-1]
     for view in views:
         predictions[view] = evaluate(model, examples, split, config, device, view)
         metrics = _metrics(examples, examples.rows[split], predictions[view], view.effects)
         records += [view.record(split, metric, value, target) for (target, metric), value in metrics.items()]
-        if view == View(config.model.modalities, config.data.effects):
+        if view == trained_on:
             records.append(record(split, "error", _error(examples, metrics)))
     return records, predictions[views[0]]
 
@@ -69,12 +81,14 @@ def evaluate(model, examples, split, config, device, view):
     model.eval()
     rows, modalities = examples.rows[split], config.model.modalities
     others = exchanged_rows(rows)
-    drawn = drawn_once(view.effects, len(rows))
+    drawn, distorted = drawn_once(view.effects, len(rows)), distorted_once(view.distortions, len(rows))
     collected = {target.name: [] for target in examples.targets}
     for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], EVALUATION_BATCH):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
-        effects = None if drawn is None else drawn[chunk]
-        batch = make_batch(examples.dataset, rows[chunk], modalities, drawn=effects, device=device, rows_of=rows_of)
+        effects, changes = (None if one is None else one[chunk] for one in (drawn, distorted))
+        batch = make_batch(
+            examples.dataset, rows[chunk], modalities, drawn=effects, distorted=changes, device=device, rows_of=rows_of
+        )
         if view.given != modalities:
             batch = batch.only(view.given)
         with precision(config, device):
@@ -94,6 +108,11 @@ def evaluate(model, examples, split, config, device, view):
 def drawn_once(effects, n):
     """What is drawn of named effects for the n crystals of a split, in each evaluation the same; None of None."""
     return draw(EFFECTS[effects], n, 0) if effects else None
+
+
+def distorted_once(name, n):
+    """What is drawn of named distortions for the n crystals of a split, in each evaluation the same; None of None."""
+    return distortions.draw(distortions.DISTORTIONS[name], n, 0) if name else None
 
 
 def _metrics(examples, rows, predicted, effects=None):

@@ -147,6 +147,6 @@ def masked_loss(model, examples, config, batch, modality, hidden, count):
     with precision(config, hidden.device):
         output = model(batch.inputs | {modality: own.hide(hidden)}, batch.given, tokens=True)
         guess = model.guess[modality](output.fused.x[:, 1:])
-    if modality == "composition":
-        return masked_element_loss(full(guess), own.element_ids, hidden, count)
-    return masked_xrd_loss(full(guess), own.tokens, hidden, count * examples.token_mean_square)
+    if modality == "xrd":
+        return masked_xrd_loss(full(guess), own.tokens, hidden, count * examples.token_mean_square)
+    return masked_element_loss(full(guess), own[0], hidden, count)

@@ -43,6 +43,17 @@ PRESETS = {
         budget=Budget(batch_size=128, n_steps=4000, learning_rate=3e-4),
         model=_sizes(128, composition_d_ff=512, xrd_d_ff=256, fusion_layers=3, fusion_d_ff=256),
     ),
+    # Energies of the Materials Project from the crystal structure alone, by CGCNN, which reads what prepare --structure
+    # has stored: about half an hour on a core.
+    "structure": RunConfig(
+        name="structure",
+        preset="structure",
+        data=Data(dataset="data/mp36k"),
+        budget=Budget(batch_size=128, n_steps=8000, learning_rate=2e-3),
+        model=ModelConfig(
+            encoders={"structure": EncoderConfig(kind="cgcnn", d_model=64)}, fusion=None, d_fused=128, dropout=0.0
+        ),
+    ),
     # The paper's model, with the recipe scaled to 27,833 training crystals; for one large GPU.
     "paper": RunConfig(
         name="paper",

@@ -3,7 +3,7 @@
 step       after how many steps
 split      what was looked at: "train", "val", "test"; "test, known formula" and "test, new formula" are parts
 given      modalities that the model was given: "composition + xrd", "xrd"; null where there is no such choice
-effects    name of the Effects that patterns were measured under; null: ideal ones
+effects    name of the Effects that patterns were measured under, or of the Distortions of structures; null: ideal ones
 exchanged  modality that each crystal had from another crystal; null: none
 target     name of the target; null: of the run as a whole
 metric     "mae", "accuracy", "loss", "seconds", ...

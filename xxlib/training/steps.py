@@ -7,7 +7,16 @@ the batch) and works on its share of it, in micro-batches.
 import numpy as np
 import torch
 
-from xxlib.datasets.batches import drawn_absent, drawn_effects, has_modalities, make_batch, training_rows
+from xxlib.crystals.distortions import DISTORTIONS
+from xxlib.datasets.batches import (
+    drawn_absent,
+    drawn_distortions,
+    drawn_effects,
+    has_modalities,
+    has_structure,
+    make_batch,
+    training_rows,
+)
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.training import parallel
@@ -26,6 +35,13 @@ def effects_of_step(config, step):
     return drawn_effects(EFFECTS[config.data.effects], step, config.budget.batch_size, config.seed)
 
 
+def distortions_of_step(config, step):
+    """The distortions drawn for the whole batch of a step, None where structures are as they are."""
+    if config.data.distortions is None:
+        return None
+    return drawn_distortions(DISTORTIONS[config.data.distortions], step, config.budget.batch_size, config.seed)
+
+
 def parts_of_step(config):
     """This process's share of a batch, in slices of at most micro_batch."""
     own = parallel.share(config.budget.batch_size)
@@ -34,17 +50,17 @@ def parts_of_step(config):
 
 
 def batches_of_step(examples, config, step, parts, device):
-    """The batch of one step in parts (slices), one Batch after the other, as the model trains on it: under effects, and
-    without a modality here and there."""
+    """The batch of one step in parts (slices), one Batch after the other, as the model trains on it: under effects and
+    distortions, and without a modality here and there."""
     rows, data, modalities = rows_of_step(examples, config, step), config.data, config.model.modalities
-    effects = effects_of_step(config, step)
+    effects, distortions = effects_of_step(config, step), distortions_of_step(config, step)
     absent = {}
     if data.absent_rate:
         has = has_modalities(examples.dataset, rows, modalities)
         absent = drawn_absent(data.absent_rate, has, step, config.seed)
     for part in parts:
-        drawn = None if effects is None else effects[part]
-        batch = make_batch(examples.dataset, rows[part], modalities, drawn=drawn, device=device)
+        drawn, distorted = (None if drawn is None else drawn[part] for drawn in (effects, distortions))
+        batch = make_batch(examples.dataset, rows[part], modalities, drawn=drawn, distorted=distorted, device=device)
         yield batch.without({name: which[part] for name, which in absent.items()}) if absent else batch
 
 
@@ -59,6 +75,9 @@ def hidden_of_rows(dataset, rows, modality, objectives, seed=0):
     """The same of some rows: (B, T) bool."""
     if modality == "composition":
         hidden = hidden_elements(dataset.lengths("element_ids", rows), objectives.hidden_rate, seed)
+    elif modality == "structure":
+        lengths = np.where(has_structure(dataset, rows), dataset.lengths("atom_ids", rows), 0)
+        hidden = hidden_elements(lengths, objectives.hidden_rate, seed)
     else:
         hidden = hidden_tokens(len(rows), objectives.hidden_rate, objectives.hidden_span, seed)
         hidden &= (dataset.lengths("two_theta", rows) > 0)[:, None]

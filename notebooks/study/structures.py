@@ -1,0 +1,110 @@
+"""When is a crystal structure worth having?  E_f on mp36k from the structure alone, by the paper's loss and by
+likelihood; from approximate structures, as known crystals that explain a scan are; from structures beside composition
+and pattern, which may be absent.
+
+Every row but that of composition and pattern knows a structure.  Published: CGCNN 39 meV/atom from 28,046 crystals,
+ALIGNN 22 from 60,000, both with structures relaxed by the method that gave the energies.  Goal: at most 38.
+Cost: 12 runs, none trained yet; about 10 hours on a core.
+"""
+
+import dataclasses
+
+import pandas as pd
+
+from study import archive
+from study.archive import RESULTS
+from study.tables import origin, whole
+from xxlib.datasets.targets import TARGETS
+from xxlib.models.config import EncoderConfig, FusionConfig
+from xxlib.training.presets import PRESETS
+
+TABLE = "structures"
+GOAL = 38  # meV/atom, from the structure alone
+APPROXIMATE = "candidate"  # a name of DISTORTIONS
+EDGES = EncoderConfig(kind="edge_updates", d_model=64)
+
+
+def fused(query, *memory, preset="small"):
+    """The model of a preset that reads these modalities, those of the memory asked by the query."""
+    model, graph = PRESETS[preset].model, PRESETS["structure"].model
+    encoders = {name: (model.encoders | graph.encoders)[name] for name in (query, *memory)}
+    fusion = dataclasses.replace(model.fusion or FusionConfig(), query=query, memory=memory)
+    return dataclasses.replace(model, encoders=encoders, fusion=fusion)
+
+
+def lines(preset="small"):
+    """What is read, and of what kind -> its run."""
+    base, of = PRESETS["structure"], PRESETS[preset]
+    base = base.but(dataset=of.data.dataset, n_steps=of.budget.n_steps, batch_size=of.budget.batch_size)
+
+    def run(name, seed=0, **changes):
+        prefix = "" if preset == "small" else f"{preset}-"
+        return base.but(name=f"{prefix}{name}-s{seed}", seed=seed, **changes)
+
+    likely, approximate = {"likelihood": True}, {"likelihood": True, "distortions": APPROXIMATE}
+    edges = {"model": dataclasses.replace(base.model, encoders={"structure": EDGES})}
+    of_several = {"learning_rate": 5e-4, **likely}
+    absent = {"absent_rate": 0.2, "distortions": APPROXIMATE, **of_several}
+    everything = fused("xrd", "composition", "structure", preset=preset)
+    asked_by_atoms = fused("structure", "composition", preset=preset)
+    return {
+        "structure": run("structure-e_form"),
+        "structure, by likelihood": run("structure-e_form-likelihood", **likely),
+        "structure, by likelihood, second seed": run("structure-e_form-likelihood", seed=1, **likely),
+        "structure, edges updated": run("structure-edges-e_form-likelihood", **edges, **likely),
+        "approximate structure": run("structure-candidate-e_form-likelihood", **approximate),
+        "approximate structure, elements in doubt": run(
+            "structure-doubtful-e_form-likelihood", likelihood=True, distortions="doubtful"
+        ),
+        "approximate structure, edges updated": run(
+            "structure-edges-candidate-e_form-likelihood", **edges, **approximate
+        ),
+        "composition and structure, asked by the pattern": run("xrd-structure-e_form", model=everything, **of_several),
+        "the same, approximate structures, inputs absent": run("xrd-candidate-e_form", model=everything, **absent),
+        "composition, asked by the atoms": run("atoms-e_form", model=asked_by_atoms, **of_several),
+        "band gap from the structure": run("structure-band_gap", targets=("band_gap",)),
+        "band gap from the structure, absolute errors": run(
+            "structure-band_gap-absolute", targets=("band_gap",), absolute=True
+        ),
+    }
+
+
+def runs(preset="small"):
+    """One a line, those that the others are compared with first."""
+    return list(lines(preset).values())
+
+
+def table(configs=None, place=RESULTS):
+    """A row a line: the error on `test` from structures as they are and from approximate ones, in the target's unit."""
+    rows = []
+    for line, run in lines().items():
+        target = run.objectives.targets[0]
+        row = {"line": line, "run": run.name, "knows the structure": True, "target": target}
+        row |= {"unit": TARGETS[target].error_unit, "loss": _loss(run), "trained on": run.data.distortions or "true"}
+        row |= {f"test mae, {name or 'true'}": error(run, name, place) for name in (None, APPROXIMATE)}
+        rows.append(row | origin([run], place))
+    return whole(pd.DataFrame(rows))
+
+
+def error(run, distortions=None, place=RESULTS):
+    """MAE of a run on `test` from structures under named distortions; None where it was not measured."""
+    given = " + ".join(run.model.modalities)
+    try:
+        return archive.value(run.name, "mae", run.objectives.targets[0], place=place, given=given, effects=distortions)
+    except (KeyError, AttributeError):
+        return None
+
+
+def _loss(run):
+    return "likelihood" if run.objectives.likelihood else "absolute" if run.objectives.absolute else "squares"
+
+
+def findings(place=RESULTS):
+    """What a structure is worth, true and approximate."""
+    found = table(place=place).dropna(subset="test mae, true")
+    sentences = []
+    for row in found.to_dict("records"):
+        approximate = row[f"test mae, {APPROXIMATE}"]
+        from_them = f", {approximate:.3g} from approximate structures" if pd.notna(approximate) else ""
+        sentences.append(f"{row['line']}: MAE of {row['target']} {row['test mae, true']:.3g} {row['unit']}{from_them}.")
+    return sentences or ["Structures: no run is finished."]
