@@ -373,10 +373,14 @@ def test_decimals_are_searched_as_the_nearest_whole_amounts(formula, first, word
 
 
 def test_ranking_learns_who_is_right():
-    """Right is the candidate whose first feature is largest, and none where the sample's own feature says so."""
+    """Right is the candidate whose first feature is largest, and none where the sample's own feature says so.
+
+    The last feature of candidates is the same for all, but for rounding.
+    """
     rng, samples = np.random.default_rng(0), []
     for _ in range(300):
         table, none = rng.normal(size=(5, 3)), np.array([rng.normal(), 1.0])
+        table[:, 2] = 7.3 + 1e-15 * rng.integers(2, size=5)
         right = np.zeros(5, bool)
         if none[0] < 0.5:
             right[table[:, 0].argmax()] = True
@@ -386,7 +390,7 @@ def test_ranking_learns_who_is_right():
         shares, rest = fitted.probabilities(table, none)
         assert shares.sum() + rest == pytest.approx(1)
         hits.append(np.append(shares, rest).argmax() == (right.argmax() if right.any() else 5))
-    assert np.mean(hits) > 0.9
+    assert np.mean(hits) > 0.85
 
 
 def test_rankings_on_disk(tmp_path):

@@ -5,11 +5,14 @@ import shutil
 import numpy as np
 import pytest
 
-from xxlib.answering.joint import FILE, KINDS, SYSTEM_OF, Joint, by_network, read_joint, systems_of, write_joint
+from xxlib.answering.joint import FILE, SYSTEM_OF, Joint, by_network, read_joint, systems_of, write_joint
 from xxlib.answering.predictor import CHECKPOINTS
+from xxlib.candidates.known import KINDS
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.predict import Predictor
 from xxlib.training.runs import CheckpointError
+
+UNCERTAIN = Joint(0.0, 0.0, 20.0, {"space_group": 0.0, "crystal_system": 0.0})  # says that all classes are alike
 
 
 def simulated(n=4000, seed=0):
@@ -49,7 +52,8 @@ def test_both_together_are_better_than_either():
         assert held.mean() == pytest.approx(0.9, abs=0.03)
 
 
-def test_a_posterior_is_kept_beside_the_weights_and_used(tmp_path):
+@pytest.mark.parametrize("formula", ["NaCl", None])
+def test_a_posterior_is_kept_beside_the_weights_and_used(tmp_path, formula):
     known, none, systems, true = simulated(400)
     joint = Joint.fit(known, none, by_network(systems), true)
     folder = tmp_path / "checkpoint"
@@ -57,11 +61,13 @@ def test_a_posterior_is_kept_beside_the_weights_and_used(tmp_path):
     (folder / FILE).unlink(missing_ok=True)
     assert read_joint(folder) == {}
     scan = CHECKPOINTS.parent / "examples" / "NaCl.uxd"
-    alone = Predictor.load(folder).answer_or_refuse("NaCl", scan)
-    write_joint(folder, dict.fromkeys(KINDS, joint))
-    assert read_joint(folder) == dict.fromkeys(KINDS, joint)
-    both = Predictor.load(folder).answer_or_refuse("NaCl", scan)
-    assert both.explanation.none < 0.2 and next(iter(both.probabilities["crystal_system"])) == "cubic"
+    alone = Predictor.load(folder).answer_or_refuse(formula, scan)
+    kind = "scan" if formula else "scan, formula unknown"
+    write_joint(folder, {name: joint if name == kind else UNCERTAIN for name in KINDS})
+    assert read_joint(folder) == {name: joint if name == kind else UNCERTAIN for name in KINDS}
+    both = Predictor.load(folder).answer_or_refuse(formula, scan)
+    assert both.explanation.kind == kind and both.explanation.none < 0.5
+    assert next(iter(both.probabilities["crystal_system"])) == "cubic"
     assert both.probabilities != alone.probabilities and both.values == alone.values
     assert sum(both.probabilities["crystal_system"].values()) == pytest.approx(1)
     assert set(both.probabilities["crystal_system"]) == set(CRYSTAL_SYSTEMS)

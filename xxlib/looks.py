@@ -177,7 +177,7 @@ def _whole(predictor, choice, sample, elements, labels):
         except ValueError as error:
             lines.append(f"  no reasons: {reason(error)}")
     try:
-        explanation = None if answer is None else answer.explanation
+        explanation = None if answer is None or elements is not None else answer.explanation
         second = (None, 0.0) if answer is None else answer.second
         explanation = explanation or known.explain(sample, elements=elements)
         seen["candidates"], seen["chosen"] = candidates_of(explanation, second)

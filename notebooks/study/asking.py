@@ -27,21 +27,23 @@ from xxlib.datasets.store import Dataset
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.simulation import expansion
-from xxlib.diffraction.wavelengths import CU_KA
+from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.scans.samples import read_sample
-from xxlib.scans.scan import Scan
+from xxlib.scans.scan import Scan, ScanError
 
 DATASET = "data/mp36k"
 HELD_OUT = ("val", "test", "experimental")
 MOST_ATOMS = 1000  # of a formula unit, more than a crystal of the dataset has
 CHUNK = 20  # questions that are kept at once
+COUNTS = 1000  # a unit of a simulated intensity, 0-100
+OTHERS = tuple(name for name in ANODES if name != "Cu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
     """Questions of one kind."""
 
-    given: str = "formula"  # or "elements", "nothing", "another formula": that of another sample
+    given: str = "formula"  # or "elements", "nothing", "another formula": that of another sample, "another anode"
     setting: str = "formula held out"  # or "in the library", "elements held out"
     effects: str | None = None  # None: ideal patterns
     n: int = 300  # crystals, drawn at random
@@ -104,8 +106,11 @@ def drawn_for(row, effects):
     return None if effects is None else draw(EFFECTS[effects], 1, [0, row])
 
 
-def observed(dataset, row, effects):
-    """The Observed of a crystal of a dataset under effects, by name; how its volume was changed, logarithm."""
+def observed(dataset, row, effects, anode=None):
+    """The Observed of a crystal of a dataset under effects, by name; how its volume was changed, logarithm.
+
+    anode: what the scan is said to be of, though it is of Cu; None where too little of it is left then.
+    """
     drawn = drawn_for(row, effects)
     pattern = make_batch(dataset, np.array([row]), ("xrd",), drawn=drawn).inputs["xrd"].tokens[0].flatten().numpy()
     if drawn is None:
@@ -115,7 +120,16 @@ def observed(dataset, row, effects):
     if pattern[~measured].any():  # nothing was to be seen in the range drawn
         measured[:] = True
     lattice = dataset.take("lattice", [row])[0].reshape(-1, 6)
-    return Observed.of(pattern, measured), float(expansion(drawn, lattice)[0])
+    seen = Observed.of(pattern, measured) if anode is None else _as_of(anode, pattern, measured)
+    return seen, float(expansion(drawn, lattice)[0])
+
+
+def _as_of(anode, pattern, measured):
+    scan = Scan(two_theta=TWO_THETA[measured], intensity=COUNTS * pattern[measured])
+    try:
+        return Observed.of_sample(read_sample(None, scan, anode=anode))
+    except ScanError:
+        return None
 
 
 def ask(asked, row, other):
@@ -124,9 +138,10 @@ def ask(asked, row, other):
     Evidence: features of the candidates, of "none of these", as ranking.features has them, and their space groups.
     """
     crystals, known, given = dataset(), _known(), {}
-    seen, expanded = observed(crystals, row, asked.effects)
-    if asked.given in ("formula", "another formula"):
-        given["composition"] = composition_of(crystals, row if asked.given == "formula" else other)
+    anode = OTHERS[row % len(OTHERS)] if asked.given == "another anode" else None
+    seen, expanded = observed(crystals, row, asked.effects, anode)
+    if asked.given in ("formula", "another formula", "another anode"):
+        given["composition"] = composition_of(crystals, other if asked.given == "another formula" else row)
     elif asked.given == "elements":
         given["elements"] = composition_of(crystals, row)[0].tolist()
     explanation, seconds = explained(known, seen, hidden(crystals, row, asked.setting), **given)
@@ -142,7 +157,7 @@ def explained(known, seen, mask, composition=None, elements=None):
     """The Explanation of an Observed, None where nothing can be told, and the seconds of CPU it took."""
     start = time.process_time()
     try:
-        explanation = known.explain_observed(seen, composition, elements, mask)
+        explanation = known.explain_observed(seen, composition, elements, mask) if seen is not None else None
     except NothingToExplain:
         explanation = None
     return explanation, time.process_time() - start

@@ -213,6 +213,11 @@ def measured(name, /, **where):
     return row(name, **{"given": "composition + xrd", "patterns": "measured"} | where)
 
 
+def known(patterns, setting, given="formula"):
+    """What known crystals know of `val`: the row of a kind of question."""
+    return row("known_crystals_val", patterns=patterns, setting=setting, given=given)
+
+
 def released(view):
     """What the released model reaches on `test` in a view of its model card, by the card's names."""
     return json.loads(RELEASED.read_text())["test"][view]
@@ -269,7 +274,7 @@ def environment():
     }
     functions = (
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
-        surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released,
+        surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released, known,
         contradiction, of_start, paper_start,
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}

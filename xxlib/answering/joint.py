@@ -4,7 +4,8 @@ Known crystals give probabilities of the space groups of candidates, and of "non
 every class.  Among what is explained the network reweighs; where nothing is, it stands for itself: P(g) goes as
 K(g) N(g)^a + e^c none N(g)^b / sum N^b.  The three numbers are fitted on `val`, and kept beside the weights.
 
-known.json   for ideal patterns and for scans: the numbers, and from which probability a class belongs to a set
+known.json   for ideal patterns and for scans, for a known formula and without: the numbers, and from which probability
+             a class belongs to a set
 """
 
 import json
@@ -16,11 +17,11 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from xxlib.answering.calibration import conformal_quantile
+from xxlib.candidates.known import KINDS
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.training.runs import UNREADABLE, CheckpointError, read_checked, write_checked
 
 FILE = "known.json"
-KINDS = ("ideal", "scan")
 SYSTEM_OF = np.array([CRYSTAL_SYSTEMS.index(crystal_system(number)) for number in range(1, 231)])  # (230,)
 LEAST = 1e-6  # probability that is taken for any class
 

@@ -182,7 +182,7 @@ class Predictor:
             sets[name] = tuple(labels[i] for i in order if chosen[name][i])
         _, places = nearest(output.vectors, trust.training_vectors.astype(np.float64), N_NEAREST)
         second, found = (None, 0.0), ()
-        if explanation:
+        if explanation is not None and len(sample.element_ids):
             second = second_phase(self.known, sample, explanation)
             found = phase_warnings(self.known, sample, explanation, second)
         return SampleAnswer(
@@ -192,8 +192,8 @@ class Predictor:
         )  # fmt: skip
 
     def _explained(self, sample):
-        """The Explanation of a Sample of formula and pattern; None where there is no library, or nothing to explain."""
-        if len(sample.modalities) < 2 or self.known is None:
+        """The Explanation of a Sample with a pattern; None where there is no library, or nothing to explain."""
+        if "xrd" not in sample.modalities or self.known is None:
             return None
         try:
             return self.known.explain(sample)
@@ -202,7 +202,7 @@ class Predictor:
 
     def _join(self, explanation, shares, chosen):
         """Put the posterior of the network and of known crystals into its probabilities, and into the sets chosen."""
-        joint = self.joint.get(explanation.observed.kind)
+        joint = self.joint.get(explanation.kind)
         if joint is None or "crystal_system" not in shares:
             return
         network = by_network(*(shares[name][None] for name in ("crystal_system", "space_group") if name in shares))

@@ -24,6 +24,7 @@ ABSENT = 5.0  # of 100: a calculated line of this height should be seen
 SAME_VOLUME, SAME_PATTERN = 0.005, 0.995  # of ln; cosine of the roots: candidates that came to be one crystal
 SECOND = 0.03  # of the intensity, that must be left for a second phase to be looked for
 WORDS = {"composition": "formula known", "elements": "elements known", "": "nothing known"}
+UNKNOWN = "{}, formula unknown"  # kind of such a question, after that of the pattern
 
 
 class NothingToExplain(ValueError):
@@ -50,6 +51,11 @@ class Explanation:
     def __repr__(self):
         first = f", first {self.table().known_formula[0]}" if len(self) else ""
         return f"Explanation({len(self)} candidates, {self.setting}{first}, none of them: {self.none:.0%})"
+
+    @property
+    def kind(self):
+        """By which ranking: that of its kind of pattern, for a formula known or not."""
+        return self.observed.kind if self.setting == WORDS["composition"] else UNKNOWN.format(self.observed.kind)
 
     def space_groups(self):
         """Probability of each space group by its number, without "none of these"."""

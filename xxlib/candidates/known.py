@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from xxlib import PACKAGE, PROJECT
-from xxlib.candidates.explanation import NothingToExplain, explain, second_phase
+from xxlib.candidates.explanation import UNKNOWN, NothingToExplain, explain, second_phase
 from xxlib.candidates.fingerprints import fingerprints
 from xxlib.candidates.library import Library, LibraryError
+from xxlib.candidates.observed import KINDS as OF_PATTERNS
 from xxlib.candidates.observed import Observed
 from xxlib.candidates.ranking import FEATURES, NONE_FEATURES, Ranking
 from xxlib.datasets.writing import write_atomically
@@ -23,7 +24,7 @@ LIBRARIES = PROJECT / "data" / "libraries"
 SHIPPED = PACKAGE / "libraries"  # those of data/libraries, where a wheel was installed
 DEFAULT = "known"
 RANKING = "ranking.json"
-KINDS = ("ideal", "scan", "ideal, formula unknown", "scan, formula unknown")
+KINDS = (*OF_PATTERNS, *map(UNKNOWN.format, OF_PATTERNS))
 
 
 class KnownCrystals:
@@ -66,12 +67,12 @@ class KnownCrystals:
         """The Explanation of an Observed; composition: (element_ids, fractions), or None."""
         if composition is not None:
             return explain(self.library, self.rankings[observed.kind], observed, composition=composition, hidden=hidden)
-        ranking = self.rankings[f"{observed.kind}, formula unknown"]
+        ranking = self.rankings[UNKNOWN.format(observed.kind)]
         return explain(self.library, ranking, observed, elements=elements, prints=self.prints, hidden=hidden)
 
     def second_phase(self, explanation, elements, hidden=None):
         """(Explanation of what the first candidate leaves, share of the intensity), or (None, 0.0)."""
-        ranking = self.rankings["scan, formula unknown"]
+        ranking = self.rankings[UNKNOWN.format("scan")]
         return second_phase(self.library, ranking, explanation, elements, self.prints, hidden)
 
 

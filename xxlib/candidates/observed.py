@@ -10,6 +10,7 @@ from xxlib.candidates.calculated import WIDTH, gaussian
 from xxlib.diffraction.patterns import N_POINTS, POINTS_PER_TOKEN, SIGMA, STEP, TWO_THETA
 from xxlib.diffraction.wavelengths import CU_KA
 
+KINDS = ("ideal", "scan")  # of patterns: simulated, or with noise
 NOISELESS = 0.02  # of 100: below, nothing is smoothed
 SMOOTHING = 0.05  # degree, standard deviation, of a pattern with noise
 LEAST_PEAK, STANDS_OUT = 0.05, 6.0  # prominence of a line: of 100, and in standard deviations of the noise
@@ -47,8 +48,8 @@ class Observed:
 
     @property
     def kind(self):
-        """What it is: "ideal", a simulated pattern, or "scan", one with noise."""
-        return "scan" if self.noise > 0 else "ideal"
+        """What it is, one of KINDS."""
+        return KINDS[self.noise > 0]
 
     @property
     def held(self):

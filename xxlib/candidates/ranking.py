@@ -69,7 +69,7 @@ class Ranking:
         of_none = np.zeros(len(rows), bool)
         of_none[starts + lengths - 1] = True
         deviation = np.append(rows[~of_none, :n_weights].std(0), rows[of_none, n_weights:].std(0))
-        deviation[deviation == 0] = 1.0
+        deviation[deviation < 1e-9] = 1.0  # the same for all, but for rounding
         scaled = rows / deviation
 
         def loss(x):
