@@ -58,7 +58,7 @@ ASKED = (
     Asked(given="another anode", setting="in the library", effects="laboratory", n=150),
 )
 WRONG = ("another formula", "another anode")  # what is given then: no candidate is right
-# What each ranking, and each joint posterior, is fitted on: crystals known and not; formulas and anodes right and wrong.
+# What each ranking and each joint posterior is fitted on: crystals known and not, right and wrong formulas and anodes.
 ALIKE = [one for one in ASKED if one.setting != "elements held out"]
 FITTED_ON = {
     "ideal": [one for one in ALIKE if one.effects is None and one.given in ("formula", *WRONG)],

@@ -249,7 +249,7 @@ def figures(configs=None, place=RESULTS):
     title, begun, drawn = archive.label(preset), starts(preset), {}
     for name, metric, scale, quantity in (
         ("pretraining_mxm", "masked xrd", 1, "relative squared error of hidden tokens on val"),
-        ("pretraining_retrieval", "retrieval composition + xrd", 100, "partner found among 512, on val (%)"),
+        ("pretraining_retrieval", "retrieval composition + xrd", 100, "partner found among 512 or fewer, on val (%)"),
     ):
         curves = {}
         for start, config in begun.items():

@@ -19,6 +19,8 @@ from xxlib.training.runs import CheckpointError
 
 GIVEN = {"composition": "the formula", "xrd": "the pattern"}  # a modality, as a sentence calls it
 FIRST = 3  # known crystals that an answer names
+MOST_COLUMNS = 10  # classes of a target, up to which each has a column
+MOST_NAMED = 5  # classes of a set that lines name
 SHOWN = (
     "probability", "known_formula", "id", "exchange", "space_group", "crystal_system", "a", "b", "c", "alpha", "beta",
     "gamma", "score",
@@ -79,7 +81,8 @@ class SampleAnswer:
         for name, probabilities in self.probabilities.items():
             first, probability = next(iter(probabilities.items()))
             row |= {name: first, f"{name}_probability": probability, f"{name}_set": " or ".join(self.sets[name])}
-            row |= {f"p_{label}": probabilities[label] for label in TARGETS[name].classes}
+            if len(probabilities) <= MOST_COLUMNS:
+                row |= {f"p_{label}": probabilities[label] for label in TARGETS[name].classes}
         if self.explanation is not None:
             first = next(iter(self.candidates()), {})
             row |= {"known_crystal": first.get("id"), "known_crystal_probability": first.get("probability", 0.0)}
@@ -126,7 +129,9 @@ class SampleAnswer:
             lines.append(f"  {target.title:17} {value:7.3f} {target.unit} {interval}")
         for name, probabilities in self.probabilities.items():
             first, probability = next(iter(probabilities.items()))
-            others = " or ".join(self.sets[name])
+            others = " or ".join(self.sets[name][:MOST_NAMED])
+            if len(self.sets[name]) > MOST_NAMED:
+                others += f" or {len(self.sets[name]) - MOST_NAMED} others"
             lines.append(f"  {TARGETS[name].title:17} {first}, {probability:.0%} ({LEVEL:.0%}: {others})")
         for k, one in enumerate(self.candidates()):
             cell = " ".join(f"{one[name]:.4g}" for name in "abc")

@@ -2,7 +2,11 @@
 
 import dataclasses
 
+import numpy as np
+
 from xxlib.candidates.explanation import NothingToExplain
+from xxlib.candidates.library import formula_key
+from xxlib.candidates.stoichiometries import whole_amounts
 from xxlib.crystals.compositions import reduced_formula
 from xxlib.diffraction.wavelengths import ANODES
 from xxlib.scans.conditioning import SAME_WAVELENGTH, condition
@@ -10,6 +14,7 @@ from xxlib.scans.scan import Scan, ScanError
 
 UNEXPLAINED = 0.5  # probability of "none of these" from which other wavelengths and formulas are tried
 EXPLAINED = 0.3  # at most so much of it for another wavelength, formula or phase to be named
+EXPANDED = 0.1  # of ln: a cell whose volume is that far from the known one of its formula and space group is doubted
 ALWAYS = (1, 6, 8)  # elements that air and preparation bring: a second phase may have them
 
 
@@ -34,7 +39,8 @@ def warnings(known, sample, explanation, second):
         crystal = rest.matches.crystals[rest.order[0]]
         name, id = known.library.formula(crystal), known.library.ids[int(crystal)].as_py()
         yield f"Lines that remain are those of {name} ({id}), {share:.0%} of the intensity: is it a second phase?"
-    if explanation.none < UNEXPLAINED:
+    explained = explanation.none < UNEXPLAINED
+    if explained and expansion(known, sample, explanation) < EXPANDED:
         return
     formula = reduced_formula(sample.element_ids, sample.fractions)
     anode = _other_anode(known, sample)
@@ -43,6 +49,7 @@ def warnings(known, sample, explanation, second):
             f"Crystals of {formula} explain the scan if it was measured with {anode}, not with the "
             f"{sample.conditioned.wavelength:.4f} angstrom that was taken: check the anode."
         )
+    if anode or explained:
         return
     other = known.explain(without_formula(sample))
     if len(other) and other.none < EXPLAINED:
@@ -59,8 +66,23 @@ def warnings(known, sample, explanation, second):
     )
 
 
+def expansion(known, sample, explanation):
+    """How far, of ln, the volume of the first candidate is from that of a known crystal of the Sample's formula and of
+    the same space group; 0.0 where none is known.
+
+    With another wavelength all spacings are larger or smaller by one factor, and so is the cell that explains them.
+    """
+    first, library = explanation.order[0], known.library
+    own = [formula_key(*one[:2]) for one in whole_amounts(sample.element_ids, sample.fractions)]
+    alike = np.isin(library.formula_keys, np.array(own, np.uint64))
+    alike &= library.space_groups == explanation.matches.space_groups[first]
+    volumes = library.volumes[alike] / library.n_atoms[alike]
+    return float(np.abs(np.log(explanation.matches.volumes[first] / volumes)).min()) if alike.any() else 0.0
+
+
 def _other_anode(known, sample):
-    """Name of the anode with whose wavelength a crystal of the formula explains the scan; None where none does."""
+    """Name of the anode with whose wavelength a crystal of the formula explains the scan, with a cell of the size that
+    is known; None where none does."""
     taken, best = sample.conditioned.wavelength, (EXPLAINED, None)
     for name, (_, _, wavelength) in ANODES.items():
         if abs(wavelength / taken - 1) < SAME_WAVELENGTH:
@@ -69,7 +91,8 @@ def _other_anode(known, sample):
             explanation = known.explain(measured_with(sample, wavelength))
         except (NothingToExplain, ScanError):
             continue
-        best = min(best, (explanation.none, name)) if len(explanation) else best
+        if len(explanation) and expansion(known, sample, explanation) < EXPANDED:
+            best = min(best, (explanation.none, name))
     return best[1]
 
 
