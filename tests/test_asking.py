@@ -12,6 +12,7 @@ from xxlib.candidates.known import DEFAULT, LIBRARIES, KnownCrystals, read_ranki
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.prepare import prepare
 
 N = 12
@@ -70,6 +71,16 @@ def test_elements_held_out_are_those_of_the_sample_alone(asked, monkeypatch):
     elements = set(asking.composition_of(dataset, row)[0].tolist())
     for crystal, hidden in enumerate(mask):
         assert hidden == (set(known.library.elements_of(np.array([crystal]))[0].tolist()) - {0} == elements)
+
+
+def test_with_a_wrong_anode_all_lines_are_off_by_one_factor(asked):
+    dataset, _ = asked
+    row = int(dataset.indices("train")[0])
+    right, wrong = (asking.observed(dataset, row, None, anode)[0] for anode in (None, "Cr"))
+    assert wrong.measured.sum() < right.measured.sum()
+    sines = [np.sin(np.radians(seen.two_theta / 2)) for seen in (right, wrong)]
+    expected = sines[0] * CU_KA / ANODES["Cr"][2]
+    assert all(np.abs(expected - one).min() < 2e-4 for one in sines[1])
 
 
 def test_what_was_asked_is_not_asked_again(asked, tmp_path, monkeypatch):
