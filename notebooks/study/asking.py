@@ -113,15 +113,14 @@ def observed(dataset, row, effects, anode=None):
     """
     drawn = drawn_for(row, effects)
     pattern = make_batch(dataset, np.array([row]), ("xrd",), drawn=drawn).inputs["xrd"].tokens[0].flatten().numpy()
-    if drawn is None:
-        return Observed.of(pattern), 0.0
-    start, end = (drawn.values[name][0] for name in ("start", "end"))
-    measured = (start <= TWO_THETA) & (end >= TWO_THETA) | (drawn.values["cut"][0] == 0)
-    if pattern[~measured].any():  # nothing was to be seen in the range drawn
-        measured[:] = True
-    lattice = dataset.take("lattice", [row])[0].reshape(-1, 6)
-    seen = Observed.of(pattern, measured) if anode is None else _as_of(anode, pattern, measured)
-    return seen, float(expansion(drawn, lattice)[0])
+    measured, expanded = np.ones(len(TWO_THETA), bool), 0.0
+    if drawn is not None:
+        start, end = (drawn.values[name][0] for name in ("start", "end"))
+        within = (start <= TWO_THETA) & (end >= TWO_THETA) | (drawn.values["cut"][0] == 0)
+        if not pattern[~within].any():  # otherwise nothing was to be seen in the range drawn
+            measured = within
+        expanded = float(expansion(drawn, dataset.take("lattice", [row])[0].reshape(-1, 6))[0])
+    return Observed.of(pattern, measured) if anode is None else _as_of(anode, pattern, measured), expanded
 
 
 def _as_of(anode, pattern, measured):
