@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save
 from tqdm import tqdm
 
-from xxlib import plots
+from xxlib import PROJECT, plots
 from xxlib.answering.calibration import LEVEL, refusal, reliability
 from xxlib.answering.card import model_card
 from xxlib.answering.inference import Ensemble
@@ -103,7 +103,10 @@ def release(
         contradiction, contradiction_measured = _contradiction(ensemble, trust, outputs, dataset, rows)
     write_trust(folder, trust, contradiction, count_elements(dataset, rows["train"]))
     metrics = {
-        "runs": [{"config": config} | runs.results(path) for config, path in zip(configs, folders)],
+        "runs": [
+            {"config": config, "began_on": _began_on(config)} | runs.results(path)
+            for config, path in zip(configs, folders)
+        ],
         "dataset": {name: dataset.meta[name] for name in ("source", "wavelength", "symprec", "counts")},
         "weights": {path.name: sha256(path) for path in paths},
         "level (%)": 100 * LEVEL,
@@ -114,6 +117,13 @@ def release(
     draw(folder, trust, outputs, labels["test"])
     write_atomically(folder / "README.md", model_card(folder.name, metrics).encode())
     return metrics
+
+
+def _began_on(config):
+    """Datasets that the run was trained on whose weights a run begins with; empty where it has none, or is away."""
+    path = PROJECT / (config["initial"] or "") / "run.json"
+    data = RunConfig.load(path).data if config["initial"] and path.is_file() else None
+    return [data.dataset, *data.also] if data else []
 
 
 def _halved(run, path):
@@ -155,7 +165,7 @@ def draw(folder: Path, trust: dict, outputs: dict, labels: dict) -> None:
             if name in part.classes:
                 quantity, kept = f"{TARGETS[name].title} right (%)", 100 - 100 * kept
                 table = reliability(part.classes[name].probabilities(output.logits[name]), labels[name])
-                tables[given] = table
+                tables[f"{TARGETS[name].title}, {given}" if len(part.classes) > 1 else given] = table
             else:
                 quantity = f"MAE of {TARGETS[name].title} ({TARGETS[name].unit})"
             panels.setdefault(quantity, {})[given] = shares, kept

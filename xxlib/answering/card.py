@@ -6,14 +6,14 @@ from xxlib.training.records import JOINED
 CARD = """\
 # {name}
 
-Formation energy, band gap or crystal system of an inorganic crystal, from its composition, its powder X-ray pattern
+{what} of an inorganic crystal, from its composition, its powder X-ray pattern
 (Cu Kα, 5-90 degree), or both. Made by `python -m xxlib.release`; every number below is from `metrics.json`.
 
 | | |
 |---|---|
 | model | {architecture}, {parameters:,} parameters, weights in half precision, {members} |
 | targets | {targets} |
-| trained on | {n_train:,} crystals of `{dataset}`: {labels} |
+{trained}
 | split | {split}; chosen and calibrated on `val` ({n_val:,}), measured on `test` ({n_test:,}) |
 | training | {samples:,} samples, seed {seeds}, commit {commits}, {hardware} |
 | licence of the weights | MIT; {licence} |
@@ -59,6 +59,7 @@ def model_card(name, metrics):
     targets = {name for names in answered for name in names}
     labels, functional, licence = LABELS.get(data["dataset"], OTHER_LABELS)
     members = "one model" if len(runs) == 1 else f"{len(runs)} models: {'; '.join(map(', '.join, answered))}"
+    titles = [TARGETS[name].title for name in TARGETS if name in targets]
     swapped = metrics["contradiction"]
     contradiction = swapped and (
         f"Swapped patterns are told from right ones with an AUROC of {swapped['AUROC']:.3f};\nthe warning comes for "
@@ -70,9 +71,8 @@ def model_card(name, metrics):
         parameters=sum(run["parameters"] for run in runs),
         members=members,
         targets=", ".join(f"{t} ({TARGETS[t].unit})" if TARGETS[t].unit else t for t in TARGETS if t in targets),
-        n_train=data["n_train"] or counts["train"],
-        dataset=data["dataset"],
-        labels=labels,
+        what=" or ".join(filter(None, (", ".join(titles[:-1]), titles[-1]))).capitalize(),
+        trained="\n".join(f"| {_trained(run, counts, labels, len(runs) > 1)} |" for run in runs),
         split=f"by {data['split']}",
         n_val=counts["val"],
         n_test=counts["test"],
@@ -87,6 +87,19 @@ def model_card(name, metrics):
         functional=functional,
         effects=f"ideal or under the effects `{effects}` of a diffractometer" if effects else "and ideal",
     )
+
+
+def _trained(run, counts, labels, several):
+    """What a member was trained on, for a line of the card."""
+    config, data = run["config"], run["config"]["data"]
+    said = f"{data['n_train'] or counts['train']:,} crystals of `{data['dataset']}`: {labels}"
+    if data.get("also"):
+        others = ", ".join(f"`{folder}`" for folder in data["also"])
+        said += f"; and those of {others} whose formulas are in no other split"
+    if config["initial"]:
+        before = f", trained on {', '.join(f'`{folder}`' for folder in run['began_on'])}" if run.get("began_on") else ""
+        said += f"; it begins with the weights of `{config['initial'].split('/')[-1]}`{before}"
+    return f"trained on{', ' + ' and '.join(config['objectives']['targets']) if several else ''} | {said}"
 
 
 def _table(measured):
