@@ -99,12 +99,11 @@ def _several(options):
     if options.series and series is None:
         raise ValueError("what changes in this series? Name a column of the list with --along")
     model, answers = Predictor.load(options.model, options.sha256), []
-    asked = zip(samples["formula"], samples["pattern"], samples["anode"], samples["scan"])
-    for formula, pattern, anode, number in tqdm(list(asked), unit="scan", disable=None):
-        formula = options.formula if formula is None else formula
-        anode = _anode(options.anode) if anode is None else anode
-        number = options.number if number is None else number
-        answers.append(_in_our_terms(model.answer_or_refuse(formula, pattern, anode, number)))
+    of_all = {"formula": options.formula, "pattern": None, "anode": _anode(options.anode), "scan": options.number}
+    asked = [[every if own is None else own for own, every in zip(sample, of_all.values())]
+             for sample in zip(*(samples[name] for name in of_all))]  # fmt: skip
+    for answer in tqdm(model.answers(asked), total=len(asked), unit="scan", disable=None):
+        answers.append(_in_our_terms(answer))
         if options.json:
             print(_json(answers[-1]), flush=True)
     _export(answers, options.xy)

@@ -1,5 +1,6 @@
 """What trained models say of samples: an ensemble of checkpoints, asked with all inputs or with some of them."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from xxlib.training.config import ConfigError, RunConfig, from_dict
 from xxlib.training.state import build_model
 
 BATCH = 256
+ONE_AT_A_TIME = threading.Lock()  # which attention is computed how is a setting of the whole process
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -136,7 +138,7 @@ class Ensemble:
     @torch.no_grad()
     def __call__(self, batch):
         """EnsembleOutput of a Batch."""
-        with sdpa_kernel(SDPBackend.MATH):
+        with ONE_AT_A_TIME, sdpa_kernel(SDPBackend.MATH):
             outputs = [member.model(batch.inputs, batch.given) for member in self.members]
         values, logits = {}, {}
         for name in self.targets:

@@ -51,7 +51,7 @@ def warnings(known, sample, explanation, second):
         )
     if anode or explained:
         return
-    other = known.explain(without_formula(sample))
+    other = known.explain(without_formula(sample), in_brief=True)
     if len(other) and other.none < EXPLAINED:
         first = other.matches.crystals[other.order[0]]
         name, id = known.library.formula(first), known.library.ids[int(first)].as_py()
@@ -88,7 +88,7 @@ def _other_anode(known, sample):
         if abs(wavelength / taken - 1) < SAME_WAVELENGTH:
             continue
         try:
-            explanation = known.explain(measured_with(sample, wavelength))
+            explanation = known.explain(measured_with(sample, wavelength), in_brief=True)
         except (NothingToExplain, ScanError):
             continue
         if len(explanation) and expansion(known, sample, explanation) < EXPANDED:

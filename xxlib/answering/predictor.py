@@ -1,7 +1,9 @@
 """A released checkpoint that answers for samples, refuses what it cannot answer, and warns where it may be wrong."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import sha1
 from pathlib import Path
@@ -16,7 +18,7 @@ from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
 from xxlib.answering.joint import by_known_crystals, by_network, read_joint, systems_of
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
-from xxlib.answering.phases import second_phase
+from xxlib.answering.phases import EXPLAINED, second_phase
 from xxlib.answering.phases import warnings as phase_warnings
 from xxlib.answering.trust import check_trust, read_trust
 from xxlib.candidates.explanation import Explanation, NothingToExplain
@@ -41,6 +43,7 @@ SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel wa
 DEFAULT = "mp36k-small"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
+AT_ONCE = 4  # samples that are worked on, in threads: what takes long is compiled and lets the others run
 GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 
 
@@ -142,7 +145,19 @@ class Predictor:
         given = (formula, pattern, anode, scan)
         if not any(questions.several(*given)):
             return table_of(self.answer([questions.sample_of(*given)]))
-        return table_of([self.answer_or_refuse(*sample) for sample in questions.aligned(*given)])
+        return table_of(list(self.answers(questions.aligned(*given))))
+
+    def answers(self, samples: Iterable[tuple]) -> Iterator[SampleAnswer]:
+        """The SampleAnswers of samples, each (formula, pattern, anode, scan) as for a call, in their order.
+
+        One without an answer says why.  Several are worked on at a time, one a core.
+        """
+        _ = self.known  # opened once, before the threads
+        pool = ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1))
+        try:
+            yield from pool.map(lambda sample: self.answer_or_refuse(*sample), samples)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def answer_or_refuse(
         self,
@@ -188,7 +203,7 @@ class Predictor:
         return SampleAnswer(
             sample=sample, values=values, probabilities=probabilities, sets=sets, nearest=places[0],
             explanation=explanation, second=second,
-            warnings=(*sample.warnings, *self._warnings(sample, output), *found),
+            warnings=(*sample.warnings, *self._warnings(sample, output, explanation), *found),
         )  # fmt: skip
 
     def _explained(self, sample):
@@ -225,7 +240,7 @@ class Predictor:
                 "of it: give the pattern alone (without the formula), or train with such crystals"
             )
 
-    def _warnings(self, sample, output):
+    def _warnings(self, sample, output, explanation):
         for z, symbol in zip(sample.element_ids, sample.elements):
             if self.elements[z] < RARE:
                 yield f"Only {self.elements[z]} of the training crystals contain {symbol}."
@@ -239,7 +254,8 @@ class Predictor:
                 f"This sample is unlike the training crystals (farther from them than {ALARM:.0%} of ordinary ones): "
                 "the interval and the probabilities may not hold."
             )
-        if self.contradiction and len(sample.modalities) == 2:
+        explained = explanation is not None and explanation.none < EXPLAINED
+        if self.contradiction and len(sample.modalities) == 2 and not explained:
             batch = batch_of(sample)
             alone = [self.ensemble(batch.only((modality,))) for modality in sample.modalities]
             (score,) = self.contradiction.score(signs_of_disagreement(*alone, output, distance))

@@ -51,24 +51,25 @@ class KnownCrystals:
         """Fingerprints of the library, made when a formula is first not known: seconds for 100,000 crystals."""
         return fingerprints(self.library)
 
-    def explain(self, sample, *, elements=None, hidden=None):
+    def explain(self, sample, *, elements=None, hidden=None, in_brief=False):
         """The Explanation of a Sample.
 
         Its formula is used where it has one and elements is None.  elements: atomic numbers of all that may be in it.
-        hidden: (n,) bool, crystals of the library that are not seen.
+        hidden: (n,) bool, crystals of the library that are not seen.  in_brief: only whether something explains it.
         Raises NothingToExplain where there is no pattern, or one of too few lines.
         """
         if "xrd" not in sample.modalities:
             raise NothingToExplain("known crystals are told by their lines: give a pattern")
         composition = (sample.element_ids, sample.fractions) if elements is None and len(sample.element_ids) else None
-        return self.explain_observed(Observed.of_sample(sample), composition, elements, hidden)
+        return self.explain_observed(Observed.of_sample(sample), composition, elements, hidden, in_brief)
 
-    def explain_observed(self, observed, composition=None, elements=None, hidden=None):
+    def explain_observed(self, observed, composition=None, elements=None, hidden=None, in_brief=False):
         """The Explanation of an Observed; composition: (element_ids, fractions), or None."""
+        how = {"hidden": hidden, "in_brief": in_brief}
         if composition is not None:
-            return explain(self.library, self.rankings[observed.kind], observed, composition=composition, hidden=hidden)
+            return explain(self.library, self.rankings[observed.kind], observed, composition=composition, **how)
         ranking = self.rankings[UNKNOWN.format(observed.kind)]
-        return explain(self.library, ranking, observed, elements=elements, prints=self.prints, hidden=hidden)
+        return explain(self.library, ranking, observed, elements=elements, prints=self.prints, **how)
 
     def second_phase(self, explanation, elements, hidden=None):
         """(Explanation of what the first candidate leaves, share of the intensity), or (None, 0.0)."""

@@ -60,10 +60,11 @@ class Matches:
         return self.looks[:, SHIFT]
 
 
-def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
+def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED, least=0.0):
     """The Matches of an Observed pattern among Exchanges of a Library.
 
-    fitted, to_refine: of how many the cell is looked for, and the atoms refined.
+    fitted, to_refine: of how many the cell is looked for, and the atoms refined.  least: agreement, with the cell
+    refined, below which a candidate is given up.
     """
     if not len(tried) or not len(observed.height):
         return _nothing(tried)
@@ -84,6 +85,9 @@ def search(library, observed, tried, *, fitted=FITTED, to_refine=REFINED):
     handicap = PARSIMONY * free.any(-1).sum(-1) + LIKELIER * tried.costs[best]
     order = np.argsort(handicap - cell_scores, kind="stable")
     order = order[_places(_distinct(library, tried, best[order], 1), best[order])][:to_refine]
+    order = order[cell_scores[order] >= least]
+    if not len(order):
+        return _nothing(tried)
     found, seen_as = [], observed.look[0]
     for place, c in enumerate(order):
         best_score = max((one[4] for one in found), default=0.0)
