@@ -347,7 +347,10 @@ def test_a_part_is_rendered_as_in_the_whole(crystals):
 def test_draws_fill_their_ranges_and_nothing_else():
     values = draw(LABORATORY, 20_000, 0).values
     for field in dataclasses.fields(Effects):
-        drawn, chosen = values[field.name], getattr(LABORATORY, field.name)
+        chosen = getattr(LABORATORY, field.name)
+        if field.name == "ideal":
+            continue
+        drawn = values[field.name]
         if field.name in ("ka2", "cut"):
             assert (drawn > 0).mean() == pytest.approx(chosen, abs=0.02)
             continue
@@ -358,6 +361,20 @@ def test_draws_fill_their_ranges_and_nothing_else():
         assert low <= drawn.min() < low + 0.01 * (high - low) and high - 0.01 * (high - low) < drawn.max() <= high
     assert np.median(values["counts"]) == pytest.approx(np.sqrt(500 * 100_000), rel=0.05)
     assert np.median(values["zero_shift"]) == pytest.approx(0, abs=0.005)
+
+
+def test_some_are_ideal_but_for_their_strain(crystals):
+    mixed = dataclasses.replace(LABORATORY, cell=(1.0, 5.0), ideal=0.3)
+    drawn, without = draw(mixed, 10_000, 0), draw(dataclasses.replace(mixed, ideal=0.0), 10_000, 0)
+    ideal = np.isinf(drawn.values["counts"])
+    assert ideal.mean() == pytest.approx(0.3, abs=0.02) and (drawn.values["cell"] >= 1).all()
+    for name, values in drawn.values.items():
+        assert np.array_equal(values[~ideal], without.values[name][~ideal])
+    of_some, strained = draw(mixed, 150, 0), draw(Effects(cell=(1.0, 5.0)), 150, 0)
+    ideal = np.isinf(of_some.values["counts"])
+    strained = type(strained)(strained.values | {"cell": of_some.values["cell"]}, of_some.keys)
+    for one, other in zip(augmented(*crystals, of_some), augmented(*crystals, strained)):
+        assert np.allclose(one[ideal], other[ideal], atol=1e-4) and not np.array_equal(one, other)
 
 
 def test_a_draw_does_not_depend_on_the_other_effects():

@@ -241,6 +241,20 @@ def test_a_new_fusion_is_a_dozen_lines_in_one_place(monkeypatch):
     assert sum(bool(line.strip()) and not line.strip().startswith(('"""', "class")) for line in lines) <= 12
 
 
+def test_a_silent_fusion_hands_on_what_the_query_says():
+    """At first it is the CLS of the query, normalised, whatever the composition; and it learns from the first step."""
+    model = build(dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, silent=True)), WIDTHS).eval()
+    batch = inputs()
+    out = model(batch)
+    cls = out.encoded["xrd"].x[:, :1]
+    assert torch.allclose(out.fused.x, torch.nn.functional.layer_norm(cls, cls.shape[-1:]), atol=1e-3)
+    other = changed(batch, "composition", torch.clone)
+    other["composition"].element_ids[:, 0] = 8
+    assert torch.equal(model(other).fused.x, out.fused.x)
+    out.predictions["e_form"].sum().backward()
+    assert all(layer.cross_attention.out.weight.grad.abs().sum() > 0 for layer in model.fusion.layers)
+
+
 # ---------------------------------------------------------------- hidden tokens
 
 

@@ -390,6 +390,17 @@ def test_both_start_from_the_encoder_of_one(dataset, tmp_path):
         state.prepare(both.but(frozen=True), tmp_path, CPU)
 
 
+def test_a_silent_fusion_begins_with_the_heads_of_one(dataset, tmp_path):
+    alone = config(dataset, "alone", modalities=("xrd",), n_steps=2)
+    loop.train(alone, run_folder(tmp_path, alone))
+    before, _ = runs.load_model(tmp_path / "alone")
+    both = config(dataset, initial=str(tmp_path / "alone"))
+    silent = dataclasses.replace(both.model, fusion=dataclasses.replace(both.model.fusion, silent=True))
+    for run, same in ((both, False), (both.but(model=silent), True)):
+        after = state.prepare(run, tmp_path, CPU).model.state_dict()
+        assert torch.equal(after["heads.e_form.weight"], before["heads.e_form.weight"]) == same
+
+
 def test_each_row_trains_what_it_has(dataset, tmp_path):
     """Formulas without pattern, of another database's labels: a target that val does not have is not judged there."""
     table = "formula,oqmd_e_form,split\n" + "".join(f"Ca{n}O,{-n / 10},train\n" for n in range(1, 9))

@@ -6,6 +6,8 @@ The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --st
 Cost: 0 runs.
 """
 
+import dataclasses
+
 import pandas as pd
 
 from study import archive
@@ -29,6 +31,7 @@ CHANGES = {
     "effects of a diffractometer": ("wide", {"effects": "wide"}),
 }
 ALONE, BOTH = "more structures, trained on", "all, with the composition"
+SILENT = "half of the patterns ideal, a fusion that is silent at first"
 VIEW = ["judged", "given", "effects"]
 ACCURACIES = ("accuracy", "balanced_accuracy")
 RIGHT = [f"{target} accuracy (%)" for target in SYMMETRY]
@@ -50,7 +53,8 @@ def readers(preset="small"):
     """The last line of ideal patterns trained on, and from its encoder the run that all changes make: it is asked with
     the composition and without, ideal patterns and others.
 
-    Ideal patterns come first because with effects, and compositions beside them, it learns to read much later.
+    Ideal patterns come first because with effects, and compositions beside them, it learns to read much later.  And
+    what it has learned is lost in a fusion that begins at random: reader-both knows less of patterns than reader-alone.
     """
     n_steps, changes = PRESETS[preset].budget.n_steps, {}
     for _, change in CHANGES.values():
@@ -60,7 +64,10 @@ def readers(preset="small"):
     alone = start.but(name="reader-alone-s0", **further)
     both = variant(preset, "bimodal", "crystal_system", learning_rate=PRESETS[preset].budget.learning_rate)
     model = {"model": with_convolutions(models(preset)["bimodal"]), "initial": f"data/runs/{alone.name}"}
-    return {ALONE: alone, BOTH: both.but(name="reader-both-s0", absent_rate=0.2, **model, **changes)}
+    both = both.but(name="reader-both-s0", absent_rate=0.2, **model, **changes)
+    silent = dataclasses.replace(both.model, fusion=dataclasses.replace(both.model.fusion, silent=True))
+    mixed = both.but(name="reader-mixed-s0", model=silent, effects="mixed", learning_rate=both.budget.learning_rate / 2)
+    return {ALONE: alone, BOTH: both, SILENT: mixed}
 
 
 def runs(preset="small"):

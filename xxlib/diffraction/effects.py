@@ -42,6 +42,7 @@ class Effects:
     end: tuple[float, float] | None = None  # degree, and where it ends
     cut: float = 1.0  # probability that the range is not all of 5-90
     cell: tuple[float, float] | None = None  # %, standard deviation of a strain that keeps the symmetry, with h, k, l
+    ideal: float = 0.0  # probability that a crystal has none of these but `cell`
 
 
 LOGARITHMIC = ("texture", "size", "background", "counts")
@@ -74,6 +75,8 @@ EFFECTS = {
     # To train under: of every crystal a new cell each time; what a worse instrument and a worse powder add.
     "strained": Effects(cell=(0.0, 5.0)),
 }
+# What reads ideal patterns and measured ones: half of each.
+EFFECTS["mixed"] = dataclasses.replace(EFFECTS["laboratory"], cell=(0.0, 5.0), ideal=0.5)
 EFFECTS["wide"] = dataclasses.replace(
     EFFECTS["laboratory"], thermal=(0.0, 3.0), texture=(0.4, 2.5), zero_shift=(-0.2, 0.2), displacement=(-0.3, 0.3),
     instrument=(0.05, 0.25), size=(10.0, 1000.0), strain=(0.0, 0.5), impurity=(0.0, 15.0), overlap=(0.0, 1.5),
@@ -98,11 +101,11 @@ def draw(effects, n, seed):
     The numbers behind an effect do not depend on which others there are.
     """
     random = np.random.default_rng(seed)
-    fields = dataclasses.fields(Effects)
+    *fields, last, _ = dataclasses.fields(Effects)
     values = {}
-    shares, keys = random.random((len(fields) - 1, n)), random.integers(2**64, size=n, dtype=np.uint64)
-    shares = [*shares, random.random(n)]  # of `cell` last: it came later, and the others stay as they were
-    for field, share in zip(fields, shares):
+    shares, keys = random.random((len(fields), n)), random.integers(2**64, size=n, dtype=np.uint64)
+    # `cell` and `ideal` last: they came later, and the others stay as they were.
+    for field, share in zip([*fields, last], [*shares, random.random(n)]):
         chosen = getattr(effects, field.name)
         if field.name in ("ka2", "cut"):
             values[field.name] = np.where(share < chosen, 1.0, 0.0)
@@ -112,4 +115,7 @@ def draw(effects, n, seed):
             values[field.name] = chosen[0] * (chosen[1] / chosen[0]) ** share
         else:
             values[field.name] = chosen[0] + (chosen[1] - chosen[0]) * share
+    if effects.ideal:
+        ideal = random.random(n) < effects.ideal
+        values |= {field.name: np.where(ideal, ABSENT.get(field.name, 0.0), values[field.name]) for field in fields}
     return Drawn(values, keys)

@@ -43,6 +43,7 @@ class FusionConfig:
     n_layers: int = 12
     n_heads: int = 12
     d_ff: int = 2048
+    silent: bool = False  # its layers add nothing at first: what the query's encoder knows reaches the heads
 
 
 @dataclass(frozen=True, kw_only=True)

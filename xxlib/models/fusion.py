@@ -26,6 +26,11 @@ class CrossAttentionFusion(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(d_model, config.n_heads, config.d_ff, dropout) for _ in range(config.n_layers)
         )
+        if config.silent:
+            for layer in self.layers:
+                for last in (layer.self_attention.out, layer.cross_attention.out, layer.feed_forward[-1]):
+                    nn.init.zeros_(last.weight)
+                    nn.init.zeros_(last.bias)
 
     def forward(self, encoded, given=None, cls_only=False):
         """Tokens (B, 1 + T, D) of the query; cls_only: compute the CLS row alone, (B, 1, D)."""

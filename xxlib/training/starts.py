@@ -10,6 +10,7 @@ def start_from(model, config):
     """Give a model the encoders and the fusion of the run that a RunConfig names as `initial`; its heads are new, and
     so is what that run does not have: the encoders of further modalities, and the fusion with them.
 
+    A silent fusion hands on what the query's encoder knows, and with it the heads of the same targets.
     New are also the encoders of modalities that the earlier run did not read and, where it read one alone, the fusion;
     not of a frozen run, which could not learn them.
     Raises ConfigError where that run does not fit, or has seen crystals that this one is judged on; CheckpointError
@@ -31,6 +32,8 @@ def start_from(model, config):
     if not config.frozen:
         parts = set(map(_part, tensors))
         names = [name for name in names if name in tensors or (_part(name) in parts and not name.endswith(".mask"))]
+    if config.model.fusion and config.model.fusion.silent:
+        names += [name for name in tensors if name.startswith("heads.") and name in state]
     missing = [name for name in names if name not in tensors] or ["an encoder of this model"] * (not names)
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
