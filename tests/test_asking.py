@@ -8,11 +8,13 @@ from study.asking import Asked
 
 from xxlib import PROJECT
 from xxlib import library as library_command
-from xxlib.candidates.known import DEFAULT, LIBRARIES, KnownCrystals, read_rankings
+from xxlib.answering.joint import Joint
+from xxlib.candidates.known import DEFAULT, KINDS, LIBRARIES, KnownCrystals, read_rankings
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
+from xxlib.predict import Predictor
 from xxlib.prepare import prepare
 
 N = 12
@@ -123,6 +125,30 @@ def test_measured_patterns_are_asked_for(asked, tmp_path):
     pd.DataFrame([one]).drop(columns=["reduced_formula", "mp_id"]).to_parquet(path)
     assert len(asking.answers_measured(path, known, "formula", "in the library")) == 0
     assert len(asking.answers_measured(path, known, "nothing", "in the library")) == 1
+
+
+def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
+    """By known crystals, and by these and a network; a file with nothing to read is an answer, a wrong one."""
+    dataset, known = asked
+    row = int(dataset.indices("train")[0])
+    pattern = asking.observed(dataset, row, None)[0].root ** 2
+    noise = np.random.default_rng(0).normal(30, 3, len(pattern))
+    one = {"sample": "a", "reduced_formula": dataset.column("formula")[row], "mp_id": dataset.column("id")[row],
+           "space_group": int(dataset.labels["space_group"][row]) + 1, "two_theta": TWO_THETA}  # fmt: skip
+    table = pd.DataFrame([one | {"intensity": 100 * pattern + noise}, one | {"sample": "b", "intensity": noise}])
+    table.to_parquet(tmp_path / "measured.parquet")
+    model = Predictor.load()
+    model.joint, model.folder = dict.fromkeys(KINDS, Joint(0.5, 1.0, 0.0, {})), tmp_path
+    (tmp_path / "known.json").write_text("{}")
+    monkeypatch.setattr(known_crystals, "RESULTS", tmp_path)
+    monkeypatch.setattr(known_crystals.KnownCrystals, "load", lambda library: known)
+    known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
+    rows = known_crystals.table(place=tmp_path).set_index(["given", "setting"])
+    assert len(rows) == 8 and (rows["n"] == 2).all()
+    assert rows.loc[("formula", "in the library"), "space group (%)"] == 50
+    assert rows.loc[(f"formula, {model.name}", "in the library"), "space group (%)"] >= 50
+    with pytest.raises(SystemExit, match="was asked for with this posterior before"):
+        known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
 
 
 def test_a_formula_has_one_number_however_its_fractions_are_rounded():

@@ -205,7 +205,7 @@ def _chunk(asked, pairs):
 
 
 def answers_measured(path, known, given, setting):
-    """Answers for the measured patterns of a file, a DataFrame.
+    """Answers for the measured patterns of a file, a DataFrame, with the Sample as it was read (None: it was refused).
 
     In the library: those whose crystal, by mp_id, is.  Formula held out: all; no crystal of their formula is seen.
     """
@@ -216,15 +216,18 @@ def answers_measured(path, known, given, setting):
             continue  # nobody knows whether it is in the library
         if formula is not None and setting == "in the library" and row["mp_id"] not in ids:
             continue
-        sample, mask = read_sample(formula, _scan(row)), None
+        answer, mask = {"id": row["sample"], "space_group": row["space_group"], "seconds": 0.0, "sample": None}, None
+        try:
+            sample = answer["sample"] = read_sample(formula, _scan(row))
+        except ValueError:  # nothing is said of it
+            rows.append(answer | said(None))
+            continue
         if setting == "formula held out":
             own = [formula_key(*one[:2]) for one in whole_amounts(sample.element_ids, sample.fractions)]
             mask = np.isin(known.library.formula_keys, np.array(own, np.uint64))
         composition = (sample.element_ids, sample.fractions) if given == "formula" else None
-        explanation, seconds = explained(known, Observed.of_sample(sample), mask, composition)
-        rows.append(
-            {"id": row["sample"], "space_group": row["space_group"], "seconds": seconds} | said(explanation, formula)
-        )
+        explanation, answer["seconds"] = explained(known, Observed.of_sample(sample), mask, composition)
+        rows.append(answer | said(explanation, formula))
     return pd.DataFrame(rows)
 
 

@@ -3,7 +3,7 @@
     PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals fit
     PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals join CHECKPOINT
     PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals judge CHECKPOINT
-    PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals measured PATTERNS.parquet ...
+    PYTHONPATH=notebooks .venv/bin/python -m study.known_crystals measured CHECKPOINT PATTERNS.parquet ...
 
 fit: asks for crystals of mp36k's `val` and fits by them how candidates are ranked, into ranking.json of the library
 that is shipped; known_crystals_val.csv says how often that is right, cross-validated.  join: fits how a network and
@@ -27,9 +27,9 @@ from study.archive import RESULTS
 from study.asking import DATASET, Asked, answers, answers_measured, dataset, drawn_for
 from study.measured import add
 from xxlib import PROJECT
-from xxlib.answering.joint import Joint, by_network, write_joint
+from xxlib.answering.joint import FILE, Joint, by_network, write_joint
 from xxlib.answering.phases import UNEXPLAINED
-from xxlib.answering.predictor import Predictor
+from xxlib.answering.predictor import Predictor, batch_of
 from xxlib.candidates.explanation import UNKNOWN
 from xxlib.candidates.known import DEFAULT, KnownCrystals, find, write_rankings
 from xxlib.candidates.ranking import Ranking
@@ -139,17 +139,18 @@ def join(model, folder, workers=1):
 
 def by_model(model, asked, rows):
     """What a Predictor's network says of crystals of the dataset from what is given: (n, 230), as joint.by_network."""
-    modalities, said = GIVEN[asked.given], []
+    said, modalities = [], model.ensemble.config.model.modalities
     for row in rows:
-        drawn = drawn_for(row, asked.effects)
-        batch = make_batch(dataset(), np.array([row]), model.ensemble.config.model.modalities, drawn=drawn)
-        logits = model.ensemble(batch.only(modalities)).logits
-        classes = model.trust[modalities].classes
-        shares = [
-            classes[name].probabilities(logits[name]) for name in ("crystal_system", "space_group") if name in classes
-        ]
-        said.append(by_network(*shares)[0])
-    return np.array(said)
+        batch = make_batch(dataset(), np.array([row]), modalities, drawn=drawn_for(row, asked.effects))
+        said.append(by_batch(model, batch, GIVEN[asked.given]))
+    return np.concatenate(said)
+
+
+def by_batch(model, batch, modalities):
+    """The same of a Batch, from some modalities."""
+    logits, classes = model.ensemble(batch.only(modalities)).logits, model.trust[modalities].classes
+    names = [name for name in ("crystal_system", "space_group") if name in classes]
+    return by_network(*(classes[name].probabilities(logits[name]) for name in names))
 
 
 def known_of(found):
@@ -163,8 +164,20 @@ def known_of(found):
 def together(joints, model, asked, found):
     """Answers as `found`, of the posterior of a network and known crystals."""
     kind = "scan" if asked.effects else "ideal"
-    joint = joints[kind if asked.given == "formula" else UNKNOWN.format(kind)]
-    groups = joint.space_groups(known_of(found), found["none"].to_numpy(), by_model(model, asked, found["row"]))
+    return posterior(joints, kind, asked.given, found, by_model(model, asked, found["row"]))
+
+
+def together_measured(joints, model, given, found):
+    """The same of answers for measured patterns; of one that was refused nothing is said."""
+    network = [np.ones((1, 230)) if sample is None else by_batch(model, batch_of(sample), GIVEN[given])
+               for sample in found["sample"]]  # fmt: skip
+    return posterior(joints, "scan", given, found, np.concatenate(network))
+
+
+def posterior(joints, kind, given, found, network):
+    """Answers as `found`, with a network's probabilities (n, 230) of space groups."""
+    joint = joints[kind if given == "formula" else UNKNOWN.format(kind)]
+    groups = joint.space_groups(known_of(found), found["none"].to_numpy(float), network)
     order = np.argsort(-groups, axis=1, kind="stable")[:, :LIKELIEST]
     return found.assign(groups=list(order + 1), shares=list(np.take_along_axis(groups, order, axis=1)))
 
@@ -245,7 +258,7 @@ def findings(place=RESULTS):
 def main():
     parser = argparse.ArgumentParser(prog="python -m study.known_crystals", description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("fit", "join", "judge", "measured"))
-    parser.add_argument("of", nargs="*", help="a checkpoint by its name; or measured patterns, parquet files")
+    parser.add_argument("of", nargs="*", help="a checkpoint by its name; then measured patterns, parquet files")
     parser.add_argument("--library", default=DEFAULT, help="for measured patterns: folder, or name in data/libraries")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--kept", type=Path, default=PROJECT / "build" / TABLE, help="folder of what was asked so far")
@@ -260,7 +273,7 @@ def main():
     elif arguments.what == "judge":
         judge(Predictor.load(arguments.of[0]), arguments.kept, arguments.workers)
     else:
-        judge_measured(map(Path, arguments.of), arguments.library)
+        judge_measured(Predictor.load(arguments.of[0]), map(Path, arguments.of[1:]), arguments.library)
 
 
 def judge(model, folder, workers):
@@ -275,18 +288,20 @@ def judge(model, folder, workers):
             keep(both, f"test-with_{model.name}-{asked.name}", given=f"{asked.given}, {model.name}", **origin)
 
 
-def judge_measured(paths, library):
-    """Ask for the measured patterns of some files, once with each ranking, and keep the answers."""
+def judge_measured(model, paths, library):
+    """Ask for the measured patterns of some files, once with each posterior of a model, and keep the answers: of known
+    crystals, and of these and the network together."""
     known, log = KnownCrystals.load(library), RESULTS / "measured_log.csv"
-    weights = sha256(find(DEFAULT) / "ranking.json")
+    weights = sha256(model.folder / FILE)
     for path in paths:
-        entry = {"model": f"known crystals, {library}", "patterns": path.name, "patterns_sha256": sha256(path)}
+        name = f"known crystals, {library}, and {model.name}"
+        entry = {"model": name, "patterns": path.name, "patterns_sha256": sha256(path)}
         judged_before = (
             pd.read_csv(log).query("sha256 == @weights and model == @entry['model']") if log.exists() else ()
         )
         if len(judged_before) and (judged_before["patterns_sha256"] == entry["patterns_sha256"]).any():
             sys.exit(
-                f"known_crystals: {path.name} was asked for with this ranking before; the answers are in {RESULTS}"
+                f"known_crystals: {path.name} was asked for with this posterior before; the answers are in {RESULTS}"
             )
         entry |= {"evaluated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "sha256": weights}
         entry |= {"n": len(pd.read_parquet(path, columns=["sample"])), "commit": commit()}
@@ -294,9 +309,12 @@ def judge_measured(paths, library):
         for given, setting in MEASURED:
             found = answers_measured(path, known, given, setting)
             name = f"{path.stem}-{given}-{setting}-{library}".replace(" ", "_")
-            origin = {"dataset": path.stem, "split": "experimental", "given": given, "setting": setting}
+            origin = {"dataset": path.stem, "split": "experimental", "setting": setting}
             if len(found):
-                keep(found, name, **origin, patterns="measured", library=library)
+                both = together_measured(model.joint, model, given, found).drop(columns="sample")
+                origin |= {"patterns": "measured", "library": library}
+                keep(found.drop(columns="sample"), name, given=given, **origin)
+                keep(both, f"with_{model.name}-{name}", given=f"{given}, {model.name}", **origin)
 
 
 if __name__ == "__main__":
