@@ -18,7 +18,7 @@ from xxlib.diffraction.patterns import TWO_THETA
 
 # A search that only asks whether something explains a scan.  On `val` 99 % of what does (none < 0.3) agrees by 0.76 or
 # more before its atoms are refined; what does not is what takes long.
-IN_BRIEF = {"fitted": 200, "to_refine": 4, "least": 0.75}
+IN_BRIEF = {"fitted": 200, "least": 0.75}
 MOST_KNOWN = 1500  # crystals whose scale is looked for, when elements or nothing are known
 LEAST_LINES = 4  # of a pattern: with fewer nothing can be told apart
 SAME_PLACE = 0.15  # degree: a line observed there is that of a candidate
