@@ -162,8 +162,10 @@ def test_what_is_no_series(folder, tmp_path):
         assert series_of(samples_of([tmp_path / name for name in names])) is None
     with pytest.raises(ValueError, match="no column 'time'"):
         series_of(samples, "time")
-    label, _ = series_of(samples_of([tmp_path / f"run{k}.xy" for k in range(3)]))
+    run = samples_of([tmp_path / f"run{k}.xy" for k in range(3)])
+    label, _ = series_of(run)
     assert label == "number in the file's name"
+    assert series_of(run.assign(formula=["NaCl", "KCl", "NaCl"])) is None
 
 
 # ---------------------------------------------------------------- the command
@@ -282,6 +284,17 @@ def test_samples_as_a_table_and_scans_as_tables(model, folder):
     for axis, name in (("two_theta", "two_theta"), ("q", "q"), ("q", "q (1/Å)"), ("d", "d")):
         frame = pd.DataFrame({name: along(axis, TWO_THETA, CU_KA), "intensity": counts()})
         assert model("NaCl", frame, anode="Cu")["e_form"][0] == pytest.approx(expected, abs=2e-3), name
+
+
+def test_a_report_shows_the_known_crystal(model, folder):
+    """Its name and cell in words, its lines beneath the scan, which are where the scan has its own."""
+    answer = model.answer_or_refuse("NaCl", folder / "NaCl_300K.xy")
+    shown = " ".join(report.page(model, [answer]).split())
+    assert "NaCl (mp-22862), space group 225" in shown and "none of these" in shown
+    figure = report.sample_figure(answer, "d")
+    (ticks,) = (one for one in figure.axes[0].collections if one.get_label() == "NaCl, mp-22862")
+    places = sorted((segment[0][0] for segment in ticks.get_segments()), reverse=True)
+    assert places[:3] == pytest.approx([3.26, 2.82, 1.99], abs=0.02)
 
 
 def test_a_series_shows_what_was_answered(model, folder):

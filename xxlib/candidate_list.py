@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from xxlib.candidates.explanation import CELL, SAME_PLACE, Explanation
 from xxlib.crystals.compositions import reduced_formula
-from xxlib.diffraction.scattering import sticks
 from xxlib.plots import views
 from xxlib.plots.style import png
 
@@ -30,8 +29,7 @@ def see_candidate(
     if not rank:
         return views.candidate(observed.root**2, observed.measured, phases, observed.two_theta, title=title)
     for one, place in ((explanation, rank), *([] if second is None else [(second, 1)])):
-        crystal, shift = one.crystal(place), one.matches.shifts[one.order[place - 1]]
-        phases.append((_formula(crystal), one.pattern(place), sticks(crystal).two_theta + shift))
+        phases.append((_formula(one.crystal(place)), one.pattern(place), one.two_theta(place)))
     unexplained = explanation.unexplained(rank)
     if second is not None:
         others = np.setdiff1d(second.observed.two_theta, second.unexplained(1))

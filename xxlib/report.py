@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from xxlib import PACKAGE, __version__, plots
 from xxlib.answering.answer import SampleAnswer
 from xxlib.answering.calibration import LEVEL
+from xxlib.answering.phases import UNEXPLAINED
 from xxlib.answering.predictor import Predictor
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_POINTS
@@ -28,17 +29,20 @@ def page(model: Predictor, answers: list[SampleAnswer], series: Series | None = 
     samples = [(answer, None if answer.refused else _picture(sample_figure(answer, axis))) for answer in answers]
     return template.render(
         model=model, version=__version__, samples=samples, targets=TARGETS, regressions=regressions, classes=classes,
-        level=f"{LEVEL:.0%}", series=series, drawn=drawn,
+        level=f"{LEVEL:.0%}", series=series, drawn=drawn, unexplained=UNEXPLAINED,
         n_refused=sum(bool(answer.refused) for answer in answers),
     )  # fmt: skip
 
 
 def sample_figure(answer: SampleAnswer, axis: str = "two_theta") -> Figure:
-    """The scan of a sample, and the probabilities of its classes."""
+    """The scan of a sample, with the lines of the known crystal that explains it, and its classes."""
     name = next(iter(answer.probabilities), None)
     probabilities, sets = ({}, ()) if name is None else (answer.probabilities[name], answer.sets[name])
-    pattern = answer.sample.pattern if "xrd" in answer.sample.modalities else None
-    return plots.sheet(pattern, answer.sample.conditioned, probabilities, sets, LEVEL, axis)
+    pattern, known = answer.sample.pattern if "xrd" in answer.sample.modalities else None, ("", ())
+    if answer.explanation is not None and len(answer.explanation) and answer.explanation.none < UNEXPLAINED:
+        first = answer.candidates(1)[0]
+        known = f"{first['known_formula']}, {first['id']}", answer.explanation.two_theta(1)
+    return plots.sheet(pattern, answer.sample.conditioned, probabilities, sets, LEVEL, axis, known)
 
 
 def series_figure(answers: list[SampleAnswer], series: Series, axis: str = "two_theta") -> Figure:

@@ -15,6 +15,7 @@ from xxlib.candidates.stoichiometries import whole_amounts
 from xxlib.crystals.crystal import crystal_system
 from xxlib.crystals.elements import symbol
 from xxlib.diffraction.patterns import TWO_THETA
+from xxlib.diffraction.scattering import sticks
 
 # A search that only asks whether something explains a scan.  On `val` 99 % of what does (none < 0.3) agrees by 0.76 or
 # more before its atoms are refined; what does not is what takes long.
@@ -91,6 +92,10 @@ class Explanation:
         if not 1 <= rank <= len(self):
             raise ValueError(f"there is no candidate {rank}: they are numbered 1 to {len(self)}")
         return self.order[rank - 1]
+
+    def two_theta(self, rank=1):
+        """2 theta (n,) in degree of the lines of a candidate (Cu K-alpha), shifted as the scan is."""
+        return sticks(self.crystal(rank)).two_theta + self.matches.shifts[self._place(rank)]
 
     def pattern(self, rank=1):
         """The calculated pattern (4250,) of a candidate, on the scale of the one observed."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from xxlib.diffraction.axes import along
 from xxlib.diffraction.patterns import STEP, TWO_THETA
+from xxlib.diffraction.wavelengths import CU_KA
 from xxlib.plots.style import (
     INTENSITY,
     LINES,
@@ -84,20 +85,32 @@ def scan_or_pattern(ax, pattern, conditioned, axis="two_theta"):
 
 
 @journal
-def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta"):
+def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta", known=("", ())):
     """One sample of a report: its scan with the background (or its pattern, where that was given), and its classes.
 
     pattern: (4250,), or None where there is none.  conditioned: the Conditioned of a scan, or None.  probabilities:
-    class -> probability.  sets: the classes that hold the truth at `level`, in black.
+    class -> probability.  sets: the classes that hold the truth at `level`, in black.  known: name of a known crystal
+    and 2 theta (n,) of its lines in degree, which are drawn beneath the scan.
     """
     seen, said = pattern is not None, bool(probabilities)
     ratios = [3] * seen + [1] * said
     figure, axes = subplots(1, len(ratios), size=(PAGE if seen else PAGE / 2, 1.9), width_ratios=ratios)
     if seen:
         scan_or_pattern(axes[0, 0], pattern, conditioned, axis)
+        if len(known[1]):
+            _ticks(axes[0, 0], *known, axis)
+            axes[0, 0].legend(loc="upper right")
     if said:
         classes(axes[0, -1], probabilities, sets, level)
     return figure
+
+
+def _ticks(ax, crystal, lines, axis):
+    """The lines of a known crystal, 2 theta (n,) in degree, beneath a scan."""
+    top, inside = ax.get_ylim()[1], (lines > TWO_THETA[0]) & (lines < TWO_THETA[-1])
+    x = along(axis, lines[inside], CU_KA)
+    ax.vlines(x, -0.09 * top, -0.03 * top, color=LINES[2], linewidth=0.9, label=crystal)
+    ax.set_ylim(-0.12 * top, top)
 
 
 def classes(ax, probabilities, sets, level):
@@ -170,9 +183,7 @@ def answered(conditioned, crystal, lines, values, probabilities, sets, level, la
     ax = axes[0, 0]
     _steps(ax, conditioned, "two_theta")
     _not_measured(ax, conditioned, "two_theta")
-    top = ax.get_ylim()[1]
-    ax.vlines(lines, -0.09 * top, -0.03 * top, color=LINES[2], linewidth=0.9, label=crystal)
-    ax.set_ylim(-0.12 * top, top)
+    _ticks(ax, crystal, lines, "two_theta")
     scale_along(ax, "two_theta")
     classes(axes[0, 1], probabilities, sets, level)
     for ax, (name, (value, low, high)) in zip(axes[0, 2:], values.items()):

@@ -139,7 +139,7 @@ def series_of(samples: pd.DataFrame, along: str | None = None) -> Series | None:
     """What changes over a table of samples_of; None where nothing does, or there are fewer than three samples.
 
     It is the column `along`; else the first column of the list, besides ours, of numbers that differ everywhere; else
-    the one number in which the names of the files differ.
+    the one number in which the names of the files differ, if all are of one formula.
     Raises ValueError where there is no such column of numbers.
     """
     others = [name for name in samples if name not in COLUMNS]
@@ -152,7 +152,7 @@ def series_of(samples: pd.DataFrame, along: str | None = None) -> Series | None:
         if along is not None or _changes(values):
             return Series(_with_unit(name), values)
     paths = [path for path in samples["pattern"] if path is not None]
-    if len(paths) < len(samples):
+    if len(paths) < len(samples) or samples["formula"].nunique(dropna=False) > 1:
         return None
     names = [path.stem for path in paths]
     numbers = [NUMBER.findall(name) for name in names]
