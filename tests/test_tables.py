@@ -228,6 +228,18 @@ def test_rows_say_what_sets_them_apart_first():
     assert "x &lt; y" in html and "n_steps: 8,000" in html and "missing: a" in html
 
 
+def test_all_crystal_systems_are_seen_with_one_column_of_what_they_are():
+    """Also one that is the same in all rows; the emptier of two further quantities is folded."""
+    table = pd.DataFrame({"model": ["A", "B"], "modalities": ["xrd", "composition"]})
+    table = table.assign(
+        mean=[1.0, 2.0], all=[3.0, None], **{name: [float(k), 5.0] for k, name in enumerate(CRYSTAL_SYSTEMS)}, cubic=0.0
+    )
+    seen, _, folded = captioned(table, "x").data.partition("<details")
+    heads = [head.partition(">")[2] for head in re.findall("<th[^<]*", seen)]
+    assert [head.strip() for head in heads] == ["of", "mean", *CRYSTAL_SYSTEMS]
+    assert "A, xrd" in seen and "B, composition" in seen and "all" in folded and "inputs" not in folded
+
+
 def test_long_sentences_are_not_cut():
     table = pd.DataFrame({"formula": ["NaCl", "NaCL"], "warnings": [["w" * 200, "v"], []], "refused": ["", "r" * 300]})
     html = captioned(table, "answers").data

@@ -193,6 +193,7 @@ def captioned(table, caption, keep=()):
     """A table as a notebook shows it: what its rows differ by first, then what was measured, MOST columns in all.
 
     What is the same in all rows, where they come from, and the emptiest of too many columns are folded away below it.
+    A table of all crystal systems has them, what its rows are in one column, and one quantity.
     keep: columns that are not.
     """
     from IPython.display import HTML
@@ -200,6 +201,7 @@ def captioned(table, caption, keep=()):
     table = table.dropna(axis="columns", how="all").reset_index(drop=True)
     small = len(table) < 2 or (len(table.columns) <= MOST and not FOLDED & set(table))  # nothing needs to be folded
     differ = {name for name in table if small or table[name].astype(str).nunique() > 1} | set(keep)
+    differ |= set(CRYSTAL_SYSTEMS) & set(table)
     words = _in_words(table)
     apart = [name for name in SET_APART if name in differ and len(table) > 1]
     if apart:
@@ -209,12 +211,17 @@ def captioned(table, caption, keep=()):
     shown -= {"initial"} if "start" in shown else set()  # the same, as a path
     seen = [name for name in words if name in shown]
     seen.sort(key=lambda name: LEADING.index(name) if name in LEADING else len(LEADING))  # the others stay in order
-    single = [name for name in seen if name not in CRYSTAL_SYSTEMS]  # these are one quantity
-    while len(single) + (len(single) < len(seen)) > MOST:
+    single, most = [name for name in seen if name not in CRYSTAL_SYSTEMS], MOST
+    if len(single) < len(seen):  # seven columns are of one quantity: one says of what, one more is a quantity
+        said = [name for name in single if name in LEADING]
+        words["of"] = [", ".join(filter(None, row)) for row in words[said].astype(str).to_numpy()]
+        seen = ["of", *(name for name in seen if name not in said)]
+        single, most = [name for name in seen if name not in CRYSTAL_SYSTEMS], 2
+    while len(single) > most:
         emptiest = min((name for name in reversed(single) if name not in keep), key=lambda n: (words[n] != "").sum())
         seen.remove(emptiest)
         single.remove(emptiest)
-    rest = words.drop(columns=[*seen, "set apart by"], errors="ignore")
+    rest = words.drop(columns=[*seen, "set apart by", *(said if "of" in seen else ())], errors="ignore")
     return HTML(_html(words[seen], caption) + _folded(rest, differ if len(table) > 1 else ()))
 
 

@@ -110,7 +110,8 @@ def progress(metrics, n_samples, title=""):
     entitle(figure, title)
     lines = [pair for ax in axes[0, :2] for pair in zip(*ax.get_legend_handles_labels())]
     if lines:
-        figure.legend(*zip(*lines), loc="outside lower center", ncols=4)
+        widest = max(len(label) for _, label in lines)
+        figure.legend(*zip(*lines), loc="outside lower center", ncols=2 if widest > 40 else 3 if widest > 25 else 4)
     axes[0, 2].set_ylim(bottom=0)
     return figure
 
