@@ -211,17 +211,18 @@ def captioned(table, caption, keep=()):
     shown -= {"initial"} if "start" in shown else set()  # the same, as a path
     seen = [name for name in words if name in shown]
     seen.sort(key=lambda name: LEADING.index(name) if name in LEADING else len(LEADING))  # the others stay in order
-    single, most = [name for name in seen if name not in CRYSTAL_SYSTEMS], MOST
+    single, most, said = [name for name in seen if name not in CRYSTAL_SYSTEMS], MOST, []
     if len(single) < len(seen):  # seven columns are of one quantity: one says of what, one more is a quantity
         said = [name for name in single if name in LEADING]
-        words["of"] = [", ".join(filter(None, row)) for row in words[said].astype(str).to_numpy()]
-        seen = ["of", *(name for name in seen if name not in said)]
+        of = ", ".join(map(_called, said))
+        words[of] = [", ".join(filter(None, row)) for row in words[said].astype(str).to_numpy()]
+        seen = [of, *(name for name in seen if name not in said)]
         single, most = [name for name in seen if name not in CRYSTAL_SYSTEMS], 2
     while len(single) > most:
         emptiest = min((name for name in reversed(single) if name not in keep), key=lambda n: (words[n] != "").sum())
         seen.remove(emptiest)
         single.remove(emptiest)
-    rest = words.drop(columns=[*seen, "set apart by", *(said if "of" in seen else ())], errors="ignore")
+    rest = words.drop(columns=[*seen, "set apart by", *said], errors="ignore")
     return HTML(_html(words[seen], caption) + _folded(rest, differ if len(table) > 1 else ()))
 
 

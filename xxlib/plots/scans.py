@@ -107,8 +107,8 @@ def sheet(pattern, conditioned, probabilities, sets, level, axis="two_theta", kn
 
 def _ticks(ax, crystal, lines, axis):
     """The lines of a known crystal, 2 theta (n,) in degree, beneath a scan."""
-    top, inside = ax.get_ylim()[1], (lines > TWO_THETA[0]) & (lines < TWO_THETA[-1])
-    x = along(axis, lines[inside], CU_KA)
+    top, lines = ax.get_ylim()[1], np.asarray(lines)
+    x = along(axis, lines[(lines > TWO_THETA[0]) & (lines < TWO_THETA[-1])], CU_KA)
     ax.vlines(x, -0.09 * top, -0.03 * top, color=LINES[2], linewidth=0.9, label=crystal)
     ax.set_ylim(-0.12 * top, top)
 
