@@ -82,12 +82,13 @@ def findings(place=RESULTS):
 
 
 def outcomes(experiment, place=RESULTS):
-    """What became of each claim of an experiment on mp36k and, of the runs that have finished, on mp90k: sentences."""
+    """What became of each claim of an experiment on mp36k and on mp90k, whose runs are fewer: sentences."""
     first, then, said = experiment.findings(place=place), [*mp90k.findings(place), *growth.findings(place)], []
     for claim in dict.fromkeys(finding.claim for finding in first):
         parts = []
         for crystals, findings in (("28,000", first), ("88,000", then)):
-            if of_claim := [finding for finding in findings if finding.claim == claim]:
-                parts.append(f"With {crystals} training crystals it {claims.outcome(of_claim)}.")
+            of_claim = [finding for finding in findings if finding.claim == claim]
+            outcome = claims.outcome(of_claim) if of_claim else "was not tried"
+            parts.append(f"With {crystals} training crystals it {outcome}.")
         said.append(f"{claim}. {' '.join(parts)}")
     return said
