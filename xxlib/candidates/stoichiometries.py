@@ -26,6 +26,7 @@ def whole_amounts(element_ids, fractions):
     if 0 < exact <= NEAREST:
         return out
     asked, seen = reduced_formula(element_ids, fractions), {one[:2] for one in out}
+    how = "is also searched as" if exact else "has no whole amounts and is searched as"
     for elements, shares in (_without_dopants(element_ids, fractions), (element_ids, fractions)):
         totals = range(max(1, len(shares)), NEAREST + 1) if len(elements) else ()
         near = [
@@ -36,7 +37,7 @@ def whole_amounts(element_ids, fractions):
             if (amounts, own) not in seen and len(seen) < MOST_NEAREST:
                 seen.add((amounts, own))
                 name = reduced_formula(np.array(own), np.array(amounts) / sum(amounts))
-                out.append((amounts, own, f"{asked} is searched as {name}, which has whole amounts."))
+                out.append((amounts, own, f"{asked} {how} {name}."))
     return out
 
 
