@@ -1,13 +1,14 @@
 """What known crystals warn of: another anode, another formula, a second phase."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
 from xxlib import PROJECT
 from xxlib.crystals.crystal import Crystal
 from xxlib.diffraction.scattering import sticks
-from xxlib.diffraction.wavelengths import CU_KA
+from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.predict import Predictor
 from xxlib.scans.reading import read_scan
 from xxlib.scans.scan import Scan
@@ -38,6 +39,14 @@ def test_a_wrong_anode_is_noticed_and_the_right_one_named(model, formula, told):
     answer = model.answer_or_refuse(formula, EXAMPLES / f"{formula}.uxd", told)
     (sentence,) = of_crystals(answer)
     assert f"Crystals of {formula} explain the scan if it was measured with Cu" in sentence
+
+
+def test_along_q_no_anode_is_doubted(model):
+    """The lines stand where they do, here where those of Co stand that is taken for Cu."""
+    salt = read_scan(EXAMPLES / "NaCl.uxd")
+    q = 4 * np.pi * np.sin(np.radians(salt.two_theta / 2)) / CU_KA * ANODES["Co"][2] / CU_KA
+    answer = model.answer_or_refuse("NaCl", pd.DataFrame({"q": q, "intensity": salt.intensity}))
+    assert answer.sample.conditioned.axis == "q" and not any("anode" in warning for warning in answer.warnings)
 
 
 def test_a_wrong_formula_is_noticed_and_the_right_crystal_named(model):

@@ -39,11 +39,11 @@ def warnings(known, sample, explanation, second):
         crystal = rest.matches.crystals[rest.order[0]]
         name, id = known.library.formula(crystal), known.library.ids[int(crystal)].as_py()
         yield f"Lines that remain are those of {name} ({id}), {share:.0%} of the intensity: is it a second phase?"
-    explained = explanation.none < UNEXPLAINED
-    if explained and expansion(known, sample, explanation) < EXPANDED:
+    explained, by_angle = explanation.none < UNEXPLAINED, sample.conditioned.axis == "two_theta"
+    if explained and not (by_angle and expansion(known, sample, explanation) >= EXPANDED):
         return
     formula = reduced_formula(sample.element_ids, sample.fractions)
-    anode = _other_anode(known, sample)
+    anode = _other_anode(known, sample) if by_angle else None
     if anode:
         yield (
             f"Crystals of {formula} explain the scan if it was measured with {anode}, not with the "

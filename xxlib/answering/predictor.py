@@ -264,7 +264,8 @@ class Predictor:
                     f"Composition and pattern seem to contradict each other (only {1 - ALARM:.0%} of right pairs look "
                     "like this): check the formula, the wavelength, and whether the sample is one phase."
                 )
-        if sample.conditioned is not None and len(sample.element_ids):
+        by_angle = sample.conditioned is not None and sample.conditioned.axis == "two_theta"
+        if by_angle and len(sample.element_ids):
             yield from self._wavelength_warning(sample)
 
     def _wavelength_warning(self, sample):

@@ -45,6 +45,7 @@ class Conditioned:
     resampled: np.ndarray  # (4250,) on the grid, NaN outside `covered`
     background: np.ndarray  # (4250,) NaN outside `covered`
     warnings: tuple[str, ...]  # plain sentences, those of the Scan first
+    axis: str = "two_theta"  # of the scan: along q or d its lines stand where they do, whatever the wavelength
 
     def save_xy(self, path: str | Path) -> None:
         """Write the pattern, as far as it was measured, as two columns that read_scan and other programs read."""
@@ -129,7 +130,7 @@ def condition(
     outside = tokens_outside(np.isfinite(resampled))
     return Conditioned(
         pattern=pattern, covered=covered, tokens_outside=outside, wavelength=taken, two_theta=two_theta,
-        intensity=intensity, unit=unit, resampled=resampled, background=below, warnings=tuple(warnings),
+        intensity=intensity, unit=unit, resampled=resampled, background=below, warnings=tuple(warnings), axis=scan.axis,
     )  # fmt: skip
 
 
