@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from xxlib import PROJECT
+from xxlib.training.config import ConfigError
 from xxlib.training.cost import step_cost
 from xxlib.training.presets import PRESETS
 
@@ -56,6 +57,11 @@ def forward_and_backward(model, E):
 def test_operations_are_those_counted_by_hand():
     flops, _ = step_cost(SHORT, n_elements=5)
     assert flops == forward_and_backward(SHORT.model, 5)
+
+
+def test_a_model_of_structures_is_not_counted():
+    with pytest.raises(ConfigError, match="structure reads structure: what a step of it costs depends on the crystals"):
+        step_cost(PRESETS["structure"])
 
 
 def test_the_committed_counts_are_those_of_the_presets():

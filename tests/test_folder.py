@@ -1,6 +1,7 @@
 """A laboratory's day: a folder of scans and a list of formulas -> answers, a report, a series."""
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -289,6 +290,9 @@ def test_samples_as_a_table_and_scans_as_tables(model, folder):
 def test_a_report_shows_the_known_crystal(model, folder):
     """Its name and cell in words, its lines beneath the scan, which are where the scan has its own."""
     answer = model.answer_or_refuse("NaCl", folder / "NaCl_300K.xy")
+    assert answer.known_crystal["id"] == "mp-22862" and model.answer_or_refuse("NaCl").known_crystal is None
+    unexplained = dataclasses.replace(answer, explanation=dataclasses.replace(answer.explanation, none=0.6))
+    assert unexplained.known_crystal is None
     shown = " ".join(report.page(model, [answer]).split())
     assert "NaCl (mp-22862), space group 225" in shown and "none of these" in shown
     figure = report.sample_figure(answer, "d")

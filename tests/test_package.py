@@ -251,7 +251,12 @@ def test_compiled_functions_belong_to_one_state_of_the_source(tmp_path):
         own |= {"PYTHONPATH": str(tmp_path)} | environment
         return subprocess.run(command, env=own, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
+    long_unused, used = (tmp_path / "xxlib" / "__pycache__" / f"numba-{name}" for name in ("old", "young"))
+    long_unused.mkdir(parents=True)
+    used.mkdir()
+    os.utime(long_unused, (0, 0))
     before = folder()
+    assert not long_unused.exists() and used.exists()
     assert before.startswith(str(tmp_path)) and folder() == before
     with open(tmp_path / "xxlib" / "candidates" / "calculated.py", "a") as file:
         file.write("# another\n")

@@ -179,7 +179,8 @@ def _whole(predictor, choice, sample, elements, labels):
     try:
         explanation = None if answer is None or elements is not None else answer.explanation
         second = (None, 0.0) if answer is None else answer.second
-        explanation = explanation or known.explain(sample, elements=elements)
+        if explanation is None:
+            explanation = known.explain(sample, elements=elements)
         seen["candidates"], seen["chosen"] = candidates_of(explanation, second)
     except ValueError as error:
         lines.append(f"  no known crystals: {reason(error)}")

@@ -121,9 +121,10 @@ def release(
 
 def _began_on(config):
     """Datasets that the run was trained on whose weights a run begins with; empty where it has none, or is away."""
-    path = PROJECT / (config["initial"] or "") / "run.json"
-    data = RunConfig.load(path).data if config["initial"] and path.is_file() else None
-    return [data.dataset, *data.also] if data else []
+    if not config["initial"] or not (path := PROJECT / config["initial"] / "run.json").is_file():
+        return []
+    data = RunConfig.load(path).data
+    return [data.dataset, *data.also]
 
 
 def _halved(run, path):

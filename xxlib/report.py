@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from xxlib import PACKAGE, __version__, plots
 from xxlib.answering.answer import SampleAnswer
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.phases import UNEXPLAINED
 from xxlib.answering.predictor import Predictor
 from xxlib.datasets.targets import TARGETS
 from xxlib.diffraction.patterns import N_POINTS
@@ -29,7 +28,7 @@ def page(model: Predictor, answers: list[SampleAnswer], series: Series | None = 
     samples = [(answer, None if answer.refused else _picture(sample_figure(answer, axis))) for answer in answers]
     return template.render(
         model=model, version=__version__, samples=samples, targets=TARGETS, regressions=regressions, classes=classes,
-        level=f"{LEVEL:.0%}", series=series, drawn=drawn, unexplained=UNEXPLAINED,
+        level=f"{LEVEL:.0%}", series=series, drawn=drawn,
         n_refused=sum(bool(answer.refused) for answer in answers),
     )  # fmt: skip
 
@@ -39,8 +38,7 @@ def sample_figure(answer: SampleAnswer, axis: str = "two_theta") -> Figure:
     name = next(iter(answer.probabilities), None)
     probabilities, sets = ({}, ()) if name is None else (answer.probabilities[name], answer.sets[name])
     pattern, known = answer.sample.pattern if "xrd" in answer.sample.modalities else None, ("", ())
-    if answer.explanation is not None and len(answer.explanation) and answer.explanation.none < UNEXPLAINED:
-        first = answer.candidates(1)[0]
+    if first := answer.known_crystal:
         known = f"{first['known_formula']}, {first['id']}", answer.explanation.two_theta(1)
     return plots.sheet(pattern, answer.sample.conditioned, probabilities, sets, LEVEL, axis, known)
 

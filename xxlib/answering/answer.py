@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from xxlib.answering.calibration import LEVEL
+from xxlib.answering.phases import UNEXPLAINED
 from xxlib.candidates.explanation import Explanation
 from xxlib.datasets.downloads import DownloadError
 from xxlib.datasets.store import DatasetError
@@ -88,6 +89,12 @@ class SampleAnswer:
             row |= {"known_crystal": first.get("id"), "known_crystal_probability": first.get("probability", 0.0)}
             row |= {"no_known_crystal_probability": self.explanation.none}
         return row | {"warnings": list(self.warnings), "refused": self.refused}
+
+    @property
+    def known_crystal(self) -> dict | None:
+        """The first of candidates(), where known crystals explain the scan; None where none does or none was asked."""
+        explained = self.explanation is not None and self.explanation.none < UNEXPLAINED
+        return next(iter(self.candidates(1)), None) if explained else None
 
     def candidates(self, most: int = FIRST) -> list[dict]:
         """The first known crystals that explain the sample, as dicts of id, formula, exchange, cell, probability."""

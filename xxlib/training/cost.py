@@ -6,9 +6,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from xxlib.datasets.batches import MODALITIES
 from xxlib.diffraction.patterns import N_TOKENS, POINTS_PER_TOKEN
 from xxlib.models.build import build
 from xxlib.models.inputs import Composition, Pattern
+from xxlib.training.config import ConfigError
 from xxlib.training.steps import full, precision
 
 OPTIMIZER_BYTES = 7 * 4  # a parameter of AdamW: reads weight, gradient and two moments, writes all but the gradient
@@ -21,8 +23,10 @@ def step_cost(config, n_elements=4):
     FLOP are those of matrix products, a multiplication and an addition each, as torch's FlopCounterMode counts them.
     Bytes are what all operations read and write, one after the other, the weights' share for a batch of
     its size included: a bound from above, below which fused kernels and caches stay.  Nothing is computed.
-    n_elements: of each composition.
+    n_elements: of each composition.  Raises ConfigError for a model of structures, whose graphs have no usual size.
     """
+    if others := set(config.model.modalities) - set(MODALITIES):
+        raise ConfigError(f"{config.name} reads {', '.join(others)}: what a step of it costs depends on the crystals")
     B = config.budget.batch_size
     with FakeTensorMode():
         model = build(config.model, config.widths).train()
