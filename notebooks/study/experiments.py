@@ -10,7 +10,8 @@ from xxlib import plots
 from xxlib.training import records
 
 NAMES = "modalities predictors pretraining representations transfer scaling encoders crystal_systems splits families "
-NAMES += "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus measured noise throughput"
+NAMES += "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals measured noise "
+NAMES += "throughput"
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 # What figures show; a name stands for all that begin with it.

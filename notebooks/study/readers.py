@@ -31,7 +31,7 @@ CHANGES = {
     "effects of a diffractometer": ("wide", {"effects": "wide"}),
 }
 ALONE, BOTH = "more structures, trained on", "all, with the composition"
-SILENT = "half of the patterns ideal, a fusion that is silent at first"
+SILENT, LONGER = "half of the patterns ideal, a fusion that is silent at first", "the same, for twice the steps more"
 VIEW = ["judged", "given", "effects"]
 ACCURACIES = ("accuracy", "balanced_accuracy")
 RIGHT = [f"{target} accuracy (%)" for target in SYMMETRY]
@@ -67,7 +67,8 @@ def readers(preset="small"):
     both = both.but(name="reader-both-s0", absent_rate=0.2, **model, **changes)
     silent = dataclasses.replace(both.model, fusion=dataclasses.replace(both.model.fusion, silent=True))
     mixed = both.but(name="reader-mixed-s0", model=silent, effects="mixed", learning_rate=both.budget.learning_rate / 2)
-    return {ALONE: alone, BOTH: both, SILENT: mixed}
+    longer = mixed.but(name="reader-longer-s0", n_steps=2 * n_steps, initial=f"data/runs/{mixed.name}")
+    return {ALONE: alone, BOTH: both, SILENT: mixed, LONGER: longer}
 
 
 def runs(preset="small"):
