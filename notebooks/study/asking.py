@@ -207,16 +207,16 @@ def _chunk(asked, pairs):
 def answers_measured(path, known, given, setting):
     """Answers for the measured patterns of a file, a DataFrame, with the Sample as it was read (None: it was refused).
 
-    In the library: those whose crystal, by mp_id, is.  Formula held out: all; no crystal of their formula is seen.
+    setting: "nothing hidden"; or "formula held out", where no crystal of the sample's formula is seen, of those whose
+    formula is known.  in_library: the library has the sample's crystal, by mp_id.
     """
     rows, ids = [], set(known.library.ids.to_pylist())
     for row in tqdm(pd.read_parquet(path).to_dict("records"), desc=f"{path.stem}, {given}, {setting}", unit="scan"):
         formula = row.get("reduced_formula")
         if formula is None and (given == "formula" or setting == "formula held out"):
-            continue  # nobody knows whether it is in the library
-        if formula is not None and setting == "in the library" and row["mp_id"] not in ids:
             continue
         answer, mask = {"id": row["sample"], "space_group": row["space_group"], "seconds": 0.0, "sample": None}, None
+        answer["in_library"] = row.get("mp_id") in ids
         try:
             sample = answer["sample"] = read_sample(formula, _scan(row))
         except ValueError:  # nothing is said of it
