@@ -10,8 +10,8 @@ from xxlib import plots
 from xxlib.training import records
 
 NAMES = "modalities predictors pretraining representations transfer scaling encoders crystal_systems splits families "
-NAMES += "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals measured noise "
-NAMES += "throughput"
+NAMES += "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals "
+NAMES += "measured noise throughput"
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 # What figures show; a name stands for all that begin with it.
@@ -29,6 +29,7 @@ CAPTIONS = {
     "pretraining": "What pretraining learns, a seed each; the legend has the last value.",
     "hidden": "What pretrainings gain over none; 95 % intervals over the crystals, a seed each.",
     "few_shot": "Error of the band gap against the number of labels, a seed each, without intervals.",
+    "readers": "What a reader of patterns gains by each change and those before it; 95 % intervals, a seed each.",
     "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",
     "noise": "What each effect of a diffractometer costs; accuracies with 95 % bands.",
 }
