@@ -118,7 +118,9 @@ def test_measured_patterns_are_asked_for(asked, tmp_path):
            "intensity": 100 * pattern + noise}  # fmt: skip
     path = tmp_path / "measured.parquet"
     pd.DataFrame([one, one | {"sample": "b", "mp_id": "elsewhere"}]).to_parquet(path)
-    seen = asking.answers_measured(path, known, "formula", "nothing hidden")
+    seen = asking.answers_measured(path, known, "formula", "nothing hidden", known.library)
+    volume = np.exp(dataset.labels["log_volume"][row])
+    assert seen["published"].tolist() == pytest.approx([volume] * 2, rel=0.01) and (seen["volume_off"].abs() < 1).all()
     assert seen["in_library"].tolist() == [True, False] and seen["same_formula"].all() and seen["none"][0] < 0.5
     held = asking.answers_measured(path, known, "formula", "formula held out")
     assert held["id"].tolist() == ["a", "b"] and not held["same_formula"].any()

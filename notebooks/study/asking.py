@@ -204,11 +204,12 @@ def _chunk(asked, pairs):
 # ---------------------------------------------------------------- asking for measured patterns
 
 
-def answers_measured(path, known, given, setting):
+def answers_measured(path, known, given, setting, minerals=None):
     """Answers for the measured patterns of a file, a DataFrame, with the Sample as it was read (None: it was refused).
 
     setting: "nothing hidden"; or "formula held out", where no crystal of the sample's formula is seen, of those whose
-    formula is known.  in_library: the library has the sample's crystal, by mp_id.
+    formula is known.  in_library: the library has the sample's crystal, by mp_id.  published: the volume of an atom
+    (cubic angstrom) in those of a Library of minerals, as measured, that have its formula and space group, the median.
     """
     rows, ids = [], set(known.library.ids.to_pylist())
     for row in tqdm(pd.read_parquet(path).to_dict("records"), desc=f"{path.stem}, {given}, {setting}", unit="scan"):
@@ -216,18 +217,24 @@ def answers_measured(path, known, given, setting):
         if formula is None and (given == "formula" or setting == "formula held out"):
             continue
         answer, mask = {"id": row["sample"], "space_group": row["space_group"], "seconds": 0.0, "sample": None}, None
-        answer["in_library"] = row.get("mp_id") in ids
+        answer["in_library"], answer["published"] = row.get("mp_id") in ids, np.nan
         try:
             sample = answer["sample"] = read_sample(formula, _scan(row))
         except ValueError:  # nothing is said of it
             rows.append(answer | said(None))
             continue
+        wholes = [] if formula is None else whole_amounts(sample.element_ids, sample.fractions)
+        own = [formula_key(*one[:2]) for one in wholes]
         if setting == "formula held out":
-            own = [formula_key(*one[:2]) for one in whole_amounts(sample.element_ids, sample.fractions)]
             mask = np.isin(known.library.formula_keys, np.array(own, np.uint64))
+        if minerals is not None and formula is not None:
+            alike = np.isin(minerals.formula_keys, np.array(own, np.uint64))
+            alike &= minerals.space_groups == row["space_group"]
+            if alike.any():
+                answer["published"] = float(np.median((minerals.volumes / minerals.n_atoms)[alike]))
         composition = (sample.element_ids, sample.fractions) if given == "formula" else None
         explanation, answer["seconds"] = explained(known, Observed.of_sample(sample), mask, composition)
-        rows.append(answer | said(explanation, formula))
+        rows.append(answer | said(explanation, formula, answer["published"]))
     return pd.DataFrame(rows)
 
 

@@ -193,8 +193,9 @@ def table(configs=None, place=RESULTS):
     """A row a kind of question: how many answers are right, in %.
 
     surest 70 %: of the samples whose space group is most probable.  volume within 1 %: of the first candidate.  right
-    phase first: the first candidate is a known crystal of the formula, and of the true space group.  unexplained: "none
-    of these" has more than half.  Measured patterns with nothing hidden are also there by those in the library alone.
+    phase first: the first candidate is a known crystal of the formula, and of the true space group.  cell within 0.5 %:
+    of the first candidate, by the cube root of its volume; of a measured one, where a volume is published.
+    unexplained: "none of these" has more than half.  Measured patterns with nothing hidden are also there by those in the library alone.
     """
     rows = []
     for path in sorted((place / TABLE).glob("*.parquet")):
@@ -225,8 +226,10 @@ def judged(answers):
         "first three space groups (%)": [number in groups[:3] for number, groups in zip(true, answers["groups"])],
     } | {f"surest 70 %: {name} (%)": values[surest] for name, values in right.items()}  # fmt: skip
     metrics["right phase first (%)"] = answers["same_formula"].to_numpy() & right["space group"]
+    there = answers["published"].notna() if "published" in answers else np.ones(len(answers), bool)
+    metrics["cell within 0.5 % (%)"] = answers["volume_off"].abs()[there].to_numpy() < 1.5
     metrics["unexplained (%)"] = answers["none"].to_numpy() > UNEXPLAINED
-    percent = {name: 100 * np.mean(values) for name, values in metrics.items()}
+    percent = {name: 100 * np.mean(values) if len(values) else np.nan for name, values in metrics.items()}
     return {"n": len(answers)} | percent | {"seconds": answers["seconds"].median()}
 
 
@@ -260,6 +263,7 @@ def main():
     parser.add_argument("what", choices=("fit", "join", "judge", "measured"))
     parser.add_argument("of", nargs="*", help="a checkpoint by its name; then measured patterns, parquet files")
     parser.add_argument("--library", default=DEFAULT, help="for measured patterns: folder, or name in data/libraries")
+    parser.add_argument("--minerals", help="a library of minerals as measured, whose cells are those of measured patterns")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--kept", type=Path, default=PROJECT / "build" / TABLE, help="folder of what was asked so far")
     arguments = parser.parse_args()
@@ -273,7 +277,8 @@ def main():
     elif arguments.what == "judge":
         judge(Predictor.load(arguments.of[0]), arguments.kept, arguments.workers)
     else:
-        judge_measured(Predictor.load(arguments.of[0]), map(Path, arguments.of[1:]), arguments.library)
+        minerals = KnownCrystals.load(arguments.minerals).library if arguments.minerals else None
+        judge_measured(Predictor.load(arguments.of[0]), map(Path, arguments.of[1:]), arguments.library, minerals)
 
 
 def judge(model, folder, workers):
@@ -288,7 +293,7 @@ def judge(model, folder, workers):
             keep(both, f"test-with_{model.name}-{asked.name}", given=f"{asked.given}, {model.name}", **origin)
 
 
-def judge_measured(model, paths, library):
+def judge_measured(model, paths, library, minerals=None):
     """Ask for the measured patterns of some files, once with each posterior of a model, and keep the answers: of known
     crystals, and of these and the network together."""
     known, log = KnownCrystals.load(library), RESULTS / "measured_log.csv"
@@ -307,7 +312,7 @@ def judge_measured(model, paths, library):
         entry |= {"n": len(pd.read_parquet(path, columns=["sample"])), "commit": commit()}
         add(pd.DataFrame([entry]), log)
         for given, setting in MEASURED:
-            found = answers_measured(path, known, given, setting)
+            found = answers_measured(path, known, given, setting, minerals)
             name = f"{path.stem}-{given}-{setting}-{library}".replace(" ", "_")
             origin = {"dataset": path.stem, "split": "experimental", "setting": setting}
             if len(found):
