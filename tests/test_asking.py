@@ -138,7 +138,9 @@ def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
     noise = np.random.default_rng(0).normal(30, 3, len(pattern))
     one = {"sample": "a", "reduced_formula": dataset.column("formula")[row], "mp_id": dataset.column("id")[row],
            "space_group": int(dataset.labels["space_group"][row]) + 1, "two_theta": TWO_THETA}  # fmt: skip
-    table = pd.DataFrame([one | {"intensity": 100 * pattern + noise}, one | {"sample": "b", "mp_id": None, "intensity": noise}])
+    table = pd.DataFrame(
+        [one | {"intensity": 100 * pattern + noise}, one | {"sample": "b", "mp_id": None, "intensity": noise}]
+    )
     table.to_parquet(tmp_path / "measured.parquet")
     model = Predictor.load()
     model.joint, model.folder = dict.fromkeys(KINDS, Joint(0.5, 1.0, 0.0, {})), tmp_path

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from study.measured import scan_of
 from xxlib import PROJECT
 from xxlib.candidates.explanation import NothingToExplain
 from xxlib.candidates.known import KnownCrystals
@@ -27,7 +28,7 @@ from xxlib.datasets.store import Dataset
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.simulation import expansion
-from xxlib.diffraction.wavelengths import ANODES, CU_KA
+from xxlib.diffraction.wavelengths import ANODES
 from xxlib.scans.samples import read_sample
 from xxlib.scans.scan import Scan, ScanError
 
@@ -219,7 +220,7 @@ def answers_measured(path, known, given, setting, minerals=None):
         answer, mask = {"id": row["sample"], "space_group": row["space_group"], "seconds": 0.0, "sample": None}, None
         answer["in_library"], answer["published"] = row.get("mp_id") in ids, np.nan
         try:
-            sample = answer["sample"] = read_sample(formula, _scan(row))
+            sample = answer["sample"] = read_sample(formula, scan_of(row))
         except ValueError:  # nothing is said of it
             rows.append(answer | said(None))
             continue
@@ -236,13 +237,3 @@ def answers_measured(path, known, given, setting, minerals=None):
         explanation, answer["seconds"] = explained(known, Observed.of_sample(sample), mask, composition)
         rows.append(answer | said(explanation, formula, answer["published"]))
     return pd.DataFrame(rows)
-
-
-def _scan(row):
-    intensity = np.asarray(row["intensity"], np.float64)
-    two_theta = row.get("two_theta")
-    if two_theta is None:
-        two_theta = row["two_theta_start"] + row["two_theta_step"] * np.arange(len(intensity))
-    return Scan(
-        two_theta=np.asarray(two_theta, np.float64), intensity=intensity, wavelength=CU_KA, sample=row["sample"]
-    )

@@ -195,7 +195,8 @@ def table(configs=None, place=RESULTS):
     surest 70 %: of the samples whose space group is most probable.  volume within 1 %: of the first candidate.  right
     phase first: the first candidate is a known crystal of the formula, and of the true space group.  cell within 0.5 %:
     of the first candidate, by the cube root of its volume; of a measured one, where a volume is published.
-    unexplained: "none of these" has more than half.  Measured patterns with nothing hidden are also there by those in the library alone.
+    unexplained: "none of these" has more than half.  Measured patterns with nothing hidden are also there by those in
+    the library alone.
     """
     rows = []
     for path in sorted((place / TABLE).glob("*.parquet")):
@@ -263,7 +264,7 @@ def main():
     parser.add_argument("what", choices=("fit", "join", "judge", "measured"))
     parser.add_argument("of", nargs="*", help="a checkpoint by its name; then measured patterns, parquet files")
     parser.add_argument("--library", default=DEFAULT, help="for measured patterns: folder, or name in data/libraries")
-    parser.add_argument("--minerals", help="a library of minerals as measured, whose cells are those of measured patterns")
+    parser.add_argument("--minerals", help="a library of minerals with measured cells")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--kept", type=Path, default=PROJECT / "build" / TABLE, help="folder of what was asked so far")
     arguments = parser.parse_args()

@@ -284,8 +284,8 @@ def environment():
     }
     functions = (
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
-        surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released, known, both_known,
-        contradiction, of_start, paper_start,
+        surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released, known,
+        both_known, contradiction, of_start, paper_start,
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
