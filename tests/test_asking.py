@@ -143,7 +143,7 @@ def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
     )
     table.to_parquet(tmp_path / "measured.parquet")
     model = Predictor.load()
-    model.joint, model.folder = dict.fromkeys(KINDS, Joint(0.5, 1.0, 0.0, {})), tmp_path
+    model.joint, model.folder = dict.fromkeys(KINDS, Joint((0.5, 0.5), (1.0, 1.0), 0.0, {})), tmp_path
     (tmp_path / "known.json").write_text("{}")
     monkeypatch.setattr(known_crystals, "RESULTS", tmp_path)
     monkeypatch.setattr(known_crystals.KnownCrystals, "load", lambda library: known)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from study.measured import scan_of
 from xxlib import PROJECT
 from xxlib.candidates.explanation import NothingToExplain
+from xxlib.candidates.indexing import LATTICES
 from xxlib.candidates.known import KnownCrystals
 from xxlib.candidates.library import formula_key, stoichiometry
 from xxlib.candidates.observed import Observed
@@ -59,7 +60,8 @@ class Asked:
 
 @cache
 def _known():
-    return KnownCrystals.load()
+    known = KnownCrystals.load()
+    return KnownCrystals(known.library, known.rankings)  # the lines alone are asked by lattices.py
 
 
 @cache
@@ -211,6 +213,7 @@ def answers_measured(path, known, given, setting, minerals=None):
     setting: "nothing hidden"; or "formula held out", where no crystal of the sample's formula is seen, of those whose
     formula is known.  in_library: the library has the sample's crystal, by mp_id.  published: the volume of an atom
     (cubic angstrom) in those of a Library of minerals, as measured, that have its formula and space group, the median.
+    lattices: probabilities (14,) by the lines alone; ones where they have no cell.
     """
     rows, ids = [], set(known.library.ids.to_pylist())
     for row in tqdm(pd.read_parquet(path).to_dict("records"), desc=f"{path.stem}, {given}, {setting}", unit="scan"):
@@ -218,6 +221,7 @@ def answers_measured(path, known, given, setting, minerals=None):
         if formula is None and (given == "formula" or setting == "formula held out"):
             continue
         answer, mask = {"id": row["sample"], "space_group": row["space_group"], "seconds": 0.0, "sample": None}, None
+        answer["lattices"] = np.ones(len(LATTICES))
         answer["in_library"], answer["published"] = row.get("mp_id") in ids, np.nan
         try:
             sample = answer["sample"] = read_sample(formula, scan_of(row))
@@ -235,5 +239,7 @@ def answers_measured(path, known, given, setting, minerals=None):
                 answer["published"] = float(np.median((minerals.volumes / minerals.n_atoms)[alike]))
         composition = (sample.element_ids, sample.fractions) if given == "formula" else None
         explanation, answer["seconds"] = explained(known, Observed.of_sample(sample), mask, composition)
+        if explanation is not None and explanation.indexed is not None:
+            answer["lattices"] = explanation.indexed.probabilities
         rows.append(answer | said(explanation, formula, answer["published"]))
     return pd.DataFrame(rows)

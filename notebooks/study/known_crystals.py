@@ -23,15 +23,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from study import lattices
 from study.archive import RESULTS
 from study.asking import DATASET, Asked, answers, answers_measured, dataset, drawn_for
 from study.measured import add
 from xxlib import PROJECT
-from xxlib.answering.joint import FILE, Joint, by_network, write_joint
+from xxlib.answering.joint import FILE, Joint, by_lattices, by_network, write_joint
 from xxlib.answering.phases import UNEXPLAINED
 from xxlib.answering.predictor import Predictor, batch_of
 from xxlib.candidates.explanation import UNKNOWN
 from xxlib.candidates.known import DEFAULT, KnownCrystals, find, write_rankings
+from xxlib.candidates.lattices import FILE as LATTICES
+from xxlib.candidates.lattices import read_lattices
 from xxlib.candidates.ranking import Ranking
 from xxlib.crystals.crystal import crystal_system
 from xxlib.datasets.batches import CPU, make_batch
@@ -128,10 +131,18 @@ def join(model, folder, workers=1):
     for kind, kinds in JOINED_ON.items():
         found = cross_fitted(kinds, folder, workers)
         parts = found.groupby("asked", sort=False)
-        network = np.concatenate([by_model(model, asked, part["row"]) for asked, part in parts])
+        others = np.concatenate([others_of(model, asked, part["row"], folder) for asked, part in parts])
         true = found["space_group"].to_numpy() - 1
-        joints[kind] = Joint.fit(known_of(found), found["none"].to_numpy(float), network, true)
+        joints[kind] = Joint.fit(known_of(found), found["none"].to_numpy(float), others, true)
     return joints
+
+
+def others_of(model, asked, rows, folder):
+    """What a Predictor's network, and the lines alone, say of crystals of the dataset: (n, 2, 230)."""
+    ranking = read_lattices(find(DEFAULT) / LATTICES)["scan" if asked.effects else "ideal"]
+    found = lattices.cells(rows, asked.effects, folder.parent / "lattices")
+    of_lines = by_lattices(lattices.probabilities(found, ranking))
+    return np.stack([by_model(model, asked, rows), of_lines], axis=1)
 
 
 def by_model(model, asked, rows):
@@ -158,23 +169,24 @@ def known_of(found):
     return known
 
 
-def together(joints, model, asked, found):
-    """Answers as `found`, of the posterior of a network and known crystals."""
+def together(joints, model, asked, found, folder):
+    """Answers as `found`, of the posterior of known crystals, a network and the lines alone."""
     kind = "scan" if asked.effects else "ideal"
-    return posterior(joints, kind, asked.given, found, by_model(model, asked, found["row"]))
+    return posterior(joints, kind, asked.given, found, others_of(model, asked, found["row"], folder))
 
 
 def together_measured(joints, model, given, found):
     """The same of answers for measured patterns; of one that was refused nothing is said."""
     network = [np.ones((1, 230)) if sample is None else by_batch(model, batch_of(sample), GIVEN[given])
                for sample in found["sample"]]  # fmt: skip
-    return posterior(joints, "scan", given, found, np.concatenate(network))
+    others = np.stack([np.concatenate(network), by_lattices(np.stack(found["lattices"]))], axis=1)
+    return posterior(joints, "scan", given, found, others)
 
 
-def posterior(joints, kind, given, found, network):
-    """Answers as `found`, with a network's probabilities (n, 230) of space groups."""
+def posterior(joints, kind, given, found, others):
+    """Answers as `found`, with probabilities (n, 2, 230) of space groups by a network and by the lines alone."""
     joint = joints[kind if given == "formula" else UNKNOWN.format(kind)]
-    groups = joint.space_groups(known_of(found), found["none"].to_numpy(float), network)
+    groups = joint.space_groups(known_of(found), found["none"].to_numpy(float), others)
     order = np.argsort(-groups, axis=1, kind="stable")[:, :LIKELIEST]
     return found.assign(groups=list(order + 1), shares=list(np.take_along_axis(groups, order, axis=1)))
 
@@ -290,7 +302,7 @@ def judge(model, folder, workers):
         origin["patterns"] = asked.effects or "ideal"
         keep(found, f"test-{asked.name}", given=asked.given, **origin)
         if asked.given in GIVEN:
-            both = together(model.joint, model, asked, found)
+            both = together(model.joint, model, asked, found, folder)
             keep(both, f"test-with_{model.name}-{asked.name}", given=f"{asked.given}, {model.name}", **origin)
 
 

@@ -16,7 +16,7 @@ from xxlib import PACKAGE, PROJECT
 from xxlib.answering import questions
 from xxlib.answering.answer import SampleAnswer, reason, table_of
 from xxlib.answering.inference import Ensemble, load_guessing, model_files
-from xxlib.answering.joint import by_known_crystals, by_network, read_joint, systems_of
+from xxlib.answering.joint import by_known_crystals, by_lines, by_network, read_joint, systems_of
 from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
 from xxlib.answering.phases import EXPLAINED, second_phase
 from xxlib.answering.phases import warnings as phase_warnings
@@ -40,7 +40,7 @@ from xxlib.training.runs import CheckpointError
 log = logging.getLogger(__name__)
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
 SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel was installed
-DEFAULT = "mp36k-small"
+DEFAULT = "mp36k-plus"
 RARE = 10  # training crystals: an element in fewer is warned of
 N_NEAREST = 5
 AT_ONCE = 4  # samples that are worked on, in threads: what takes long is compiled and lets the others run
@@ -95,6 +95,14 @@ class Predictor:
     def candidates(self, formula: str | None = None, pattern: Any = None, **given: Any) -> pd.DataFrame:
         """The known crystals that explain one sample, the likeliest first: a DataFrame; see explanation()."""
         return self.explanation(formula, pattern, **given).table()
+
+    def cells(self, pattern: Any, *, anode: str | float | None = None, scan: int | None = None) -> pd.DataFrame:
+        """Cells that explain the lines of a pattern with no crystal known, the likeliest lattice first: a DataFrame.
+
+        pattern, anode, scan: as in a call.  Raises as explanation() does.
+        """
+        found = (self.known or KnownCrystals.load(KNOWN)).index(questions.sample_of(None, pattern, anode, scan))
+        return found.table()
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT, sha256: str | None = None) -> "Predictor":
@@ -221,7 +229,7 @@ class Predictor:
         if joint is None or "crystal_system" not in shares:
             return
         network = by_network(*(shares[name][None] for name in ("crystal_system", "space_group") if name in shares))
-        groups = joint.space_groups(*by_known_crystals(explanation), network)
+        groups = joint.space_groups(*by_known_crystals(explanation), np.stack([network, by_lines(explanation)], axis=1))
         for name, own in (("space_group", groups[0]), ("crystal_system", systems_of(groups)[0])):
             if name in shares:
                 shares[name], chosen[name] = own, (own >= joint.thresholds[name]) | (own == own.max())
