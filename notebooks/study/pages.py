@@ -228,6 +228,11 @@ def both_known(**where):
     return known(**where), known(**where, together=True)
 
 
+def right(row):
+    """How many crystal systems and space groups are right, in %, as a cell of a table."""
+    return " / ".join(f"{row[name]:.1f}" for name in ("crystal system (%)", "space group (%)"))
+
+
 def released(view):
     """What the released model reaches on `test` in a view of its model card, by the card's names."""
     return json.loads(CARD.read_text())["test"][view]
@@ -285,7 +290,7 @@ def environment():
     functions = (
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
         surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released, known,
-        both_known, contradiction, of_start, paper_start,
+        both_known, right, contradiction, of_start, paper_start,
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
