@@ -133,7 +133,7 @@ def judge(ensemble, trust, measured, dataset, name="measured"):
     in_dataset = measured.table["mp_id"].isin(np.asarray(dataset.column("id"))).to_numpy()
     if in_dataset.any():
         kinds[f"{name}, in the dataset"] = measured.taken(in_dataset)
-        kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
+        kinds[name.replace("measured", "simulated", 1)] = simulated(measured.taken(in_dataset), dataset)
     accuracies, errors, certainties, samples = [], [], [], []
     for given, (kind, patterns) in itertools.product(asked, kinds.items()):
         view, part = {"given": JOINED.join(given), "patterns": kind}, trust[given]
