@@ -121,6 +121,11 @@ class ModelConfig:
         """Names of the modalities that the model reads."""
         return tuple(self.encoders)
 
+    @property
+    def has_experts(self):
+        """Whether its fusion chooses among experts, which are to be kept in use."""
+        return self.fusion is not None and self.fusion.kind == "experts"
+
     def only(self, modality):
         """The same model of one modality, without fusion."""
         return replace(self, encoders={modality: self.encoders[modality]}, fusion=None)
