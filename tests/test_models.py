@@ -274,7 +274,7 @@ def test_a_gate_shares_out_what_a_sample_has():
 def test_experts_are_chosen_by_the_noisy_gate():
     """n_chosen of them count, by the softmax of their scores; noise in training alone."""
     model, batch = build(FUSED["experts"], WIDTHS).eval(), inputs(B=64)
-    assert not model.fusion.gate.weight.any() and not model.fusion.noise.weight.any(), "at first the noise alone chooses"
+    assert not model.fusion.gate.weight.any() and not model.fusion.noise.weight.any(), "the noise alone chooses"
     model.fusion.gate.weight.data.normal_()
     seen = []
     model.fusion.gate.register_forward_hook(lambda module, arguments, scores: seen.append(scores))
@@ -443,7 +443,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
             {"encoders": CONVOLUTIONS.encoders | {"composition": CONVOLUTIONS.encoders["xrd"]}},
             "encoder of composition: kind 'convolutions', choose from transformer",
         ),
-        ({"fusion": FusionConfig(kind="hope")}, "choose from cross_attention, mutual_attention, concat, late, gated, experts"),
+        ({"fusion": FusionConfig(kind="hope")}, "choose from cross_attention, mutual_attention, concat, late"),
         ({"element_vectors": "word2vec"}, "choose from learned, mat2vec"),
         ({"element_vectors": "mat2vec", "encoders": {"xrd": TINY_ENCODER}, "fusion": None}, "reads no composition"),
     ],

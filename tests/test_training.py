@@ -174,7 +174,7 @@ def test_alike_is_what_was_measured_alike():
 
 
 def test_experts_that_are_used_alike_cost_nothing():
-    """N sum(u^2) / sum(u)^2 - 1, the square of standard deviation over mean; parts add up, and so do their gradients."""
+    """N sum(u^2) / sum(u)^2 - 1, the square of standard deviation over mean; parts add up, gradients too."""
     assert balance_loss(torch.full((6, 4), 0.25)).item() == pytest.approx(0, abs=1e-6)
     assert balance_loss(F.one_hot(torch.zeros(6, dtype=torch.long), 4).float()).item() == pytest.approx(3)
     weights = torch.randn(7, 4).softmax(1).requires_grad_()

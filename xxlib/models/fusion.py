@@ -1,7 +1,7 @@
 """Fusion: the tokens of several modalities become those of one.
 
 Each takes Tokens by modality, and of each which samples have it (B,) bool, or None where all have all.  Beside the
-fused Tokens it gives how much each modality, or each expert, counts: (B, N), adding up to 1; None where none is weighed.
+fused Tokens it gives how much each modality, or expert, counts: (B, N), adding up to 1; None where none is weighed.
 
 Shapes: B samples, M modalities, N of them or of experts, D width, T tokens of the query, S of the memory.
 """

@@ -73,8 +73,8 @@ def evaluate_views(model, examples, split, views, config, device):
 
 
 @torch.no_grad()
-def evaluate(model, examples, split, config, device, view):
-    """What a model predicts of a split in a View: name -> (n,) in the target's unit, or probabilities (n, K).
+def outputs(model, examples, split, config, device, view):
+    """What a model says of this process's share of a split in a View: one Output after the other.
 
     What is drawn for the crystals of a split, of effects, is the same in each evaluation of every run; what is
     exchanged is as exchanged_rows says.
@@ -83,7 +83,6 @@ def evaluate(model, examples, split, config, device, view):
     rows, modalities = examples.rows[split], config.model.modalities
     others = exchanged_rows(rows)
     drawn, distorted = drawn_once(view.effects, len(rows)), distorted_once(view.distortions, len(rows))
-    collected = {target.name: [] for target in examples.targets}
     for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], EVALUATION_BATCH):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
         effects, changes = (None if one is None else one[chunk] for one in (drawn, distorted))
@@ -94,11 +93,18 @@ def evaluate(model, examples, split, config, device, view):
             batch = batch.only(view.given)
         with precision(config, device):
             output = model(batch.inputs, batch.given)
+        yield output
+
+
+def evaluate(model, examples, split, config, device, view):
+    """What a model predicts of a split in a View: name -> (n,) in the target's unit, or probabilities (n, K)."""
+    collected = {target.name: [] for target in examples.targets}
+    for output in outputs(model, examples, split, config, device, view):
         for name in collected:
             collected[name].append(output.predictions[name].float().cpu())
     predicted = {}
     for target in examples.targets:
-        raw = parallel.gather(torch.cat(collected[target.name]), len(rows)).double()
+        raw = parallel.gather(torch.cat(collected[target.name]), len(examples.rows[split])).double()
         if target.kind == "regression":
             predicted[target.name] = examples.normalisers[target.name].restore(raw.numpy())
         else:

@@ -9,7 +9,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-RELATION_TEMPERATURE = 0.1  # of the similarities that one modality teaches another
+# Of the similarities that one modality teaches another: of 127 others of a batch of mp36k it leaves 4 by composition
+# and 28 by pattern, counted as the exponential of the entropy.
+RELATION_TEMPERATURE = 0.05
 
 
 def robust_l1(prediction, log_std, target):
