@@ -27,6 +27,9 @@ def test_every_fusion_is_tried_and_its_configuration_is_short():
     of = [config for config in configs if config.data.absent_rate]
     assert [fusions.said(config) for config in of[:7]] == list(fusions.KINDS)
     assert all(fusions.compared_with(config) in configs for config in configs if config.objectives.targets)
+    for first in (of[0], of[7], of[14], of[21]):
+        alike = [config for config in of if fusions.compared_with(config) == first]
+        assert len(alike) == 7 and {config.data.effects for config in alike} == {first.data.effects}
     assert {config.preset for config in fusions.runs("smoke")} == {"smoke"}
 
 
@@ -116,7 +119,14 @@ def test_the_gate_is_told_by_view_and_crystal_system(gated):
     assert np.array_equal(alone["all"] == 100, alone["given"] == alone["weight (%) of"])
     both = table[table["given"] == gates.BOTH]
     assert both["all"].nunique() == 6 and both["cubic"].nunique() == 6
-    assert both["all"].between(1, 99).all()
+    assert both["all"].between(1, 99).all() and (both["cubic"] != both["all"]).all()
+
+
+def test_what_is_weighed_has_a_name():
+    model = PRESETS["smoke"].model
+    experts = dataclasses.replace(model, fusion=dataclasses.replace(model.fusion, kind="experts"))
+    assert gates.weighed(experts) == ["expert 1", "expert 2", "expert 3", "expert 4"]
+    assert gates.weighed(model) == ["xrd", "composition"]
 
 
 def test_gates_are_kept_beside_those_of_others(gated, trained_run, tmp_path, monkeypatch):
