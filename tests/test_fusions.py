@@ -40,11 +40,11 @@ def test_what_follows_a_start_follows_it():
             assert names.index(config.initial.removeprefix("data/runs/")) < names.index(config.name)
 
 
-def kept(place, config, views, wrong):
+def kept(place, config, views, wrong, val=()):
     """A finished run: what it reached in each of some views, and which of four crystals it gets wrong."""
     (target,) = config.objectives.targets
     values = {"parameters": 7, "samples": 1, "best_step": 1, "seconds": 1.0, "hardware": "", "commit": "", "curves": []}
-    metrics = []
+    metrics = [record("val", "accuracy", x, target=target, given=MODALITIES, exchanged=name) for x, name in val]
     for value, view in views:
         view = view | {"given": view["given"].split(" + ")}
         metrics.append(record("test", fusions.SHOWN[target], value, target=target, **view))
@@ -88,11 +88,17 @@ def test_a_row_has_every_view_and_what_it_gains(place):
 
 def test_it_is_said_what_is_there_and_that_nothing_is(place, tmp_path_factory):
     sentences = fusions.findings(place)
-    assert "accuracy of crystal system, laboratory patterns, from both: 62.5 late, 60.0 pattern asks (%)." in sentences
-    assert any(
-        "late gains most over the paper's fusion, +25.0 ±" in one and "beyond chance" in one for one in sentences
+    of = "Accuracy of crystal system, laboratory patterns, "
+    assert sentences[0] == f"{of}from both: 62.5 late, 60.0 pattern asks (%)."
+    assert sentences[1].startswith(
+        f"{of}best to worst: noisy pattern 55.0 pattern asks to 50.0 late; pattern missing 52"
     )
-    assert any("what pretraining gains over none: relational +50.0 ±" in one for one in sentences)
+    assert sentences[2].startswith(f"{of}level with the paper's fusion (95 %): late +25.0 ± 49.0 points")
+    assert "what pretraining gains over none (95 %): relational +50.0 ± 56.6 points." in sentences[3]
+    assert len(sentences) == 4 and len(fusions.table(place=place).dropna(subset="from both")) == 4
+    blind = fusions.fused("gated", "crystal_system")
+    kept(place, blind, [(0.5, fusions.VIEWS["from both"])], {0}, val=[(0.5, None), (0.5, "xrd")])
+    assert fusions.findings(place) == [*sentences, f"{blind.name} ignores its patterns: it is not counted."]
     ((name, figure),) = fusions.figures(place=place).items()
     assert name == "fusions_crystal_system" and not at_print_size(figure)
     nothing = tmp_path_factory.mktemp("nothing")
@@ -120,6 +126,15 @@ def test_the_gate_is_told_by_view_and_crystal_system(gated):
     both = table[table["given"] == gates.BOTH]
     assert both["all"].nunique() == 6 and both["cubic"].nunique() == 6
     assert both["all"].between(1, 99).all() and (both["cubic"] != both["all"]).all()
+
+
+def test_the_gate_by_crystal_system_is_a_table_of_its_views(gated):
+    weights = gates.weights(gated)
+    table = gates.by_system(weights)
+    assert list(table) == ["crystal system", "ideal pattern", "laboratory pattern", "another crystal's pattern"]
+    ideal = weights[(weights["weight (%) of"] == "xrd") & (weights["given"] == gates.BOTH)].iloc[0]
+    table = table.set_index("crystal system")["ideal pattern"]
+    assert table["all"] == ideal["all"] and table["cubic"] == ideal["cubic"] and len(table) == 8
 
 
 def test_what_is_weighed_has_a_name():

@@ -45,7 +45,9 @@ VIEWS = {
     "composition missing, noisy pattern": {"given": "xrd", "effects": NOISY},
     "another crystal's pattern": {"given": BOTH, "exchanged": "xrd"},
 }
-GAIN = "gain"
+MISSING = [view for view in VIEWS if "missing" in view]
+GIVEN = [view for view in VIEWS if view not in MISSING]
+GAIN, IGNORES = "gain", "ignores its patterns"
 
 
 def fused(word, target, effects=None, preset="small"):
@@ -157,15 +159,17 @@ def figures(configs=None, place=RESULTS):
 
 def findings(place=RESULTS):
     """What the fusion decides, what a missing or a noisy input costs, what the gate says, what pretraining gives."""
-    found, sentences = table(place=place).dropna(subset="from both"), []
-    for (target, trained), rows in found[found["start"] == "scratch"].groupby(["target", "trained on"], sort=False):
-        rows = rows[rows["pattern missing"].notna()]  # with inputs absent in training
+    found, sentences = table(place=place), []
+    fusions = found[(found["start"] == "scratch") & found["pattern missing"].notna() & found["from both"].notna()]
+    for (target, trained), rows in fusions.groupby(["target", "trained on"], sort=False):
         sentences += _of_fusions(f"{_of(target)}, {trained}", unit(target), SHOWN[target] == "mae", rows)
     for target, rows in found[found["start"] != "scratch"].dropna(subset=GAIN).groupby("target", sort=False):
-        gains = [f"{_task(start)} {gain:+.1f} ± {half:.1f}"
-                 for start, gain, half in zip(rows["start"], rows[GAIN], rows[f"+- {GAIN}"])]  # fmt: skip
-        sentences.append(f"{_of(target)}, what pretraining gains over none: {', '.join(gains)} {unit(target)} (95 %).")
-    return [*sentences, *gates.findings(place)] or ["Fusions: no run is finished."]
+        gains = [f"{_task(row['start'])} {_with_interval(row, unit(target))}" for _, row in rows.iterrows()]
+        sentences.append(f"{_of(target)}, what pretraining gains over none (95 %): {', '.join(gains)}.")
+    said = [sentence[0].upper() + sentence[1:] for sentence in sentences]
+    blind = [run.name for run in runs() if f"{run.name} ({IGNORES})" in " ".join(found["note"])]
+    said += [f"{name} {IGNORES}: it is not counted." for name in blind]
+    return [*said, *gates.findings(place)] or ["Fusions: no run is finished."]
 
 
 def _of(target):
@@ -176,17 +180,22 @@ def _task(start):
     return start.split("-")[1]  # of pretrain-relational-steps2000-s0
 
 
+def _with_interval(row, unit):
+    return f"{row[GAIN]:+.1f} ± {row[f'+- {GAIN}']:.1f} {'points' if unit == '%' else unit}"
+
+
 def _of_fusions(of, unit, smaller, rows):
     """Sentences of the fusions of one target, trained alike; smaller: is better."""
-    sentences = []
-    for view in VIEWS if len(rows) else ():
-        values = rows.set_index("fusion")[view].astype(float).dropna().sort_values(ascending=smaller)
-        said = [f"{value:.1f} {fusion}" for fusion, value in values.items()]
-        sentences += [f"{of}, {view}: {', '.join(said)} ({unit})."] * bool(said)
+    ranked = {view: rows.set_index("fusion")[view].astype(float).dropna() for view in VIEWS}
+    ranked = {view: values.sort_values(ascending=smaller) for view, values in ranked.items() if len(values)}
+    said = ", ".join(f"{value:.1f} {fusion}" for fusion, value in ranked.pop("from both").items())
+    sentences = [f"{of}, from both: {said} ({unit})."]
+    ends = [f"{view} {values.iloc[0]:.1f} {values.index[0]} to {values.iloc[-1]:.1f} {values.index[-1]}"
+            for view, values in ranked.items()]  # fmt: skip
+    sentences.append(f"{of}, best to worst: {'; '.join(ends)} ({unit}).")
     others = rows.dropna(subset=GAIN)
-    if len(others):
-        best = others.loc[others[GAIN].astype(float).idxmax()]
-        interval = f"{best[GAIN]:+.1f} ± {best[f'+- {GAIN}']:.1f} {'points' if unit == '%' else unit}"
-        surely = "" if best[GAIN] > best[f"+- {GAIN}"] else ", which is not beyond chance"
-        sentences.append(f"{of}: {best['fusion']} gains most over the paper's fusion, {interval} (95 %){surely}.")
-    return sentences
+    gain, half = (others[name].astype(float) for name in (GAIN, f"+- {GAIN}"))
+    for words, which in (("better", gain > half), ("worse", gain < -half), ("level", gain.abs() <= half)):
+        of_them = [f"{row['fusion']} {_with_interval(row, unit)}" for _, row in others[which].iterrows()]
+        sentences += [f"{of}, {words} than the paper's fusion (95 %): {', '.join(of_them)}."] * bool(of_them)
+    return [sentence.replace("level than", "level with") for sentence in sentences]

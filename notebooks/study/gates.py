@@ -64,6 +64,17 @@ def table(place=RESULTS):
     return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=[*ABOUT, "weight (%) of", "all"])
 
 
+def by_system(table, name="xrd"):
+    """The weights (%) that one modality, or expert, of a run has from both: a row a crystal system, a column a view."""
+    rows = table[(table["weight (%) of"] == name) & (table["given"] == BOTH)]
+    words = [
+        "another crystal's pattern" if exchanged else f"{effects or 'ideal'} pattern"
+        for effects, exchanged in zip(rows["effects"].fillna(""), rows["exchanged"].fillna(""))
+    ]
+    shown = rows[[*(system for system in CRYSTAL_SYSTEMS if system in rows), "all"]].T.set_axis(words, axis=1)
+    return shown.rename_axis("crystal system").reset_index()
+
+
 def findings(place=RESULTS):
     """What each gate of modalities gives the pattern."""
     sentences, found = [], table(place)
