@@ -79,10 +79,10 @@ def test_a_row_has_every_view_and_what_it_gains(place):
     rows = table[table["target"] == "crystal_system"].set_index(["fusion", "start", "trained on"])
     late = rows.loc[("late", "scratch", "laboratory patterns")]
     assert [late[view] for view in fusions.VIEWS] == pytest.approx([62.5, 50, 52, 42, 30, 48])
-    assert late["gain"] == 25 and late["parameters"] == 7
-    after = rows.loc[("pattern asks", "pretrain-relational-steps2000-s0", "ideal patterns")]
-    assert after["gain"] == 50 and pd.isna(after["pattern missing"])
-    assert rows["gain"].notna().sum() == 2, "what is not trained gains nothing, nor what others are compared with"
+    assert late[fusions.GAIN] == 25 and late["parameters"] == 7
+    after = rows.loc[("pattern asks", "pretrain-relational-steps2000-s0", "ideal patterns, both inputs always")]
+    assert after[fusions.GAIN] == 50 and pd.isna(after["pattern missing"])
+    assert rows[fusions.GAIN].notna().sum() == 2, "what is not trained gains nothing, nor what others are compared with"
     assert len(table) == 34 + 4 and table["note"].ne("").sum() == 34
 
 

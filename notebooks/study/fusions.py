@@ -47,7 +47,7 @@ VIEWS = {
 }
 MISSING = [view for view in VIEWS if "missing" in view]
 GIVEN = [view for view in VIEWS if view not in MISSING]
-GAIN, IGNORES = "gain", "ignores its patterns"
+GAIN, IGNORES = "gain (meV/atom or points)", "ignores its patterns"
 
 
 def fused(word, target, effects=None, preset="small"):
@@ -100,7 +100,7 @@ def table(configs=None, place=RESULTS):
     for config in configs:
         target = config.objectives.targets[0]
         row = {"fusion": said(config), "start": start_of(config), "target": target, "unit": unit(target)}
-        row |= {"trained on": f"{config.data.effects or 'ideal'} patterns", "parameters": None}
+        row |= {"trained on": _trained_on(config), "parameters": None}
         row |= dict.fromkeys(VIEWS) | {GAIN: None, f"+- {GAIN}": None}
         if config in there:
             row["parameters"] = archive.read(config.name, place).parameters
@@ -118,6 +118,11 @@ def said(config):
     if fusion is None:
         return f"none, {' '.join(config.model.modalities)} alone"
     return next(word for word, changes in KINDS.items() if dataclasses.replace(fusion, **changes) == fusion)
+
+
+def _trained_on(config):
+    always = "" if config.data.absent_rate or config.model.fusion is None else ", both inputs always"
+    return f"{config.data.effects or 'ideal'} patterns{always}"
 
 
 def unit(target):
