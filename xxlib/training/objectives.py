@@ -28,7 +28,7 @@ from xxlib.training.steps import (
     seed_model,
 )
 
-BALANCE = 0.2  # weight of the loss that keeps experts in use, with which Shazeer et al. (Table 6) train
+BALANCE = 0.2  # weight of the loss that keeps experts in use
 
 
 def step_gradients(model, examples, config, step, device):
