@@ -28,6 +28,7 @@ CAPTIONS = {
     "crystal_system_confusion": "Which crystal system is taken for which: % of the true one, and crystals.",
     "pretraining": "What pretraining learns, a seed each; the legend has the last value.",
     "hidden": "What pretrainings gain over none; 95 % intervals over the crystals, a seed each.",
+    "fusions": "What another fusion gains over the paper's, and pretraining over none; 95 % intervals, a seed each.",
     "few_shot": "Error of the band gap against the number of labels, a seed each, without intervals.",
     "readers": "What a reader of patterns gains by each change and those before it; 95 % intervals, a seed each.",
     "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",
