@@ -263,7 +263,7 @@ def noise(*models):
     """Accuracy of models of the noise study with both inputs: without any effect, and where each does its worst."""
     table = tables.committed("noise")
     table = table[table["given"] == "composition + xrd"]
-    wide = table.pivot_table(index=["effect", "value"], columns="run", values="accuracy (%)")[list(models)]
+    wide = table.pivot_table(index=["effect", "value"], columns="run", values="accuracy (%)")[list(models)].dropna()
     ideal = wide.loc[("zero shift (degree)", 0)]
     acting = wide[(wide != ideal).any(axis=1)]
     worst = acting.loc[[part.sum(axis=1).idxmin() for _, part in acting.groupby("effect")]].reset_index()
