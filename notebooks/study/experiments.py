@@ -10,7 +10,9 @@ from xxlib import plots
 from xxlib.training import records
 
 NAMES = "modalities predictors pretraining representations transfer scaling encoders crystal_systems splits families "
-NAMES += "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals fusions "
+NAMES += (
+    "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals fusions "
+)
 NAMES += "measured noise throughput"
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
