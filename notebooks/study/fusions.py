@@ -5,7 +5,7 @@ All with a quarter of the steps, at the rate that was chosen for cross-attention
 of the samples without their composition and a fifth without their pattern, on ideal patterns and, other runs, under the
 effects of a diffractometer; energies by likelihood, for the squared errors of what is asked without its composition
 outweigh all the rest.  Pretraining and what follows it have both inputs always, as the runs of other_pretrainings.
-Cost: 36 runs, 5 hours on a core, of which one is of other_pretrainings.
+Cost: 35 runs, 5 hours on a core, of which one is of other_pretrainings.
 """
 
 import dataclasses
