@@ -7,8 +7,9 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from xxlib.candidates import lattices
+from xxlib.candidates.cells import LATTICES, lattices_of
 from xxlib.candidates.explanation import NothingToExplain
-from xxlib.candidates.indexing import LATTICES, index, lattices_of
+from xxlib.candidates.indexing import index
 from xxlib.candidates.known import DEFAULT, KnownCrystals, find
 from xxlib.candidates.library import LibraryError
 from xxlib.candidates.observed import KINDS, Observed

@@ -16,7 +16,7 @@ from xxlib.answering.joint import (
     write_joint,
 )
 from xxlib.answering.predictor import CHECKPOINTS, DEFAULT
-from xxlib.candidates.indexing import LATTICES, lattices_of
+from xxlib.candidates.cells import LATTICES, lattices_of
 from xxlib.candidates.known import KINDS
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.predict import Predictor

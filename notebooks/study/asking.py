@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from study.measured import scan_of
 from xxlib import PROJECT
+from xxlib.candidates.cells import LATTICES
 from xxlib.candidates.explanation import NothingToExplain
-from xxlib.candidates.indexing import LATTICES
 from xxlib.candidates.known import KnownCrystals
 from xxlib.candidates.library import formula_key, stoichiometry
 from xxlib.candidates.observed import Observed

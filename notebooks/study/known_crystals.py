@@ -140,7 +140,7 @@ def join(model, folder, workers=1):
 def others_of(model, asked, rows, folder):
     """What a Predictor's network, and the lines alone, say of crystals of the dataset: (n, 2, 230)."""
     ranking = read_lattices(find(DEFAULT) / LATTICES)["scan" if asked.effects else "ideal"]
-    found = lattices.cells(rows, asked.effects, folder.parent / "lattices")
+    found = lattices.cells(rows, asked.effects, folder)
     of_lines = by_lattices(lattices.probabilities(found, ranking))
     return np.stack([by_model(model, asked, rows), of_lines], axis=1)
 

@@ -20,7 +20,8 @@ from study.archive import RESULTS
 from study.asking import DATASET, dataset, observed
 from xxlib import PROJECT
 from xxlib.candidates import lattices
-from xxlib.candidates.indexing import LATTICES, index, lattices_of
+from xxlib.candidates.cells import LATTICES, lattices_of
+from xxlib.candidates.indexing import index
 from xxlib.candidates.known import DEFAULT, find
 from xxlib.candidates.observed import KINDS
 from xxlib.datasets.batches import CPU
@@ -101,7 +102,9 @@ def judge(rankings, folder):
 def main():
     parser = argparse.ArgumentParser(prog="python -m study.lattices", description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("fit", "judge"))
-    parser.add_argument("--kept", type=Path, default=PROJECT / "build" / "lattices", help="folder of what was found")
+    parser.add_argument(
+        "--kept", type=Path, default=PROJECT / "build" / "known_crystals", help="folder of what was found"
+    )
     arguments = parser.parse_args()
     if arguments.what == "fit":
         lattices.write_lattices(find(DEFAULT), fit(arguments.kept))

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from xxlib.answering.calibration import conformal_quantile
-from xxlib.candidates.indexing import lattices_of
+from xxlib.candidates.cells import lattices_of
 from xxlib.candidates.known import KINDS
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.training.runs import UNREADABLE, CheckpointError, read_checked, write_checked

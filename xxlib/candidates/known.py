@@ -89,7 +89,7 @@ class KnownCrystals:
         found = indexed(Observed.of_sample(sample), self.lattices)
         if found is None:
             raise NothingToExplain(
-                "too few lines stand out of the noise to tell a cell: measure longer, or more of them"
+                "too few lines stand out of the noise, or no cell has them: measure longer, or over a wider range"
             )
         return found
 

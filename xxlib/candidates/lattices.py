@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from xxlib.candidates.indexing import FAMILIES, LATTICES, POINTS, index
+from xxlib.candidates.cells import FAMILIES, LATTICES, POINTS
+from xxlib.candidates.indexing import index
 from xxlib.candidates.library import LibraryError
 from xxlib.candidates.observed import KINDS
 from xxlib.candidates.ranking import Ranking
