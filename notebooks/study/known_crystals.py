@@ -28,9 +28,10 @@ from study.archive import RESULTS
 from study.asking import DATASET, Asked, answers, answers_measured, dataset, drawn_for
 from study.measured import add
 from xxlib import PROJECT
+from xxlib.answering.inference import batch_of
 from xxlib.answering.joint import FILE, Joint, by_lattices, by_network, write_joint
 from xxlib.answering.phases import UNEXPLAINED
-from xxlib.answering.predictor import Predictor, batch_of
+from xxlib.answering.predictor import Predictor
 from xxlib.candidates.explanation import UNKNOWN
 from xxlib.candidates.known import DEFAULT, KnownCrystals, find, write_rankings
 from xxlib.candidates.lattices import FILE as LATTICES
