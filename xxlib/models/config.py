@@ -9,6 +9,7 @@ KINDS = {  # of encoders, by modality
     "composition": ("transformer",),
     "xrd": ("transformer", "convolutions"),
     "structure": ("cgcnn", "edge_updates"),
+    "text": ("transformer",),
 }
 ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
 LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from xxlib.crystals import distortions
-from xxlib.datasets.batches import chunks, exchanged_rows, labels_of, make_batch
+from xxlib.datasets.batches import OF_STRUCTURES, chunks, exchanged_rows, labels_of, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss
@@ -50,7 +50,7 @@ def views(config):
 def changed(config, given):
     """The View of some modalities under the effects and distortions of a run, in a list; none where it has none."""
     effects = config.data.effects if "xrd" in given else None
-    distorted = config.data.distortions if "structure" in given else None
+    distorted = config.data.distortions if OF_STRUCTURES & set(given) else None
     return [View(given, effects, distortions=distorted)] if effects or distorted else []
 
 
