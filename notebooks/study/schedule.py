@@ -19,6 +19,7 @@ from study import (
     other_pretrainings,
     plus,
     representations,
+    texts,
 )
 from xxlib import PROJECT, launch, prepare
 from xxlib.datasets.store import Dataset
@@ -161,7 +162,7 @@ def listed(configs):
 def make_datasets(files, configs):
     """The datasets that runs need, that are not there, and whose file is given; files: dataset -> Path."""
 
-    def make(dataset, kind, read=None):
+    def make(dataset, kind, read=None, *options):
         folder, path = PROJECT / dataset, files.get(dataset)
         needed = any(dataset in (config.data.dataset, *config.data.also) for config in configs)
         if not needed or path is None or (folder / "dataset.json").exists():
@@ -170,7 +171,7 @@ def make_datasets(files, configs):
             return prepare.main([kind, str(path.resolve()), str(folder)])
         written = folder.with_suffix(".parquet")
         read(path).to_parquet(written)
-        prepare.main([kind, str(written), str(folder)])
+        prepare.main([kind, str(written), str(folder), *options])
         written.unlink()
 
     mp36k = PRESETS["small"].data.dataset
@@ -178,6 +179,7 @@ def make_datasets(files, configs):
         raise SystemExit(f"{PROJECT / mp36k} is not there: give the mp36k parquet file with --crystals")
     make(mp36k, "parquet")
     make(mp90k.DATASET, "parquet")
+    make(texts.MODULI, "parquet", lambda path: texts.moduli_table(path, files[mp90k.DATASET]), "--structure")
     # Its own split has no `val`, and the same formulas on both sides.
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
     make(formulas.DATASET, "formulas", formulas.formula_table)
@@ -189,6 +191,7 @@ def make_datasets(files, configs):
 def left_out(configs):
     """The runs among some RunConfigs, and those they start from, that cannot be trained: name -> option to give."""
     options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
+    options[texts.MODULI] = "--moduli and --mp90k"
     options[formulas.GAPS] = options[formulas.DATASET]
     absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
     planned, without = experiments.planned(), {}
