@@ -3,8 +3,12 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import torch
+from study import archive, experiments
+from study import texts as study
 from test_datasets import listed, rock_salt
 from test_structures import (
     dataset,  # noqa: F401, a fixture
@@ -15,10 +19,12 @@ from test_structures import (
 )
 from test_train import CPU, TINY, TINY_ENCODER, config
 
+from xxlib.answering.explain import attention_of_layers, attention_similarities
 from xxlib.crystals.crystal import Crystal
 from xxlib.crystals.descriptions import NUMBER_OF, WORDS, description
-from xxlib.datasets.batches import collate_text, has_modalities, make_batch
+from xxlib.datasets.batches import Batch, collate_text, has_modalities, make_batch
 from xxlib.datasets.sources import parsed
+from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.datasets.structures import texts
 from xxlib.models.build import build, guessable
@@ -33,7 +39,7 @@ from xxlib.training.config import ConfigError, from_dict
 from xxlib.training.examples import examples_of
 from xxlib.training.judging import View, views
 from xxlib.training.objectives import step_gradients
-from xxlib.training.records import curve
+from xxlib.training.records import curve, record
 
 GRAPH = EncoderConfig(kind="cgcnn", d_model=16, n_layers=2)
 MIXED = "ignore:1 of 49 crystals"
@@ -232,6 +238,32 @@ def test_what_has_no_text_is_said(dataset, tmp_path):  # noqa: F811
         collate_text(data, np.array([2]))
 
 
+# ---------------------------------------------------------------- attention
+
+
+def test_attention_of_atoms_to_words_is_compared_layer_by_layer():
+    """In pairs of a crystal's own atoms; equal atoms attend equally; padding is attended by none and to none."""
+    torch.manual_seed(0)
+    model = build(text_model("structure"), {"e_form": 1}).eval()
+    salt, other = primitive_rock_salt(5.6, 11, 17), garnet_like(0, 7)
+    inputs = {"structure": structure_of(salt, other), "text": text_of(salt, other)}
+    batch = Batch(inputs=inputs, given={name: torch.ones(2, dtype=torch.bool) for name in inputs}, targets={})
+    weights = attention_of_layers(model, batch)
+    assert len(weights) == 2 and all(torch.allclose(w.sum(-1), torch.ones(2, 8), atol=1e-5) for w in weights)
+    words = inputs["text"].word_ids
+    assert weights[0].shape == (2, 8, 1 + words.shape[1])
+    assert not weights[0][0, :, 1:][:, words[0] == 0].any() and weights[0][0, :, 1:][:, words[0] > 0].all()
+    similar = attention_similarities(model, batch)
+    assert similar.shape == (2, 1 + 21) and (similar > 0).all() and (similar < 1 + 1e-5).all()
+    w = weights[1][1, 1:].numpy()
+    first, second = w[0], w[1]
+    assert np.isclose(similar[1, 1], first @ second / np.linalg.norm(first) / np.linalg.norm(second), atol=1e-5)
+    twins = {"structure": structure_of(supercell(salt, 2, 1, 1)), "text": text_of(salt)}
+    batch = Batch(inputs=twins, given={name: torch.ones(1, dtype=torch.bool) for name in twins}, targets={})
+    pairs = attention_similarities(model, batch)[1]  # of two cations and two anions: both kinds are twins
+    assert np.isclose(pairs, 1, atol=1e-5).sum() == 2
+
+
 # ---------------------------------------------------------------- runs
 
 
@@ -296,3 +328,96 @@ def test_it_learns_from_texts(dataset, tmp_path, others):  # noqa: F811
     run = config(dataset, name="learns", model=text_model(*others, query=query), n_steps=80, learning_rate=3e-3)
     losses = trained(tmp_path, run)
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10]), losses
+
+
+# ---------------------------------------------------------------- the study
+
+
+def test_the_runs_of_the_study_fit_their_models():
+    """Not yet among the experiments: their tables do not change before they are trained."""
+    for preset in ("small", "smoke"):
+        planned = study.runs(preset)
+        assert len({one.name for one in planned}) == len(planned) == 26
+        for k, one in enumerate(planned):
+            objectives = one.objectives
+            with torch.device("meta"):
+                build(one.model, one.widths, contrastive=objectives.contrastive, masked=objectives.masked)
+            if one.initial:
+                assert one.initial.rpartition("/")[2] in {earlier.name for earlier in planned[:k]}
+    cast = study.lines()["CAST"].model.fusion
+    assert (cast.query, cast.memory, cast.n_layers, cast.n_heads) == ("structure", ("text",), 4, 8)
+    assert study.lines()["masked node prediction, 50 % of the atoms"].objectives.hidden_rate == 0.5
+    assert study not in experiments.EXPERIMENTS
+    table = study.table()
+    assert (
+        len(table) == 29 and table["knows the structure"].all() and study.findings() == ["Texts: no run is finished."]
+    )
+
+
+def finished(name, config, place, errors):
+    """A record of a run with these errors on `test`, by target."""
+    given = " + ".join(config.model.modalities)
+    metrics = [record("test", "mae", value, target=target, given=config.model.modalities) | {"step": 1}
+               for target, value in errors.items()]  # fmt: skip
+    assert metrics[0]["given"] == given
+    archive.save(archive.Record(
+        name=name, config=config.as_dict(), parameters=1, samples=1, best_step=1, seconds=1.0, hardware="", commit="",
+        metrics=metrics, curves=[]), place)  # fmt: skip
+
+
+def test_a_row_says_what_is_taken_off_the_error_of_the_structure(tmp_path):
+    lines = study.lines()
+    for line, error in {"structure": 0.040, "CAST without masked nodes": 0.035, "CAST": 0.030}.items():
+        finished(lines[line].name, lines[line], tmp_path, {"e_form": error})
+    moduli = {"log_bulk_modulus": 0.08, "log_shear_modulus": 0.11}
+    finished(lines["moduli, text"].name, lines["moduli, text"], tmp_path, moduli)
+    table = study.table(place=tmp_path).set_index(["line", "target"])
+    assert np.isclose(table.loc[("CAST", "e_form"), "less than the structure alone (%)"], 25)
+    assert np.isclose(table.loc[("CAST", "e_form"), "test mae"], 30) and table.loc[("CAST", "e_form"), "reads"] == (
+        "structure + text"
+    )
+    assert np.isclose(table.loc[("moduli, text", "log_shear_modulus"), "test mae"], 0.11)
+    assert study.masked_nodes(tmp_path) == [
+        "Masked node prediction takes 5 meV/atom off CAST's MAE of e_form (one seed, 5 to 5)."
+    ]
+    assert "MAE of e_form on test (meV/atom): structure 40" in study.findings(tmp_path)[0]
+
+
+def test_attention_is_kept_as_histograms_and_drawn(tmp_path):
+    rows = [{"line": line, "layer": layer, "bin": k, "share": 0.04} for line in study.ATTENDING
+            for layer in range(1, 5) for k in range(25)]  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "text_attention.csv", index=False)
+    (figure,) = study.figures(place=tmp_path).values()
+    assert len(figure.axes) == 2 and [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
+        f"layer {k}" for k in range(1, 5)
+    ]
+    assert study.figures(place=tmp_path / "nowhere") == {}
+
+
+@pytest.mark.filterwarnings(MIXED)
+def test_attention_of_a_run_is_read_from_its_folder(dataset, tmp_path):  # noqa: F811
+    run = config(dataset, name="cast", model=text_model("structure"), n_steps=2)
+    trained(tmp_path, run)
+    similar = study.attention(tmp_path / "cast", n=5)
+    assert similar.shape == (2, 5 * 28)  # eight atoms each
+
+
+def test_moduli_are_labels_of_crystals(tmp_path):
+    """Of a crystal that is labelled twice the mean; targets are logarithms; what is not positive is refused."""
+    lattice = {"a": 5.6, "b": 5.6, "c": 5.6, "alpha": 90.0, "beta": 90.0, "gamma": 90.0}
+    salt = rock_salt(5.6, 11, 17, "x")
+    atoms = {"atomic_numbers": salt.atomic_numbers.tolist(), "frac_coords": salt.frac_coords.ravel().tolist()}
+    names = ["mp-1", "mp-2", "mp-3"]
+    pd.DataFrame([{"mp_id": name, "split": "train", **lattice, **atoms} for name in names]).to_parquet(
+        tmp_path / "crystals.parquet")  # fmt: skip
+    labels = {"mp_id": ["mp-1", "mp-1", "mp-2", "mp-3"], "k_vrh": [10.0, 30.0, 100.0, np.nan]}
+    pd.DataFrame(labels | {"g_vrh": [1.0, 1.0, -5.0, 3.0]}).to_parquet(tmp_path / "labels.parquet")
+    table = study.moduli_table(tmp_path / "labels.parquet", tmp_path / "crystals.parquet")
+    assert table["mp_id"].tolist() == ["mp-1", "mp-2"] and table["bulk_modulus"].tolist() == [20.0, 100.0]
+    table.to_parquet(tmp_path / "moduli.parquet")
+    prepare(parquet(tmp_path / "moduli.parquet"), tmp_path / "moduli", progress=False, structure=True)
+    data = Dataset(tmp_path / "moduli")
+    assert data.column("id").tolist() == ["mp-1"] and data.meta["source"]["labels"]["bulk_modulus"].endswith("GPa")
+    assert np.allclose(data.labels["log_bulk_modulus"], np.log10(20.0)) and data.labels["log_shear_modulus"][0] == 0
+    rejected = pq.read_table(tmp_path / "moduli" / "rejects.parquet")["reason"].to_pylist()
+    assert rejected == ["shear_modulus is -5.0"]

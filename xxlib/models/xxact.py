@@ -7,6 +7,7 @@ from torch import nn
 
 from xxlib.models.encoders.composition import CompositionEncoder
 from xxlib.models.encoders.convolutions import ConvolutionalEncoder
+from xxlib.models.encoders.language import LanguageModelEncoder
 from xxlib.models.encoders.structure import StructureEncoder
 from xxlib.models.encoders.text import TextEncoder
 from xxlib.models.encoders.xrd import XRDEncoder
@@ -21,6 +22,7 @@ ENCODERS = {
     ("structure", "cgcnn"): StructureEncoder,
     ("structure", "edge_updates"): StructureEncoder,
     ("text", "transformer"): TextEncoder,
+    ("text", "language_model"): LanguageModelEncoder,
 }
 
 

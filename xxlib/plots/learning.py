@@ -226,7 +226,7 @@ def histograms(panels, bins, quantity, counted, title=""):
         ax.set_xlabel(quantity)
     axes[0, 0].set_ylabel(f"{counted} (%)")
     axes[0, 0].legend()
-    letter(axes, panels)
+    letter(axes, list(panels))
     entitle(figure, title)
     return figure
 
