@@ -86,6 +86,23 @@ def test_its_vectors_are_those_of_the_whole_text(bert, dataset):  # noqa: F811
     assert torch.isfinite(absent.x).all() and (~absent.pad).sum(1)[0] == 3
 
 
+def test_what_was_said_of_a_text_is_remembered_where_nothing_is_learned(bert, dataset):  # noqa: F811
+    """The same as without, bit by bit in whatever batch; a fusion of summaries has no tokens computed."""
+    batch = batch_of(dataset)
+    fused = read(build(language_model(bert, "structure"), {"e_form": 1})).eval()
+    own, text = fused.encoders["text"], batch.inputs["text"]
+    first = own(text)
+    assert first.x.shape == (4, 1, 32) and len(own.remembered) == 4
+    assert torch.allclose(own.project(own.vectors(text.word_ids)[0]), first.x[:, 0], atol=1e-5)
+    words, kept = text.word_ids[[2, 0]], own.summaries(text.word_ids)[[2, 0]]
+    assert torch.equal(own.summaries(words), kept) and len(own.remembered) == 4
+    own.remembered.clear()
+    assert torch.equal(own.summaries(words), kept) and len(own.remembered) == 2
+    learns = read(build(language_model(bert, "structure", lora=2), {"e_form": 1})).encoders["text"]
+    learns(text)
+    assert not learns.remembered
+
+
 def test_a_text_of_more_pieces_than_positions_is_cut(bert, dataset):  # noqa: F811
     own = read(build(language_model(bert), {"e_form": 1})).eval().encoders["text"]
     own.most = 50
@@ -181,7 +198,8 @@ def test_damaged_weights_are_said_in_one_line(bert, tmp_path):
 
 def test_the_runs_with_a_language_model_are_configurations(bert):
     found = texts.with_language_model(bert)
-    assert len(found) == 2 and {run.model.encoders["text"].lora for run in found.values()} == {0, 8}
+    assert [run.model.encoders["text"].lora for run in found.values()] == [0, 0, 8]
+    assert len({run.name for run in found.values()}) == 3
     for run in found.values():
         assert run.model.modalities == ("structure", "text") and isinstance(run, RunConfig)
         with torch.device("meta"):

@@ -87,6 +87,11 @@ def test_what_is_said_of_known_crystals():
     stretched = dataclasses.replace(perovskite, lattice=np.diag([4.0, 4.0, 4.3]))
     assert "is tetragonal in space group 123" in description(stretched)
     assert "; 1 Ti with 6 neighbours: 6 O at 2.00 to 2.15 ;" in description(stretched)
+    moved = perovskite.frac_coords + np.array([0, 0, 0.075]) * (np.arange(5) == 2)[:, None]  # one O towards Ti
+    off_centre = dataclasses.replace(perovskite, lattice=np.diag([4.0, 4.0, 4.2]), frac_coords=moved)
+    assert "; 1 Ti with 6 neighbours: 6 O at 1.80 to 2.40 ;" in description(off_centre), (
+        "not the first step: the largest"
+    )
 
 
 def test_a_description_is_that_of_the_crystal():

@@ -22,6 +22,7 @@ from study import (
     texts,
 )
 from xxlib import PROJECT, launch, prepare
+from xxlib.datasets.batches import OF_STRUCTURES
 from xxlib.datasets.store import Dataset
 from xxlib.launching import processes
 from xxlib.training import records, runs
@@ -162,13 +163,14 @@ def listed(configs):
 def make_datasets(files, configs):
     """The datasets that runs need, that are not there, and whose file is given; files: dataset -> Path."""
 
-    def make(dataset, kind, read=None, *options):
+    def make(dataset, kind, read=None):
         folder, path = PROJECT / dataset, files.get(dataset)
-        needed = any(dataset in (config.data.dataset, *config.data.also) for config in configs)
-        if not needed or path is None or (folder / "dataset.json").exists():
+        readers = [config for config in configs if dataset in (config.data.dataset, *config.data.also)]
+        if not readers or path is None or (folder / "dataset.json").exists():
             return
+        options = ["--structure"] * any(OF_STRUCTURES & set(config.model.modalities) for config in readers)
         if read is None:
-            return prepare.main([kind, str(path.resolve()), str(folder)])
+            return prepare.main([kind, str(path.resolve()), str(folder), *options])
         written = folder.with_suffix(".parquet")
         read(path).to_parquet(written)
         prepare.main([kind, str(written), str(folder), *options])
@@ -179,7 +181,7 @@ def make_datasets(files, configs):
         raise SystemExit(f"{PROJECT / mp36k} is not there: give the mp36k parquet file with --crystals")
     make(mp36k, "parquet")
     make(mp90k.DATASET, "parquet")
-    make(texts.MODULI, "parquet", lambda path: texts.moduli_table(path, files[mp90k.DATASET]), "--structure")
+    make(texts.MODULI, "parquet", lambda path: texts.moduli_table(path, files[mp90k.DATASET]))
     # Its own split has no `val`, and the same formulas on both sides.
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
     make(formulas.DATASET, "formulas", formulas.formula_table)

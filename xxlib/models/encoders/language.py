@@ -14,6 +14,7 @@ from xxlib.models.encoders.text import N_WORDS
 from xxlib.models.inputs import Tokens
 
 PIECES = 24  # of a word, at most: one of descriptions is several words of a language
+MOST_REMEMBERED = 200_000  # texts: 0.3 GB of MiniLM's vectors
 LORA_SCALE = 2  # of what low-rank matrices add, whatever their rank
 # What a folder must have; of several files one is enough.
 FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("vocab.txt", "tokenizer.json"))
@@ -22,9 +23,9 @@ FILES = (("config.json",), ("model.safetensors", "pytorch_model.bin"), ("vocab.t
 class LanguageModelEncoder(nn.Module):
     """The vectors of a language model for a text, and their mean as CLS, projected.
 
-    The model stays as it is; where `lora` is above 0, matrices of that rank are learned beside those of its queries and
-    values (Hu et al., arXiv 2106.09685).  Untrained until `read` has brought the weights of its folder, or a
-    checkpoint has.
+    The model stays as it is, and remembers what it has said of a text; where `lora` is above 0, matrices of that rank
+    are learned beside those of its queries and values (Hu et al., arXiv 2106.09685).  Of a fusion that reads summaries
+    it makes no tokens.  Untrained until `read` has brought the weights of its folder, or a checkpoint has.
     """
 
     masks_what_is_absent = False  # it is padding
@@ -49,6 +50,8 @@ class LanguageModelEncoder(nn.Module):
         self.register_buffer("pieces", torch.zeros(N_WORDS, PIECES, dtype=torch.int64))  # of each word, 0 = none
         self.register_buffer("ends", torch.zeros(2, dtype=torch.int64))  # what stands before and after a text
         self.project = nn.Linear(own.hidden_size, config.d_fused)
+        self.sums_up = config.fusion is not None and not config.fusion.kind.endswith("attention")
+        self.remembered = {}  # words of a text -> its mean vector (D,)
 
     @torch.no_grad()
     def read(self, words):
@@ -87,13 +90,35 @@ class LanguageModelEncoder(nn.Module):
 
         A text of more pieces than the model has positions for is cut.
         """
-        ids, pad = self.in_pieces(text.word_ids)  # (B, S) each
+        if cls_only or self.sums_up:
+            cls = self.summaries(text.word_ids)
+            return Tokens(self.project(cls[:, None]), text.pad.new_zeros(len(cls), 1))
+        cls, x, pad = self.vectors(text.word_ids)
+        return Tokens(self.project(torch.cat([cls[:, None], x], dim=1)), F.pad(pad, (1, 0), value=False))
+
+    def summaries(self, word_ids):
+        """The mean vectors (B, D) of words (B, S).
+
+        On a CPU a model that learns nothing reads each text once, and alone: what shares its batch then changes no bit.
+        """
+        if self.learns or word_ids.device.type != "cpu":
+            return self.vectors(word_ids)[0]
+        texts = [words[words > 0] for words in word_ids]
+        keys = [words.numpy().tobytes() for words in texts]
+        if len(self.remembered) + len(keys) > MOST_REMEMBERED:
+            self.remembered.clear()
+        for key, words in zip(keys, texts):
+            if key not in self.remembered:
+                self.remembered[key] = self.vectors(words[None])[0][0]
+        return torch.stack([self.remembered[key] for key in keys])
+
+    def vectors(self, word_ids):
+        """Of words (B, S) the mean vectors (B, D), those of all pieces (B, S', D), and their padding (B, S')."""
+        ids, pad = self.in_pieces(word_ids)
         with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
-            x = self.model(input_ids=ids, attention_mask=(~pad).long()).last_hidden_state  # (B, S, D)
-        weights = (~pad)[..., None] / (~pad).sum(1)[:, None, None]  # (B, S, 1)
-        cls = (x * weights).sum(1, keepdim=True)  # (B, 1, D)
-        x = self.project(cls if cls_only else torch.cat([cls, x], dim=1))
-        return Tokens(x, F.pad(pad, (1, 0), value=False)[:, : x.shape[1]])
+            x = self.model(input_ids=ids, attention_mask=(~pad).long()).last_hidden_state  # (B, S', D)
+        weights = (~pad)[..., None] / (~pad).sum(1)[:, None, None]  # (B, S', 1)
+        return (x * weights).sum(1), x, pad
 
     def in_pieces(self, word_ids):
         """Words (B, S) -> pieces (B, S') between the two ends, and their padding."""
