@@ -210,6 +210,7 @@ def test_a_text_says_what_was_drawn(dataset):  # noqa: F811
     drawn = draw(DISTORTIONS["candidate"], 8, 0)
     changed, true = (collate_text(data, rows, drawn=one)[0].word_ids for one in (drawn, None))
     assert changed.shape != true.shape or not changed.equal(true)
+    assert make_batch(data, rows, ("text",), distorted=drawn).inputs["text"].word_ids.equal(changed)
     with pytest.raises(ConfigError, match="distortions are of structures: the model reads none"):
         config(dataset, distortions="candidate")
 
