@@ -83,7 +83,7 @@ def evaluate(model, examples, split, config, device, view):
     others = exchanged_rows(rows)
     drawn, distorted = drawn_once(view.effects, len(rows)), distorted_once(view.distortions, len(rows))
     collected = {target.name: [] for target in examples.targets}
-    for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], EVALUATION_BATCH):
+    for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], evaluation_batch(config)):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
         effects, changes = (None if one is None else one[chunk] for one in (drawn, distorted))
         batch = make_batch(
@@ -175,7 +175,8 @@ def evaluate_pretraining(model, examples, config, device):
     sums |= dict.fromkeys(map(masked_name, objectives.masked), 0.0)
     partners = dict.fromkeys(objectives.contrastive, 0)
     paired = dict.fromkeys(objectives.contrastive, 0)
-    for chunk in list(chunks(np.arange(len(rows)), EVALUATION_BATCH))[parallel.rank() :: parallel.n_processes()]:
+    of_all = list(chunks(np.arange(len(rows)), evaluation_batch(config)))
+    for chunk in of_all[parallel.rank() :: parallel.n_processes()]:
         batch = make_batch(examples.dataset, rows[chunk], modalities, device=device)
         for pair in objectives.contrastive:
             both = batch.given[pair[0]] & batch.given[pair[1]]
@@ -199,6 +200,16 @@ def evaluate_pretraining(model, examples, config, device):
     for pair, n, of in zip(objectives.contrastive, partners.tolist(), paired.tolist()):
         records.append(record("val", f"retrieval {' + '.join(pair)}", n / (2 * max(1, of))))
     return records
+
+
+def evaluation_batch(config):
+    """How many samples are judged at once: as many as a machine holds, but for partners among EVALUATION_BATCH.
+
+    Of structures and texts a small batch has little padding.
+    """
+    if config.objectives.contrastive:
+        return EVALUATION_BATCH
+    return min(config.machine.micro_batch or EVALUATION_BATCH, EVALUATION_BATCH)
 
 
 def n_found(queries, candidates):
