@@ -218,6 +218,8 @@ def differences(groups, quantity, title=""):
 @journal
 def histograms(panels, bins, quantity, counted, title=""):
     """Shares in bins: panel -> line -> (n,); bins: (n + 1,) edges of the quantity; counted: what the shares are of."""
+    if not panels:
+        raise ValueError("no panel: nothing to draw")
     figure, axes = subplots(1, len(panels), size=(PAGE, 2.4), sharey=True)
     for ax, lines in zip(axes[0], panels.values()):
         for k, (name, shares) in enumerate(lines.items()):
