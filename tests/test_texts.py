@@ -20,7 +20,7 @@ from test_structures import (
 from test_train import CPU, TINY, TINY_ENCODER, config
 
 from xxlib.answering.explain import attention_of_layers, attention_similarities
-from xxlib.crystals.crystal import Crystal
+from xxlib.crystals.crystal import Crystal, RejectedCrystal
 from xxlib.crystals.descriptions import NUMBER_OF, WORDS, description
 from xxlib.datasets.batches import Batch, collate_text, has_modalities, make_batch
 from xxlib.datasets.sources import parsed
@@ -129,6 +129,14 @@ def test_every_word_has_one_number():
         assert " ".join(_words(description(crystal))) == description(crystal)
     assert "Cs Na 200 is" in description(dataclasses.replace(huge, atomic_numbers=numbers))
     assert "with 100.0 cubic angstrom an atom ; 1 Cs with 6 neighbours: 6 Cs at 7.90" in description(crystal)
+
+
+def test_what_cannot_be_described_is_refused():
+    salt = rock_salt(5.6, 11, 17, "x")
+    with pytest.raises(RejectedCrystal, match="a site of several elements"):
+        description(dataclasses.replace(salt, occupancies=np.array([0.5] + [1.0] * 7)))
+    with pytest.raises(RejectedCrystal, match="atom 1 \\(Na\\) shares its site"):
+        description(dataclasses.replace(salt, frac_coords=np.repeat(salt.frac_coords[:4], 2, axis=0)))
 
 
 # ---------------------------------------------------------------- the encoder

@@ -13,9 +13,9 @@ from math import gcd
 
 import numpy as np
 
-from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system, space_group
+from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, RejectedCrystal, crystal_system, space_group
 from xxlib.crystals.elements import SYMBOLS
-from xxlib.crystals.neighbours import RADIUS, neighbours
+from xxlib.crystals.neighbours import RADIUS, check_nearest, neighbours
 
 GAP = 1.1  # neighbours of a site end where the next atom is so many times further away, and the step is the largest
 SAME_GAP = 1e-3  # steps as large as this to each other are equally large: the nearer one counts
@@ -46,9 +46,15 @@ NUMBER_OF = {word: number for number, word in enumerate(WORDS)}
 
 
 def description(crystal):
-    """A Crystal of one element a site in words; takes the time of a search for its symmetry."""
+    """A Crystal in words; takes the time of a search for its symmetry.
+
+    Raises RejectedCrystal where a site has several elements or two atoms, or an atom stands alone.
+    """
+    if (crystal.occupancies < 1).any():
+        raise RejectedCrystal("a site of several elements: a description needs one element a site")
     offsets = [0, len(crystal.atomic_numbers)]
     graph = neighbours(crystal.lattice[None], crystal.frac_coords, offsets)
+    check_nearest(crystal.atomic_numbers, graph.nearest)
     volumes, groups = [crystal.volume], [space_group(crystal)]
     return " ".join(words(crystal.atomic_numbers, offsets, volumes, groups, graph)[0])
 
