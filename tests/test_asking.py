@@ -108,7 +108,7 @@ def test_rankings_are_fitted_and_validated(asked, tmp_path, monkeypatch):
 
 def test_measured_patterns_are_asked_for(asked, tmp_path):
     """A measured pattern of a crystal in the library; with its formula hidden it is not found, without one it is asked
-    for only where all of the library is seen."""
+    for only with nothing hidden."""
     dataset, known = asked
     row = int(dataset.indices("train")[0])
     pattern = asking.observed(dataset, row, None)[0].root ** 2
@@ -118,13 +118,16 @@ def test_measured_patterns_are_asked_for(asked, tmp_path):
            "intensity": 100 * pattern + noise}  # fmt: skip
     path = tmp_path / "measured.parquet"
     pd.DataFrame([one, one | {"sample": "b", "mp_id": "elsewhere"}]).to_parquet(path)
-    within = asking.answers_measured(path, known, "formula", "in the library")
-    assert within["id"].tolist() == ["a"] and within["same_formula"].all() and within["none"][0] < 0.5
+    seen = asking.answers_measured(path, known, "formula", "nothing hidden", known.library)
+    volume = np.exp(dataset.labels["log_volume"][row])
+    assert seen["published"].tolist() == pytest.approx([volume] * 2, rel=0.01) and (seen["volume_off"].abs() < 1).all()
+    assert seen["in_library"].tolist() == [True, False] and seen["same_formula"].all() and seen["none"][0] < 0.5
     held = asking.answers_measured(path, known, "formula", "formula held out")
     assert held["id"].tolist() == ["a", "b"] and not held["same_formula"].any()
     pd.DataFrame([one]).drop(columns=["reduced_formula", "mp_id"]).to_parquet(path)
-    assert len(asking.answers_measured(path, known, "formula", "in the library")) == 0
-    assert len(asking.answers_measured(path, known, "nothing", "in the library")) == 1
+    assert len(asking.answers_measured(path, known, "formula", "nothing hidden")) == 0
+    assert len(asking.answers_measured(path, known, "nothing", "formula held out")) == 0
+    assert asking.answers_measured(path, known, "nothing", "nothing hidden")["in_library"].tolist() == [False]
 
 
 def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
@@ -135,18 +138,22 @@ def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
     noise = np.random.default_rng(0).normal(30, 3, len(pattern))
     one = {"sample": "a", "reduced_formula": dataset.column("formula")[row], "mp_id": dataset.column("id")[row],
            "space_group": int(dataset.labels["space_group"][row]) + 1, "two_theta": TWO_THETA}  # fmt: skip
-    table = pd.DataFrame([one | {"intensity": 100 * pattern + noise}, one | {"sample": "b", "intensity": noise}])
+    table = pd.DataFrame(
+        [one | {"intensity": 100 * pattern + noise}, one | {"sample": "b", "mp_id": None, "intensity": noise}]
+    )
     table.to_parquet(tmp_path / "measured.parquet")
     model = Predictor.load()
-    model.joint, model.folder = dict.fromkeys(KINDS, Joint(0.5, 1.0, 0.0, {})), tmp_path
+    model.joint, model.folder = dict.fromkeys(KINDS, Joint((0.5, 0.5), (1.0, 1.0), 0.0, {})), tmp_path
     (tmp_path / "known.json").write_text("{}")
     monkeypatch.setattr(known_crystals, "RESULTS", tmp_path)
     monkeypatch.setattr(known_crystals.KnownCrystals, "load", lambda library: known)
     known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
     rows = known_crystals.table(place=tmp_path).set_index(["given", "setting"])
-    assert len(rows) == 8 and (rows["n"] == 2).all()
-    assert rows.loc[("formula", "in the library"), "space group (%)"] == 50
-    assert rows.loc[(f"formula, {model.name}", "in the library"), "space group (%)"] >= 50
+    assert len(rows) == 12
+    assert (rows["n"] == np.where(rows.index.get_level_values("setting") == "in the library", 1, 2)).all()
+    assert rows.loc[("formula", "nothing hidden"), "space group (%)"] == 50
+    assert rows.loc[("formula", "in the library"), "space group (%)"] == 100
+    assert rows.loc[(f"formula, {model.name}", "nothing hidden"), "space group (%)"] >= 50
     with pytest.raises(SystemExit, match="was asked for with this posterior before"):
         known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
 

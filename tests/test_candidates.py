@@ -422,6 +422,15 @@ def test_a_library_of_a_dataset_and_of_files(tmp_path, capsys):
     assert "2 crystals of 1 structure types" in printed and "of the formula, type and volume of another" in printed
     library = Library.open(tmp_path / "library")
     assert [library.formula(c) for c in range(2)] == ["KCl", "NaCl"] and library.source(0) == "cifs"
+    (files / "Na.cif").unlink()
+    Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.14), ["Li", "Cl"], [[0, 0, 0], [0.5] * 3]).to(
+        str(files / "Li.cif"), fmt="cif"
+    )
+    library_command.main([str(tmp_path / "library"), str(files), str(tmp_path / "more"), "--workers", "1"])
+    assert "3 crystals of 1 structure types" in capsys.readouterr().out  # KCl of the files is that of the library
+    more = Library.open(tmp_path / "more")
+    assert [more.formula(c) for c in range(3)] == ["KCl", "NaCl", "LiCl"] and more.source(2) == "cifs"
+    assert more.table.slice(0, 2).drop_columns("type") == library.table.drop_columns("type")
     for source, words in (
         (tmp_path / "nowhere", "holds no .cif file"),
         (PROJECT / "data" / "demo", "holds no structures"),

@@ -1,22 +1,35 @@
-"""What a network and known crystals say together."""
+"""What known crystals, a network and the lattice of the lines say together."""
 
 import shutil
 
 import numpy as np
 import pytest
 
-from xxlib.answering.joint import FILE, SYSTEM_OF, Joint, by_network, read_joint, systems_of, write_joint
-from xxlib.answering.predictor import CHECKPOINTS
+from xxlib.answering.joint import (
+    FILE,
+    SYSTEM_OF,
+    Joint,
+    by_lattices,
+    by_network,
+    read_joint,
+    systems_of,
+    write_joint,
+)
+from xxlib.answering.predictor import CHECKPOINTS, DEFAULT
+from xxlib.candidates.cells import LATTICES, lattices_of
 from xxlib.candidates.known import KINDS
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
 from xxlib.predict import Predictor
 from xxlib.training.runs import CheckpointError
 
-UNCERTAIN = Joint(0.0, 0.0, 20.0, {"space_group": 0.0, "crystal_system": 0.0})  # says that all classes are alike
+UNCERTAIN = Joint(
+    (0.0, 0.0), (0.0, 0.0), 20.0, {"space_group": 0.0, "crystal_system": 0.0}
+)  # says that all classes are alike
 
 
 def simulated(n=4000, seed=0):
-    """Known crystals that explain two thirds of the samples; a network that knows the system of most."""
+    """Known crystals that explain two thirds of the samples; a network that knows the system of most; lines that tell
+    the lattice of most."""
     random = np.random.default_rng(seed)
     true = random.integers(0, 230, n)
     known, none = np.zeros((n, 230)), random.choice([0.1, 0.9], n, p=[2 / 3, 1 / 3])
@@ -25,7 +38,10 @@ def simulated(n=4000, seed=0):
     systems = np.full((n, 7), 0.05)
     said = np.where(random.random(n) < 0.7, SYSTEM_OF[true], random.integers(0, 7, n))
     systems[np.arange(n), said] = 0.7
-    return known, none, systems, true
+    lattices, of_true = np.full((n, 14), 0.02), lattices_of()[1:][true]
+    said = np.where(random.random(n) < 0.8, of_true, random.integers(0, 14, n))
+    lattices[np.arange(n), said] = 0.74
+    return known, none, np.stack([by_network(systems), by_lattices(lattices)], axis=1), true
 
 
 def test_a_network_is_one_distribution():
@@ -37,27 +53,39 @@ def test_a_network_is_one_distribution():
     assert np.allclose(cubic / cubic.sum(1, keepdims=True), own / own.sum(1, keepdims=True), atol=1e-4)
 
 
-def test_both_together_are_better_than_either():
-    known, none, systems, true = simulated()
-    network, half = by_network(systems), len(true) // 2
-    joint = Joint.fit(known[:half], none[:half], network[:half], true[:half])
-    groups = joint.space_groups(known[half:], none[half:], network[half:])
+def test_all_together_are_better_than_any():
+    known, none, others, true = simulated()
+    half = len(true) // 2
+    joint = Joint.fit(known[:half], none[:half], others[:half], true[:half])
+    groups = joint.space_groups(known[half:], none[half:], others[half:])
     assert np.allclose(groups.sum(1), 1)
-    together = systems_of(groups).argmax(1) == SYSTEM_OF[true[half:]]
-    alone = known[half:].argmax(1) == true[half:], systems[half:].argmax(1) == SYSTEM_OF[true[half:]]
-    assert together.mean() > 0.05 + max(one.mean() for one in alone)
-    for name, shares, right in (("space_group", groups, true[half:]),
-                                ("crystal_system", systems_of(groups), SYSTEM_OF[true[half:]])):  # fmt: skip
-        held = shares[np.arange(half), right] >= joint.thresholds[name]
+    system = SYSTEM_OF[true[half:]]
+    right = {"all": systems_of(groups).argmax(1) == system, "known": systems_of(known[half:]).argmax(1) == system}
+    for name, one in (("network", 0), ("lines", 1)):  # without it
+        part = others.copy()
+        part[:, one] = 1.0
+        without = Joint.fit(known[:half], none[:half], part[:half], true[:half])
+        groups_without = without.space_groups(known[half:], none[half:], part[half:])
+        right[name] = systems_of(groups_without).argmax(1) == system
+        assert right["all"].mean() > 0.01 + right[name].mean() > 0.02 + right["known"].mean()
+    for name, shares, true_of in (("space_group", groups, true[half:]),
+                                  ("crystal_system", systems_of(groups), SYSTEM_OF[true[half:]])):  # fmt: skip
+        held = shares[np.arange(half), true_of] >= joint.thresholds[name]
         assert held.mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_lattices_are_likelihoods_of_their_space_groups():
+    shares = np.random.default_rng(0).dirichlet(np.ones(14), 3)
+    groups = by_lattices(shares)
+    assert groups.shape == (3, 230) and np.allclose(groups[:, 224], shares[:, LATTICES.index("cF")])
+    assert np.allclose(groups[:, 163], shares[:, LATTICES.index("hP")]) and np.allclose(groups[:, 165], shares[:, 3])
 
 
 @pytest.mark.parametrize("formula", ["NaCl", None])
 def test_a_posterior_is_kept_beside_the_weights_and_used(tmp_path, formula):
-    known, none, systems, true = simulated(400)
-    joint = Joint.fit(known, none, by_network(systems), true)
+    joint = Joint.fit(*simulated(400))
     folder = tmp_path / "checkpoint"
-    shutil.copytree(CHECKPOINTS / "mp36k-small", folder)
+    shutil.copytree(CHECKPOINTS / DEFAULT, folder)
     (folder / FILE).unlink(missing_ok=True)
     assert read_joint(folder) == {}
     scan = CHECKPOINTS.parent / "examples" / "NaCl.uxd"
@@ -74,8 +102,7 @@ def test_a_posterior_is_kept_beside_the_weights_and_used(tmp_path, formula):
 
 
 def test_a_damaged_posterior_is_refused(tmp_path):
-    known, none, systems, true = simulated(400)
-    write_joint(tmp_path, dict.fromkeys(KINDS, Joint.fit(known, none, by_network(systems), true)))
+    write_joint(tmp_path, dict.fromkeys(KINDS, Joint.fit(*simulated(400))))
     (tmp_path / FILE).write_text((tmp_path / FILE).read_text().replace("none", "nine"))
     with pytest.raises(CheckpointError, match=FILE):
         read_joint(tmp_path)

@@ -26,9 +26,12 @@ TINY = ModelConfig(
 )  # fmt: skip
 CONVOLUTIONS = TINY.encoders | {"xrd": dataclasses.replace(TINY_ENCODER, kind="convolutions")}
 CONVOLUTIONS = dataclasses.replace(TINY, encoders=CONVOLUTIONS)
-CONCAT = dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind="concat"))
-MODELS = {"composition": TINY.only("composition"), "xrd": TINY.only("xrd"), "cross_attention": TINY, "concat": CONCAT}
-MODELS |= {"convolutions": CONVOLUTIONS}
+FUSED = {
+    kind: dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind=kind)) for kind in sorted(FUSIONS)
+}
+CONCAT = FUSED["concat"]
+MODELS = {"composition": TINY.only("composition"), "xrd": TINY.only("xrd"), **FUSED, "convolutions": CONVOLUTIONS}
+OF_SUMMARIES = [kind for kind in FUSED if not FUSIONS[kind].keeps_tokens]
 WIDTHS = {"e_form": 1, "crystal_system": 7}
 
 
@@ -150,7 +153,7 @@ def test_composition_encoder_is_crabnets_formula():
 # ---------------------------------------------------------------- invariances
 
 
-@pytest.mark.parametrize("kind", FUSIONS)
+@pytest.mark.parametrize("kind", FUSED)
 def test_order_of_elements_and_padding_do_not_matter(kind):
     model, batch = build(MODELS[kind], WIDTHS).eval(), inputs()
     expected = model(batch).predictions["e_form"]
@@ -161,11 +164,12 @@ def test_order_of_elements_and_padding_do_not_matter(kind):
         assert torch.allclose(model(other).predictions["e_form"], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", FUSED)
 @pytest.mark.parametrize("query", MODALITIES)
-def test_a_crystal_does_not_see_its_batch(query):
+def test_a_crystal_does_not_see_its_batch(query, kind):
     """Whatever asks: the elements of one crystal are padded to as many as another one has."""
     (memory,) = set(MODALITIES) - {query}
-    fusion = dataclasses.replace(TINY.fusion, query=query, memory=(memory,))
+    fusion = dataclasses.replace(TINY.fusion, query=query, memory=(memory,), kind=kind)
     model, batch = build(dataclasses.replace(TINY, fusion=fusion), WIDTHS).eval(), inputs()
     together = model(batch).predictions["crystal_system"]
     alone = changed(changed(batch, "xrd", lambda x: x[:1]), "composition", lambda x: x[:1, :2])
@@ -197,7 +201,7 @@ def test_cls_alone_equals_the_first_of_all_rows(name):
     with torch.no_grad():
         short, long = model(batch), model(batch, tokens=True)
     assert torch.allclose(short.fused.x[:, 0], long.fused.x[:, 0], atol=1e-6)
-    rows = {"composition": 5, "concat": 1}.get(name, 18)
+    rows = {"composition": 5, **dict.fromkeys(OF_SUMMARIES, 1)}.get(name, 18)
     assert short.fused.x.shape[1] == 1 and long.fused.x.shape[1] == rows
     for modality, vector in zip(MODALITIES, build(TINY, {}).eval().summaries(batch, tuple(MODALITIES))):
         assert vector.shape == (3, 12), modality
@@ -210,14 +214,110 @@ def test_the_tokens_of_several_modalities_are_one_memory():
     assert side_by_side([short]) is short
 
 
-def test_concat_leaves_out_what_a_sample_does_not_have():
-    model, batch = build(CONCAT, WIDTHS).eval(), inputs()
-    given = {"composition": torch.ones(3, dtype=torch.bool), "xrd": torch.tensor([True, False, True])}
-    expected, flipped = (model(b, given).predictions["e_form"] for b in (batch, changed(batch, "xrd", lambda x: x + 1)))
-    assert expected[1] == flipped[1] and expected[0] != flipped[0]
+HALF = {"composition": torch.tensor([True, True, False]), "xrd": torch.tensor([True, False, True])}
 
 
-class GatedFusion(nn.Module):
+@pytest.mark.parametrize("kind", ["concat", "late", "gated", "experts"])
+def test_what_a_sample_does_not_have_is_left_out(kind):
+    model, batch = build(FUSED[kind], WIDTHS).eval(), inputs()
+    expected, *others = (
+        model(b, HALF).predictions["e_form"]
+        for b in (batch, *(changed(batch, name, lambda x: x.roll(1, 0)) for name in MODALITIES))
+    )
+    assert expected.isfinite().all()
+    for name, other in zip(MODALITIES, others):
+        assert torch.equal(expected == other, ~HALF[name]), name
+
+
+@pytest.mark.parametrize("kind", FUSED)
+def test_every_fusion_answers_and_learns_where_a_modality_is_missing(kind):
+    """Also where a sample has nothing at all, and under mixed precision; every weight of the fusion can learn."""
+    model, batch = build(FUSED[kind], WIDTHS, partial=True), inputs()
+    absent = {name: ~has for name, has in HALF.items()}
+    absent["xrd"][2] = True  # which then has neither
+    batch = {name: one.without(absent[name]) for name, one in batch.items()}
+    given = {name: ~which for name, which in absent.items()}
+    for training in (False, True):
+        with torch.autocast("cpu", torch.bfloat16):
+            low = model.train(training)(batch, given)
+        output = model(batch, given)
+        assert low.predictions["e_form"].isfinite().all() and output.predictions["e_form"].isfinite().all()
+    output.predictions["crystal_system"].square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.fusion.parameters())
+
+
+def test_late_fusion_is_the_mean_of_what_each_modality_says_alone():
+    model, batch = build(FUSED["late"], {"e_form": 2, "crystal_system": 7}).eval(), inputs()
+    everyone = torch.ones(3, dtype=torch.bool)
+    both, *alone = (
+        model(batch, {name: everyone if name in given else ~everyone for name in MODALITIES})
+        for given in (MODALITIES, MODALITIES[:1], MODALITIES[1:])
+    )
+    assert count_parameters(model.fusion) == 0 and both.weights.tolist() == [[0.5, 0.5]] * 3
+    for name, said in both.predictions.items():
+        assert torch.allclose(said, sum(one.predictions[name] for one in alone) / 2, atol=1e-6)
+    assert torch.allclose(both.log_std["e_form"], sum(one.log_std["e_form"] for one in alone) / 2, atol=1e-6)
+
+
+def test_a_gate_shares_out_what_a_sample_has():
+    """At first alike, then as it has learned; never anything to what is missing."""
+    model, batch = build(FUSED["gated"], WIDTHS).eval(), inputs()
+    assert model(batch).weights.tolist() == [[0.5, 0.5]] * 3
+    with torch.no_grad():
+        model.fusion.gate.weight.normal_()
+    weights = model(batch, HALF).weights
+    assert torch.equal(weights > 0, torch.stack([HALF["xrd"], HALF["composition"]], dim=1)), "the query first"
+    assert torch.allclose(weights.sum(1), torch.ones(3)) and not torch.allclose(weights[0, 0], weights[0, 1])
+    assert len(set(model(batch).weights[:, 0].tolist())) == 3, "a gate of each sample"
+
+
+def test_experts_are_chosen_by_the_noisy_gate():
+    """n_chosen of them count, by the softmax of their scores; noise in training alone."""
+    model, batch = build(FUSED["experts"], WIDTHS).eval(), inputs(B=64)
+    assert not model.fusion.gate.weight.any() and not model.fusion.noise.weight.any(), "the noise alone chooses"
+    model.fusion.gate.weight.data.normal_()
+    seen = []
+    model.fusion.gate.register_forward_hook(lambda module, arguments, scores: seen.append(scores))
+    weights = model(batch).weights
+    assert torch.equal(weights, model(batch).weights) and weights.shape == (64, 4)
+    best = seen[0].sort(dim=1, descending=True).values[:, :2]
+    expected = torch.where(seen[0] >= best[:, 1:], seen[0].exp(), 0)
+    assert torch.allclose(weights, expected / expected.sum(1, keepdim=True), atol=1e-6)
+    model.train()
+    assert not torch.equal(model(batch).weights, weights) and (model(batch).weights > 0).sum(1).eq(2).all()
+    model.fusion.gate.weight.data.zero_()
+    assert (model(batch).weights > 0).sum(0).gt(16).all(), "the noise uses all of them"
+
+
+def test_one_expert_is_concat():
+    one = dataclasses.replace(FUSED["experts"].fusion, n_experts=1, n_chosen=1)
+    experts, concat = (build(config, WIDTHS).eval() for config in (dataclasses.replace(TINY, fusion=one), CONCAT))
+    state = {name.replace("experts.0.", "layers."): x for name, x in experts.state_dict().items()}
+    concat.load_state_dict({name: x for name, x in state.items() if name in concat.state_dict()})
+    said = [model(inputs()).predictions["crystal_system"] for model in (experts, concat)]
+    assert torch.allclose(*said, atol=1e-6)
+
+
+def test_mutual_attention_is_cross_attention_of_each_to_the_others():
+    model, batch = build(FUSED["mutual_attention"], WIDTHS).eval(), inputs()
+    output, cls = model(batch, HALF), []
+    for query, memory in (("xrd", "composition"), ("composition", "xrd")):
+        fusion = dataclasses.replace(TINY.fusion, query=query, memory=(memory,))
+        alone = build(dataclasses.replace(TINY, fusion=fusion), WIDTHS).eval().fusion
+        alone.load_state_dict(model.fusion.asking[query].state_dict())
+        cls.append(alone(output.encoded)[0].x[:, 0])
+    assert torch.allclose(output.fused.x[:, 0], model.fusion.join(torch.cat(cls, dim=1)), atol=1e-6)
+    twice = 2 * count_parameters(build(TINY, {}).fusion)
+    assert count_parameters(model.fusion) == twice + count_parameters(model.fusion.join)
+
+
+def test_experts_that_cannot_be_chosen_are_refused():
+    for values in ({"n_experts": 0}, {"n_experts": 1_000_000}, {"n_chosen": 0}, {"n_chosen": 5}):
+        with pytest.raises(ModelError, match=next(iter(values))):
+            dataclasses.replace(TINY, fusion=dataclasses.replace(FUSED["experts"].fusion, **values))
+
+
+class LargestFusion(nn.Module):
     """What a new way to fuse costs: a class, and its name among FUSIONS."""
 
     keeps_tokens = False
@@ -225,19 +325,19 @@ class GatedFusion(nn.Module):
     def __init__(self, config, d_model, dropout):
         super().__init__()
         self.names = (config.query, *config.memory)
-        self.gate = nn.Linear(len(self.names) * d_model, len(self.names))
+        self.join = nn.Linear(d_model, d_model)
 
     def forward(self, encoded, given=None, cls_only=False):
         cls = torch.stack([encoded[name].x[:, 0] for name in self.names], dim=1)  # (B, M, D)
-        return Tokens((self.gate(cls.flatten(1)).softmax(-1)[..., None] * cls).sum(1, keepdim=True))
+        return Tokens(self.join(cls.amax(1, keepdim=True))), None
 
 
 def test_a_new_fusion_is_a_dozen_lines_in_one_place(monkeypatch):
-    monkeypatch.setitem(FUSIONS, "gated", GatedFusion)
-    model = build(dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind="gated")), WIDTHS)
+    monkeypatch.setitem(FUSIONS, "largest", LargestFusion)
+    model = build(dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind="largest")), WIDTHS)
     model(inputs()).predictions["e_form"].sum().backward()
     assert all(p.grad is not None for p in model.fusion.parameters())
-    lines = inspect.getsource(GatedFusion).splitlines()
+    lines = inspect.getsource(LargestFusion).splitlines()
     assert sum(bool(line.strip()) and not line.strip().startswith(('"""', "class")) for line in lines) <= 12
 
 
@@ -343,7 +443,7 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
             {"encoders": CONVOLUTIONS.encoders | {"composition": CONVOLUTIONS.encoders["xrd"]}},
             "encoder of composition: kind 'convolutions', choose from transformer",
         ),
-        ({"fusion": FusionConfig(kind="hope")}, "choose from cross_attention, concat"),
+        ({"fusion": FusionConfig(kind="hope")}, "choose from cross_attention, mutual_attention, concat, late"),
         ({"element_vectors": "word2vec"}, "choose from learned, mat2vec"),
         ({"element_vectors": "mat2vec", "encoders": {"xrd": TINY_ENCODER}, "fusion": None}, "reads no composition"),
     ],

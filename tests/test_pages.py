@@ -9,7 +9,7 @@ from study import pages
 TEMPLATES = sorted(path.name for path in pages.TEMPLATES.iterdir())
 # Digits that measure nothing: names, settings, the paper's table of contents.
 NAMES = re.compile(
-    r"(?m)^\d+\. |\b(Table|Figure|NOMAD) \d+|\bat (5|15|25) %|\b(95|90) %|\bat 5, 15, 25 %|\bR-3m\b|2θ"
+    r"(?m)^\d+\. |\b(Table|Figure|NOMAD) \d+|\bat (5|15|25) %|\b(95|90|70|0\.5) %|\bat 5, 15, 25 %|\bR-3m\b|2θ"
     r"|\]\([^)]*\)|`[^`]*`"
 )
 NUMBER = re.compile(r"(?<![A-Za-z\d_])\d[\d.,]*")

@@ -20,6 +20,7 @@ from xxlib.training.state import build_model
 CPU = torch.device("cpu")
 CONTRASTIVE = {"contrastive": (("composition", "xrd"),), "targets": ()}
 BOTH = CONTRASTIVE | {"masked": ("xrd",)}
+RELATIONAL = {"relational": (("composition", "xrd"), ("xrd", "composition")), "targets": ()}
 ELEMENTS = {"masked": ("composition",), "modalities": ("composition",), "targets": ()}
 TARGETS = {"targets": ("e_form", "crystal_system")}
 # what is trained, size of the batch, micro-batch of the divided run
@@ -28,6 +29,7 @@ CASES = {
     "pretraining": (BOTH, 64, 16),
     "pretraining, one micro-batch a process": (BOTH, 64, None),
     "pretraining, uneven": (BOTH, 7, 2),
+    "similarities of another modality": (RELATIONAL, 7, 2),
     "hidden elements": (ELEMENTS, 13, 3),
     "missing labels": ({"targets": ("e_form",)}, 13, None),
     "missing labels, uneven micro-batches": ({"targets": ("e_form",)}, 13, 3),

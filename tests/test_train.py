@@ -302,6 +302,23 @@ def test_launch_trains_once_and_tells_why_it_failed(dataset, tmp_path, monkeypat
     assert str(PROJECT) not in (tmp_path / "tiny" / "results.json").read_text()
 
 
+@pytest.mark.parametrize("kind", ["late", "gated", "experts", "mutual_attention"])
+def test_every_fusion_learns_sixteen_crystals(dataset, tmp_path, kind):
+    """As the one above: anion and cell; of late fusion the sum of both; experts are kept in use, which is recorded."""
+    model = dataclasses.replace(TINY, fusion=dataclasses.replace(TINY.fusion, kind=kind))
+    run = config(dataset, n_steps=400, batch_size=16, learning_rate=2e-3)
+    run = run.but(model=dataclasses.replace(model, dropout=0.0))
+    folder = run_folder(tmp_path, run)
+    result = loop.train(run, folder)
+    records = runs.metrics(folder)
+    losses = series(records, "loss", "e_form", split="train")
+    assert losses[-1] < 0.02 < losses[0]
+    assert value(result["metrics"], "mae", "e_form", "test") > 0
+    balance = series(records, "balance", split="train")
+    assert (len(balance) > 0) == (kind == "experts") and all(0 <= loss < 0.2 * 3 for loss in balance)
+    assert {one["target"] for one in records} == {None, "e_form"}
+
+
 # ---------------------------------------------------------------- pretraining and what follows it
 
 

@@ -12,17 +12,28 @@ import torch.nn.functional as F
 
 from xxlib.datasets import splits, writing
 from xxlib.models.build import build
-from xxlib.models.config import ModelConfig
-from xxlib.models.inputs import Composition, Pattern
+from xxlib.models.config import FusionConfig, ModelConfig
+from xxlib.models.fusion import ExpertsFusion
+from xxlib.models.inputs import Composition, Pattern, Tokens
 from xxlib.models.layers import recompute_layers
 from xxlib.models.xxact import count_parameters
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
-from xxlib.training.losses import contrastive_loss, masked_element_loss, masked_xrd_loss, target_counts, target_losses
+from xxlib.training.losses import (
+    RELATION_TEMPERATURE,
+    balance_loss,
+    contrastive_loss,
+    masked_element_loss,
+    masked_xrd_loss,
+    relational_loss,
+    target_counts,
+    target_losses,
+)
 from xxlib.training.masking import hidden_elements, hidden_tokens
 from xxlib.training.metrics import classification_metrics, limit_of_composition, regression_metrics
 from xxlib.training.presets import PRESETS
 from xxlib.training.records import curve, record, select, value
+from xxlib.training.relations import amounts, amplitudes
 from xxlib.training.schedule import learning_rate
 
 # ---------------------------------------------------------------- losses
@@ -120,6 +131,78 @@ def test_the_loss_of_elements_is_of_hidden_ones_alone():
 def test_a_masked_loss_without_hidden_tokens_is_zero():
     tokens = torch.rand(2, 17, 250)
     assert masked_xrd_loss(tokens + 1, tokens, torch.zeros(2, 17, dtype=torch.bool)).item() == 0
+
+
+def test_relational_loss_is_the_divergence_of_similarities_to_the_others():
+    learned, measured = torch.randn(5, 4), torch.rand(5, 9)
+    expected = []
+    for i in range(5):
+        others = [j for j in range(5) if j != i]
+        said, true = (
+            torch.stack([F.cosine_similarity(x[i], x[j], dim=0) for j in others]).div(RELATION_TEMPERATURE).softmax(0)
+            for x in (learned, measured)
+        )
+        expected.append((true * (true / said).log()).sum().item())
+    loss = relational_loss(learned, measured)
+    assert loss.item() == pytest.approx(np.mean(expected), rel=1e-5) and loss > 0
+    parts = [relational_loss(learned, measured, part).item() for part in (slice(0, 2), slice(2, 5))]
+    assert sum(parts) == pytest.approx(loss.item(), rel=1e-5)
+    turned = 3 * measured @ torch.linalg.qr(torch.randn(9, 9))[0]
+    assert relational_loss(turned, measured).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_only_samples_that_have_both_modalities_are_related():
+    learned, measured = torch.randn(6, 4, requires_grad=True), torch.rand(6, 9)
+    paired = torch.tensor([True, False, True, True, False, True])
+    loss = relational_loss(learned, measured, paired=paired)
+    assert loss.item() == pytest.approx(relational_loss(learned[paired], measured[paired]).item(), rel=1e-5)
+    loss.backward()
+    assert torch.equal(learned.grad.abs().sum(1) > 0, paired)
+    for alone in (torch.arange(6) == 2, torch.zeros(6, dtype=torch.bool)):
+        assert relational_loss(learned, measured, paired=alone).item() == 0
+    assert relational_loss(learned[:0], measured[:0]).item() == 0
+
+
+def test_alike_is_what_was_measured_alike():
+    """Order and padding of elements do not matter, nor how strong a pattern is; roots of intensities are compared."""
+    salt = Composition(torch.tensor([[11, 17, 0], [17, 11, 0]]), torch.tensor([[0.25, 0.75, 0], [0.75, 0.25, 0]]))
+    assert amounts(salt).shape == (2, 119) and torch.equal(*amounts(salt)) and amounts(salt)[0, 17] == 0.75
+    lines = torch.zeros(2, 17, 250)
+    lines[0, 3, 5], lines[1, 3, 5], lines[1, 9, 7] = 100, 25, 9
+    one, other = amplitudes(Pattern(lines))
+    assert F.cosine_similarity(one, other, dim=0).item() == pytest.approx(5 / math.sqrt(25 + 9))
+
+
+def test_experts_that_are_used_alike_cost_nothing():
+    """N sum(u^2) / sum(u)^2 - 1, the square of standard deviation over mean; parts add up, gradients too."""
+    assert balance_loss(torch.full((6, 4), 0.25)).item() == pytest.approx(0, abs=1e-6)
+    assert balance_loss(F.one_hot(torch.zeros(6, dtype=torch.long), 4).float()).item() == pytest.approx(3)
+    weights = torch.randn(7, 4).softmax(1).requires_grad_()
+    used = weights.sum(0)
+    whole = (used.std(correction=0) / used.mean()).square()
+    (expected,) = torch.autograd.grad(whole, weights, retain_graph=True)
+    assert balance_loss(weights).item() == pytest.approx(whole.item(), rel=1e-4)
+    parts = [balance_loss(weights[part], used.detach()) for part in (slice(0, 2), slice(2, 7))]
+    (found,) = torch.autograd.grad(sum(parts), weights)
+    assert sum(parts).item() == pytest.approx(whole.item(), rel=1e-4)
+    # What is the same for all experts of a sample does not move the softmax behind the weights.
+    found, expected = (g - g.mean(1, keepdim=True) for g in (found, expected))
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_the_balance_loss_brings_experts_back_into_use():
+    """From a gate that sends nearly all samples to the same two of four."""
+    torch.manual_seed(0)
+    fusion = ExpertsFusion(FusionConfig(kind="experts", n_layers=1, d_ff=8), 6, 0.0)
+    encoded = {name: Tokens(1 + torch.randn(64, 1, 6)) for name in ("xrd", "composition")}
+    fusion.gate.weight.data[:2] = 0.5
+    optimizer, losses = torch.optim.Adam([fusion.gate.weight, fusion.noise.weight], lr=0.02), []
+    for _ in range(200):
+        losses.append(balance_loss(fusion(encoded)[1]))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[0] > 0.8 and losses[-1] < 0.1
 
 
 # ---------------------------------------------------------------- masking
@@ -307,6 +390,9 @@ NO_NAMES = ("", ".", "..", "../run", "a/b", "/tmp/run", "a\\b", "a\nb", "a\n", "
         ("objectives", {"targets": []}, "either targets or"),
         ("objectives", {"contrastive": [["xrd", "xrd"]], "targets": []}, "give two of the modalities composition, xrd"),
         ("objectives", {"contrastive": [["xrd", "text"]], "targets": []}, "give two of the modalities"),
+        ("objectives", {"relational": [["xrd", "xrd"]], "targets": []}, "relational .*: give two of the modalities"),
+        ("objectives", {"relational": [["structure", "xrd"]], "targets": []}, "relational .*: give two of the"),
+        ("objectives", {"relational": [["xrd", "composition"]]}, "either targets or"),
         ("objectives", {"masked": ["composition"], "targets": []}, "masked 'composition': out of this model come"),
         ("objectives", {"masked": ["text"], "targets": []}, "masked 'text'"),
         ("data", {"left_out": "oxides"}, "choose from None, chalcogenides"),
@@ -426,9 +512,26 @@ def test_a_masked_objective_without_tokens_is_refused():
         PRESETS["smoke"].but(model=model, targets=(), masked=("xrd",))
 
 
+def test_only_what_is_measured_teaches():
+    graph = PRESETS["structure"].model.encoders
+    fusion = dataclasses.replace(PRESETS["smoke"].model.fusion, query="xrd", memory=("structure",))
+    encoders = {"xrd": PRESETS["smoke"].model.encoders["xrd"], **graph}
+    run = PRESETS["smoke"].but(model=dataclasses.replace(PRESETS["smoke"].model, encoders=encoders, fusion=fusion))
+    assert run.but(targets=(), relational=(("xrd", "structure"),)).objectives.pretrains
+    with pytest.raises(ConfigError, match="of which the first, that teaches, is composition or xrd"):
+        run.but(targets=(), relational=(("structure", "xrd"),))
+
+
+def test_experts_are_balanced_over_a_whole_batch():
+    experts = dataclasses.replace(PRESETS["smoke"].model.fusion, kind="experts")
+    run = PRESETS["smoke"].but(model=dataclasses.replace(PRESETS["smoke"].model, fusion=experts))
+    with pytest.raises(ConfigError, match="micro_batch: experts are kept in use over a whole batch"):
+        run.but(micro_batch=8)
+
+
 def test_a_baseline_has_no_pretraining():
     model = dataclasses.replace(PRESETS["smoke"].model.only("xrd"), architecture="fcn")
-    with pytest.raises(ConfigError, match="leave contrastive, masked and initial out"):
+    with pytest.raises(ConfigError, match="leave contrastive, relational, masked and initial out"):
         PRESETS["smoke"].but(model=model, initial="x")
 
 

@@ -17,7 +17,7 @@ from test_plots import at_print_size
 
 from xxlib import PROJECT, candidate_list, looks, widgets
 from xxlib.answering import explain
-from xxlib.answering.predictor import batch_of
+from xxlib.answering.inference import batch_of
 from xxlib.crystals.crystal import Crystal, lattice_from_cell
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import N_POINTS, TWO_THETA, render, render_one

@@ -1,6 +1,7 @@
-"""Known crystals -> a library that explains scans: python -m xxlib.library data/mp90k my_cifs data/libraries/mine
+"""Known crystals -> a library that explains scans: python -m xxlib.library known my_cifs data/libraries/mine
 
-Sources: datasets that were prepared with --structure, folders of CIF files, and the word amcsd; several at once.
+Sources: libraries by folder or by name in data/libraries, datasets that were prepared with --structure, folders of CIF
+files, and the word amcsd; several at once.
 """
 
 import argparse
@@ -10,9 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import joblib
+import numpy as np
 from tqdm import tqdm
 
-from xxlib.candidates.library import Library, LibraryError, library_of_rows, row_of, save
+from xxlib.candidates.known import find
+from xxlib.candidates.library import FILE, Library, LibraryError, library_of_rows, row_of, save
+from xxlib.candidates.search import structure
 from xxlib.crystals.crystal import RejectedCrystal
 from xxlib.datasets.sources.amcsd import amcsd
 from xxlib.datasets.sources.files import cif_folder
@@ -55,6 +59,9 @@ def _chunks(source):
         name = dataset.meta["source"].get("name", Path(source).name)
         size = len(dataset)
         return [(name, Path(source), k, min(CHUNK, size - k)) for k in range(0, size, CHUNK)]
+    elif (folder := find(source)) and (folder / FILE).is_file():
+        size = len(Library.open(folder))
+        return [(folder.name, folder / FILE, k, min(CHUNK, size - k)) for k in range(0, size, CHUNK)]
     else:
         name, records = Path(source).name, list(cif_folder(source).records())
     return [(name, records[k : k + CHUNK], 0, len(records[k : k + CHUNK])) for k in range(0, len(records), CHUNK)]
@@ -62,6 +69,8 @@ def _chunks(source):
 
 def _rows(name, source, first, size):
     """Rows of a library with the keys of their types, and why other crystals are none."""
+    if isinstance(source, Path) and source.name == FILE:
+        return _rows_of_library(Library.open(source.parent), first, size), Counter()
     rows, reasons = [], Counter()
     dataset = Dataset(source, check=False) if isinstance(source, Path) else None
     for k in range(first, first + size):
@@ -73,9 +82,24 @@ def _rows(name, source, first, size):
     return rows, reasons
 
 
+def _rows_of_library(library, first, size):
+    """The same of a Library: its rows as they are.  Crystals of one type lie side by side, so that a key is of many."""
+    rows, keys = [], {}
+    chosen = np.argsort(library.types, kind="stable")[first : first + size]
+    for crystal, row in zip(chosen, library.table.take(chosen).to_pylist()):
+        number = row.pop("type")
+        if number not in keys:
+            own = slice(library.offsets[crystal], library.offsets[crystal + 1])
+            kinds = np.unique(library.atomic_numbers[own]).astype(np.int64)
+            metric, frac = library.metrics[crystal], library.frac_coords(own)
+            keys[number] = row_of(structure(library, crystal, kinds, kinds, metric, frac))[1]
+        rows.append((row, keys[number]))
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="xxlib library", description=__doc__.split("\n")[0])
-    parser.add_argument("source", nargs="+", help="dataset with structures, folder of CIF files, or amcsd")
+    parser.add_argument("source", nargs="+", help="library, dataset with structures, folder of CIF files, amcsd")
     parser.add_argument("folder", type=Path, help="where the library goes")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: the cores available)")
     options = parser.parse_args(arguments)

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from xxlib.answering import explain
 from xxlib.answering.answer import SampleAnswer, in_terms_of, reason
 from xxlib.answering.calibration import LEVEL
-from xxlib.answering.predictor import Predictor, batch_of
+from xxlib.answering.inference import batch_of
+from xxlib.answering.predictor import Predictor
 from xxlib.answering.questions import sample_of
 from xxlib.candidate_list import Candidate, candidates_of
 from xxlib.candidates.known import KnownCrystals

@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from study.measured import scan_of
 from xxlib import PROJECT
+from xxlib.candidates.cells import LATTICES
 from xxlib.candidates.explanation import NothingToExplain
 from xxlib.candidates.known import KnownCrystals
 from xxlib.candidates.library import formula_key, stoichiometry
@@ -27,7 +29,7 @@ from xxlib.datasets.store import Dataset
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.simulation import expansion
-from xxlib.diffraction.wavelengths import ANODES, CU_KA
+from xxlib.diffraction.wavelengths import ANODES
 from xxlib.scans.samples import read_sample
 from xxlib.scans.scan import Scan, ScanError
 
@@ -58,7 +60,8 @@ class Asked:
 
 @cache
 def _known():
-    return KnownCrystals.load()
+    known = KnownCrystals.load()
+    return KnownCrystals(known.library, known.rankings)  # the lines alone are asked by lattices.py
 
 
 @cache
@@ -204,38 +207,39 @@ def _chunk(asked, pairs):
 # ---------------------------------------------------------------- asking for measured patterns
 
 
-def answers_measured(path, known, given, setting):
+def answers_measured(path, known, given, setting, minerals=None):
     """Answers for the measured patterns of a file, a DataFrame, with the Sample as it was read (None: it was refused).
 
-    In the library: those whose crystal, by mp_id, is.  Formula held out: all; no crystal of their formula is seen.
+    setting: "nothing hidden"; or "formula held out", where no crystal of the sample's formula is seen, of those whose
+    formula is known.  in_library: the library has the sample's crystal, by mp_id.  published: the volume of an atom
+    (cubic angstrom) in those of a Library of minerals, as measured, that have its formula and space group, the median.
+    lattices: probabilities (14,) by the lines alone; ones where they have no cell.
     """
     rows, ids = [], set(known.library.ids.to_pylist())
     for row in tqdm(pd.read_parquet(path).to_dict("records"), desc=f"{path.stem}, {given}, {setting}", unit="scan"):
         formula = row.get("reduced_formula")
         if formula is None and (given == "formula" or setting == "formula held out"):
-            continue  # nobody knows whether it is in the library
-        if formula is not None and setting == "in the library" and row["mp_id"] not in ids:
             continue
         answer, mask = {"id": row["sample"], "space_group": row["space_group"], "seconds": 0.0, "sample": None}, None
+        answer["lattices"] = np.ones(len(LATTICES))
+        answer["in_library"], answer["published"] = row.get("mp_id") in ids, np.nan
         try:
-            sample = answer["sample"] = read_sample(formula, _scan(row))
+            sample = answer["sample"] = read_sample(formula, scan_of(row))
         except ValueError:  # nothing is said of it
             rows.append(answer | said(None))
             continue
+        wholes = [] if formula is None else whole_amounts(sample.element_ids, sample.fractions)
+        own = [formula_key(*one[:2]) for one in wholes]
         if setting == "formula held out":
-            own = [formula_key(*one[:2]) for one in whole_amounts(sample.element_ids, sample.fractions)]
             mask = np.isin(known.library.formula_keys, np.array(own, np.uint64))
+        if minerals is not None and formula is not None:
+            alike = np.isin(minerals.formula_keys, np.array(own, np.uint64))
+            alike &= minerals.space_groups == row["space_group"]
+            if alike.any():
+                answer["published"] = float(np.median((minerals.volumes / minerals.n_atoms)[alike]))
         composition = (sample.element_ids, sample.fractions) if given == "formula" else None
         explanation, answer["seconds"] = explained(known, Observed.of_sample(sample), mask, composition)
-        rows.append(answer | said(explanation, formula))
+        if explanation is not None and explanation.indexed is not None:
+            answer["lattices"] = explanation.indexed.probabilities
+        rows.append(answer | said(explanation, formula, answer["published"]))
     return pd.DataFrame(rows)
-
-
-def _scan(row):
-    intensity = np.asarray(row["intensity"], np.float64)
-    two_theta = row.get("two_theta")
-    if two_theta is None:
-        two_theta = row["two_theta_start"] + row["two_theta_step"] * np.arange(len(intensity))
-    return Scan(
-        two_theta=np.asarray(two_theta, np.float64), intensity=intensity, wavelength=CU_KA, sample=row["sample"]
-    )

@@ -44,7 +44,11 @@ from xxlib.training.runs import CheckpointError, write_atomically
 TABLE = "measured_lost"  # follows from the committed samples; the others are added to by the command
 TABLES = ("measured_accuracy", "measured_errors", "measured_trust", "measured_samples")
 RANGES = ((10, 90), (20, 90), (5, 70), (5, 50), (10, 70), (20, 50))  # degree, for accuracy against range
+SHOWN = ("measured", "measured, in the dataset", "simulated")  # kinds of patterns in the figures
 REGRESSIONS = ("e_form", "band_gap")
+LABELS = ("sample", "formula", "crystal_system", "space_group", "mp_id", *REGRESSIONS)
+NO_COMPOSITION = np.zeros(0, np.uint8), np.zeros(0, np.float32)
+FIRST = "patterns"  # the file of patterns whose figures come first
 JOINED = " + "
 
 
@@ -69,21 +73,28 @@ class Patterns:
 def read(path):
     """Measured Patterns of a table (parquet) of scans for Cu K-alpha, each conditioned.
 
-    Columns: sample, reduced_formula, crystal_system, two_theta (degree) and intensity; of the crystals that the dataset
-    holds also mp_id, e_form, band_gap.
+    Columns: sample, crystal_system, space_group, two_theta (degree) or two_theta_start and two_theta_step, intensity;
+    reduced_formula where it is known; of the crystals that the dataset holds also mp_id, e_form, band_gap.
     """
     table = pd.read_parquet(path)
-    scans = zip(table.pop("two_theta"), table.pop("intensity"), table["sample"])
-    conditioned = []
-    for two_theta, intensity, sample in tqdm(scans, total=len(table), desc="conditioning", unit="scan"):
-        angle, counts = np.asarray(two_theta, np.float64), np.asarray(intensity, np.float64)
-        conditioned.append(condition(checked(Scan(two_theta=angle, intensity=counts, wavelength=CU_KA, sample=sample))))
+    conditioned = [
+        condition(checked(scan_of(row))) for row in tqdm(table.to_dict("records"), desc="conditioning", unit="scan")
+    ]
     labels = table.rename(columns={"reduced_formula": "formula"})
     return Patterns(
-        labels[["sample", "formula", "crystal_system", "mp_id", "e_form", "band_gap"]],
+        labels.reindex(columns=LABELS),
         np.stack([each.pattern for each in conditioned]),
         np.stack([each.tokens_outside for each in conditioned]),
     )
+
+
+def scan_of(row):
+    """The Scan of a row of such a table."""
+    intensity, two_theta = np.asarray(row["intensity"], np.float64), row.get("two_theta")
+    if two_theta is None:
+        two_theta = row["two_theta_start"] + row["two_theta_step"] * np.arange(len(intensity))
+    angle = np.asarray(two_theta, np.float64)
+    return Scan(two_theta=angle, intensity=intensity, wavelength=CU_KA, sample=row["sample"])
 
 
 def simulated(measured, dataset):
@@ -96,7 +107,8 @@ def simulated(measured, dataset):
 
 def outputs(ensemble, patterns, given):
     """The EnsembleOutput for Patterns, given some of the modalities."""
-    compositions = [composition_of_formula(formula) for formula in patterns.table["formula"]]
+    formulas = patterns.table["formula"]
+    compositions = [composition_of_formula(one) if isinstance(one, str) else NO_COMPOSITION for one in formulas]
     batch = sample_batch(*map(list, zip(*compositions)), patterns.patterns, patterns.hidden)
     return ensemble(batch.only(given))
 
@@ -104,29 +116,32 @@ def outputs(ensemble, patterns, given):
 def labels_of(table):
     """The labels of measured crystals, as Trust.measure takes them: name -> (n,), classes as indices."""
     labels = {name: table[name].to_numpy(float) for name in REGRESSIONS}
+    labels["space_group"] = table["space_group"].to_numpy(float) - 1
     return labels | {"crystal_system": table["crystal_system"].map(CRYSTAL_SYSTEMS.index).to_numpy(float)}
 
 
-def judge(ensemble, trust, measured, dataset):
+def judge(ensemble, trust, measured, dataset, name="measured"):
     """Four tables of a released checkpoint on measured Patterns: accuracy, errors, what its certainty is worth, and
     what it predicts for each sample.
 
     Each also on the measured patterns of those crystals that the dataset holds, and on the ideal patterns of the same.
     Accuracy is that of the crystal system, with Wilson's interval: of all, of each system, and within RANGES.
-    trust: as trust.read_trust gives it, fitted on simulated patterns.
+    trust: as trust.read_trust gives it, fitted on simulated patterns.  name: what the measured patterns are called.
     """
-    kinds = {"measured": measured}
+    kinds, formulas = {name: measured}, measured.table["formula"].notna().all()
+    asked = [given for given in ensemble.inputs if formulas or "composition" not in given]
     in_dataset = measured.table["mp_id"].isin(np.asarray(dataset.column("id"))).to_numpy()
     if in_dataset.any():
-        kinds["measured, in the dataset"] = measured.taken(in_dataset)
-        kinds["simulated"] = simulated(measured.taken(in_dataset), dataset)
+        kinds[f"{name}, in the dataset"] = measured.taken(in_dataset)
+        kinds[name.replace("measured", "simulated", 1)] = simulated(measured.taken(in_dataset), dataset)
     accuracies, errors, certainties, samples = [], [], [], []
-    for given, (kind, patterns) in itertools.product(ensemble.inputs, kinds.items()):
+    for given, (kind, patterns) in itertools.product(asked, kinds.items()):
         view, part = {"given": JOINED.join(given), "patterns": kind}, trust[given]
         output, labels = outputs(ensemble, patterns, given), labels_of(patterns.table)
         certainties.append(view | part.measure(output, labels))
         samples.append(_samples(patterns.table, output, part).assign(**view))
-        errors += [view | _error(name, labels[name], values) for name, values in output.values.items()]
+        labelled = [target for target in output.values if np.isfinite(labels[target]).any()]
+        errors += [view | _error(target, labels[target], output.values[target]) for target in labelled]
         if "crystal_system" in output.logits:
             right = {"all": _right(output, labels)}
             for system in CRYSTAL_SYSTEMS:
@@ -134,7 +149,7 @@ def judge(ensemble, trust, measured, dataset):
             for start, end in RANGES if kind == "measured" and "xrd" in given else ():
                 within = outputs(ensemble, patterns.within(start, end), given)
                 right[f"{start}-{end} degree"] = _right(within, labels)
-            accuracies += [view | {"of": name} | accuracy_interval(of_group) for name, of_group in right.items()]
+            accuracies += [view | {"of": of} | accuracy_interval(of_group) for of, of_group in right.items()]
     return *map(pd.DataFrame, (accuracies, errors, certainties)), pd.concat(samples, ignore_index=True)
 
 
@@ -152,7 +167,7 @@ def table(samples=None, place=RESULTS, draws=10_000):
     for keys, group in samples.assign(right=right).groupby(["model", "given", *labels], sort=False):
         model, given, *origin = keys
         sides = {kind: part.set_index("sample")["right"] for kind, part in group.groupby("patterns")}
-        if "simulated" not in sides or "xrd" not in given.split(JOINED):
+        if not {"simulated", "measured, in the dataset"} <= set(sides) or "xrd" not in given.split(JOINED):
             continue
         before, after = sides["simulated"], sides["measured, in the dataset"]
         change = (before - after).to_numpy()
@@ -167,7 +182,8 @@ def table(samples=None, place=RESULTS, draws=10_000):
 def figures(place=RESULTS):
     """Accuracies of all models, a figure for each thing they were given."""
     drawn = {}
-    for given, rows in pd.read_csv(place / "measured_accuracy.csv").groupby("given"):
+    every = pd.read_csv(place / "measured_accuracy.csv")
+    for given, rows in every[every["patterns"].isin(SHOWN)].groupby("given"):
         panels = {spoken(model): of_model for model, of_model in rows.groupby("model", sort=False)}
         name = f"measured_{given.replace(JOINED, '_and_')}"
         drawn[name] = plots.accuracies(panels, f"Crystal system {WORDS[given]}")
@@ -255,7 +271,9 @@ def main():
         entry = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
         entry |= {"n": len(measured.table), "patterns_sha256": patterns} | trained
         add(pd.DataFrame([entry | {"sha256": sha256(path)} for path in weights]), log)
-        tables = judge(ensemble, trust, measured, Dataset(PROJECT / config.data.dataset))
+        stem = arguments.patterns.stem
+        of = "measured" if stem == FIRST else f"measured, {stem}"
+        tables = judge(ensemble, trust, measured, Dataset(PROJECT / config.data.dataset), of)
         for name, table in zip(TABLES, tables):
             if len(table):
                 table.insert(0, "model", folder.name)

@@ -40,7 +40,8 @@ SEVERITIES = (
     ("counts in the maximum", "counts", (100_000, 10_000, 1000, 300, 100)),
     ("background left (of 100)", "residue", (0, 0.5, 1, 2, 5)),
     ("strongest impurity line (of 100)", "impurity", (0, 5, 10, 20, 40)),
-    ("scatter of line intensities (ln)", "line_scatter", (0, 0.25, 0.5, 0.75, 1)),
+    ("scatter of line intensities (ln)", "line_scatter", (0, 0.25, 0.5, 0.75, 1)),  # where h, k, l are not known
+    ("texture (March's coefficient)", "texture", (1, 0.9, 0.8, 0.65, 0.5)),  # where they are
     ("start of the range (degree)", "start", (5, 10, 15, 20, 30)),
     ("end of the range (degree)", "end", (90, 80, 70, 60, 50)),
 )
@@ -58,6 +59,7 @@ def noise_study(ensemble, severities=SEVERITIES):
     """
     examples = examples_of(ensemble.config)
     dataset, val = examples.dataset, examples.rows["val"]
+    severities = [one for one in severities if one[1] != ("line_scatter" if dataset.has_hkl else "texture")]
     labels = {name: dataset.labels[name][val] for name in ensemble.targets}
     views = [given for given in ensemble.inputs if "xrd" in given]
     steps = [

@@ -27,13 +27,16 @@ from study import (
     tables,
 )
 from xxlib import PROJECT
+from xxlib.answering.predictor import CHECKPOINTS
+from xxlib.answering.predictor import DEFAULT as RELEASED
+from xxlib.candidates.known import DEFAULT as KNOWN
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.datasets.targets import TARGETS
 from xxlib.training.metrics import limit_of_composition
 
 TEMPLATES = Path(__file__).parent / "templates"
 README, RESULTS = PROJECT / "README.md", PROJECT / "data" / "results" / "README.md"
-RELEASED = PROJECT / "data" / "checkpoints" / "mp36k-small" / "metrics.json"
+CARD = CHECKPOINTS / RELEASED / "metrics.json"
 # A part of README.md that is rendered, from the template of its name.
 PART = re.compile(r"(<!-- (\w+): rendered by study.pages -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL)
 DECIMALS = {"e_form": 1, "band_gap": 3, "crystal_system": 1, "space_group": 1}
@@ -209,23 +212,35 @@ def spread(target):
 
 
 def measured(name, /, **where):
-    """The row of a table of measured patterns; "measured" where it is not said which patterns, both inputs likewise."""
-    return row(name, **{"given": "composition + xrd", "patterns": "measured"} | where)
+    """The row of a table of measured patterns: of the released model, both inputs, "measured", where not said else."""
+    return row(name, **{"model": RELEASED, "given": "composition + xrd", "patterns": "measured"} | where)
 
 
-def known(patterns, setting, given="formula"):
-    """What known crystals know of `val`: the row of a kind of question."""
-    return row("known_crystals_val", patterns=patterns, setting=setting, given=given)
+def known(setting, patterns="measured", given="formula", dataset="mp36k", library=KNOWN, together=False):
+    """What known crystals know of `test` or of measured patterns: the row of a kind of question; together: with the
+    released model."""
+    given = f"{given}, {RELEASED}" if together else given
+    return row("known_crystals", given=given, setting=setting, patterns=patterns, dataset=dataset, library=library)
+
+
+def both_known(**where):
+    """The rows of known crystals alone and with the released model."""
+    return known(**where), known(**where, together=True)
+
+
+def right(row):
+    """How many crystal systems and space groups are right, in %, as a cell of a table."""
+    return " / ".join(f"{row[name]:.1f}" for name in ("crystal system (%)", "space group (%)"))
 
 
 def released(view):
     """What the released model reaches on `test` in a view of its model card, by the card's names."""
-    return json.loads(RELEASED.read_text())["test"][view]
+    return json.loads(CARD.read_text())["test"][view]
 
 
 def contradiction(name):
     """How well the released model tells that formula and pattern do not belong together."""
-    return json.loads(RELEASED.read_text())["contradiction"][name]
+    return json.loads(CARD.read_text())["contradiction"][name]
 
 
 def laws():
@@ -248,7 +263,7 @@ def noise(*models):
     """Accuracy of models of the noise study with both inputs: without any effect, and where each does its worst."""
     table = tables.committed("noise")
     table = table[table["given"] == "composition + xrd"]
-    wide = table.pivot_table(index=["effect", "value"], columns="run", values="accuracy (%)")[list(models)]
+    wide = table.pivot_table(index=["effect", "value"], columns="run", values="accuracy (%)")[list(models)].dropna()
     ideal = wide.loc[("zero shift (degree)", 0)]
     acting = wide[(wide != ideal).any(axis=1)]
     worst = acting.loc[[part.sum(axis=1).idxmin() for _, part in acting.groupby("effect")]].reset_index()
@@ -275,12 +290,12 @@ def environment():
     functions = (
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
         surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released, known,
-        contradiction, of_start, paper_start,
+        both_known, right, contradiction, of_start, paper_start,
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
-    made.globals |= {"paper": paper, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
+    made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
     return made
 
 

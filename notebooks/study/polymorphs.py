@@ -4,7 +4,7 @@ the lowest of its formula: what a formula cannot know, and a pattern can.
 A model of the composition alone answers alike for all polymorphs of a formula, so that what it was asked on mp36k is
 its answer for the further polymorphs of mp90k, too.
 What turns it round: the lowest crystal of each formula as the target of the composition alone.
-Cost: 1 run, 11 minutes on a core; the others are those of modalities and of mp90k.
+Cost: 1 run, 0.4 hours on a core; the others are those of modalities and of mp90k.
 """
 
 import numpy as np

@@ -29,6 +29,7 @@ from xxlib.training import records, runs
 from xxlib.training.presets import PRESETS
 
 POLL = 1  # seconds
+TASKS = ("contrastive", "relational", "masked")
 
 
 def done(name):
@@ -145,8 +146,10 @@ def listed(configs):
     """Table of runs: whether they are done, minutes they took or, from the throughput of their like, will take."""
     speeds, planned = defaultdict(list), experiments.planned()
     finished = {name: done(name) for name in planned}
-    like = {n: (c.model.architecture, c.model.modalities, c.objectives.contrastive, c.objectives.masked, c.frozen)
-            for n, c in planned.items()}  # fmt: skip
+    like = {
+        n: (c.model.architecture, c.model.modalities, c.frozen, *(getattr(c.objectives, task) for task in TASKS))
+        for n, c in planned.items()
+    }
     for name, record in finished.items():
         if record:
             speeds[like[name]].append(record.samples / record.seconds)

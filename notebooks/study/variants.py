@@ -13,6 +13,7 @@ from xxlib.training.presets import PRESETS
 MULTI = ("e_form", "crystal_system")  # never the band gap, which is the unseen target of transfer
 PRETRAININGS = {
     "contrastive": {"contrastive": (("composition", "xrd"),)},
+    "relational": {"relational": (("composition", "xrd"), ("xrd", "composition"))},
     "mxm": {"masked": ("xrd",)},
     "both": {"contrastive": (("composition", "xrd"),), "masked": ("xrd",)},
 }

@@ -115,6 +115,8 @@ class SampleAnswer:
             return out | {"refused": self.refused}
         if self.explanation is not None:
             out |= {"candidates": self.candidates(), "none_of_these": self.explanation.none}
+            if self.explanation.indexed is not None:
+                out["cells"] = self.explanation.indexed.table().head(FIRST).to_dict("records")
         return out | {"units": {name: TARGETS[name].unit for name in self.values}, "warnings": list(self.warnings)}
 
     def line(self) -> str:
@@ -148,6 +150,11 @@ class SampleAnswer:
             lines.append(f"  {title:17} {one['probability']:4.0%}  {name}, space group {one['space_group']}, {cell} A")
         if self.explanation is not None:
             lines.append(f"  {'':17} {self.explanation.none:4.0%}  none of these")
+            if self.explanation.indexed is not None:
+                cell = self.explanation.indexed.table().iloc[0]
+                edges = " ".join(f"{cell[name]:.4g}" for name in "abc")
+                share, lattice = cell["probability"], cell["lattice"]
+                lines.append(f"  {'by lines alone':17} {share:4.0%}  lattice {lattice}, {edges} A")
         return "\n".join([*lines, *(f"  ! {warning}" for warning in self.warnings)])
 
 

@@ -11,11 +11,12 @@ from scipy.special import logsumexp
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xxlib.datasets.batches import chunks, make_batch
+from xxlib.datasets.batches import Batch, chunks, make_batch, sample_batch
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.models.inputs import INPUTS
+from xxlib.scans.samples import Sample
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig, from_dict
 from xxlib.training.state import build_model
@@ -178,3 +179,8 @@ def _question(config):
     """What the members of an ensemble have in common: training crystals, inputs, whether patterns were ideal."""
     data = config.data
     return data.dataset, data.split, data.left_out, config.model.modalities, data.effects is None, data.absent_rate > 0
+
+
+def batch_of(sample: Sample) -> Batch:
+    """A Batch of one Sample."""
+    return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])

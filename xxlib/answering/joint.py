@@ -1,8 +1,10 @@
-"""What a network and known crystals say together of the symmetry of a sample: one posterior of both.
+"""What known crystals, a network and the lattice of the lines say together of the symmetry of a sample: one posterior.
 
-Known crystals give probabilities of the space groups of candidates, and of "none of these"; a network gives one of
-every class.  Among what is explained the network reweighs; where nothing is, it stands for itself: P(g) goes as
-K(g) N(g)^a + e^c none N(g)^b / sum N^b.  The three numbers are fitted on `val`, and kept beside the weights.
+Known crystals give probabilities of the space groups of candidates, and of "none of these"; a network N gives one of
+every class, and the cells that explain the lines, with no crystal known, one of every Bravais lattice, L.  Among what
+is explained these two reweigh; where nothing is, they stand for themselves: P(g) goes as
+K(g) N(g)^a L(g)^a' + e^c none N(g)^b L(g)^b' / sum N^b L^b'.  The five numbers are fitted on `val`, and kept beside
+the weights.
 
 known.json   for ideal patterns and for scans, for a known formula and without: the numbers, and from which probability
              a class belongs to a set
@@ -17,6 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from xxlib.answering.calibration import conformal_quantile
+from xxlib.candidates.cells import lattices_of
 from xxlib.candidates.known import KINDS
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS, crystal_system
 from xxlib.training.runs import UNREADABLE, CheckpointError, read_checked, write_checked
@@ -28,38 +31,38 @@ LEAST = 1e-6  # probability that is taken for any class
 
 @dataclass(frozen=True)
 class Joint:
-    """The weights of a network beside known crystals, and thresholds of sets."""
+    """The weights of a network and of lattices beside known crystals, and thresholds of sets."""
 
-    among: float  # a: exponent of the network among what candidates explain
-    alone: float  # b: where none of them is right
+    among: tuple[float, float]  # a: exponents of the network and of lattices among what candidates explain
+    alone: tuple[float, float]  # b: where none of them is right
     none: float  # c: logarithm of what "none of these" is multiplied by
     thresholds: dict[str, float]  # of crystal_system and space_group: a class with this probability belongs to the set
 
     @classmethod
-    def fit(cls, known, none, network, true):
-        """From probabilities by known crystals (n, 230), of none of them (n,), by a network (n, 230), and the true
-        space groups (n,), from 0."""
+    def fit(cls, known, none, others, true):
+        """From probabilities by known crystals (n, 230), of none of them (n,), by a network and by lattices
+        (n, 2, 230), and the true space groups (n,), from 0."""
 
         def loss(x):
-            return -_log_posterior(known, none, network, x)[np.arange(len(true)), true].mean()
+            return -_log_posterior(known, none, others, x[:2], x[2:4], x[4])[np.arange(len(true)), true].mean()
 
-        x = minimize(loss, np.array([0.5, 1.0, 0.0]), bounds=((0, 2), (0, 2), (-5, 5)), method="L-BFGS-B").x
-        groups = np.exp(_log_posterior(known, none, network, x))
+        start, bounds = np.array([0.5, 0.5, 1.0, 1.0, 0.0]), [(0, 2)] * 4 + [(-5, 5)]
+        x = minimize(loss, start, bounds=bounds, method="L-BFGS-B").x.tolist()
+        groups = np.exp(_log_posterior(known, none, others, x[:2], x[2:4], x[4]))
         doubts = {"space_group": 1 - groups[np.arange(len(true)), true]}
         doubts["crystal_system"] = 1 - systems_of(groups)[np.arange(len(true)), SYSTEM_OF[true]]
         thresholds = {name: 1 - conformal_quantile(values) for name, values in doubts.items()}
-        return cls(*map(float, x), thresholds)
+        return cls(tuple(x[:2]), tuple(x[2:4]), x[4], thresholds)
 
-    def space_groups(self, known, none, network):
+    def space_groups(self, known, none, others):
         """Probabilities (n, 230)."""
-        return np.exp(_log_posterior(known, none, network, (self.among, self.alone, self.none)))
+        return np.exp(_log_posterior(known, none, others, self.among, self.alone, self.none))
 
 
-def _log_posterior(known, none, network, weights):
-    among, alone, scale = weights
-    log_network = np.log(np.maximum(network, LEAST))
-    explained = np.log(np.maximum(known, 1e-30)) + among * log_network
-    free = alone * log_network
+def _log_posterior(known, none, others, among, alone, scale):
+    log_others = np.log(np.maximum(others, LEAST))
+    reweighed, free = (np.einsum("v,nvg->ng", np.asarray(weights), log_others) for weights in (among, alone))
+    explained = np.log(np.maximum(known, 1e-30)) + reweighed
     free = free - logsumexp(free, axis=1, keepdims=True) + scale + np.log(np.maximum(none, LEAST))[:, None]
     scores = np.logaddexp(explained, free)
     return scores - logsumexp(scores, axis=1, keepdims=True)
@@ -79,12 +82,24 @@ def by_network(systems, groups=None):
     return within * (systems / systems_of(within))[:, SYSTEM_OF]
 
 
+def by_lattices(probabilities):
+    """Of probabilities of Bravais lattices (n, 14) that of the lattice of each space group (n, 230)."""
+    return np.asarray(probabilities)[:, lattices_of()[1:]]
+
+
 def by_known_crystals(explanation):
     """(1, 230) probabilities of an Explanation, and (1,) of none."""
     known = np.zeros((1, len(SYSTEM_OF)))
     for number, share in explanation.space_groups().items():
         known[0, number - 1] = share
     return known, np.array([explanation.none])
+
+
+def by_lines(explanation):
+    """by_lattices (1, 230) of an Explanation; ones where its lines were not asked, or have no cell."""
+    if explanation.indexed is None:
+        return np.ones((1, len(SYSTEM_OF)))
+    return by_lattices(explanation.indexed.probabilities[None])
 
 
 def write_joint(folder, joint):
@@ -100,9 +115,10 @@ def read_joint(folder):
         return {}
     try:
         values = json.loads(read_checked(path))
-        joint = {kind: Joint(**values[kind]) for kind in KINDS}
-        numbers = [x for one in joint.values() for x in (one.among, one.alone, one.none, *one.thresholds.values())]
-        if not np.isfinite(np.array(numbers, float)).all() or any(len(one.thresholds) != 2 for one in joint.values()):
+        pairs = ("among", "alone")
+        joint = {kind: Joint(**values[kind] | {name: tuple(values[kind][name]) for name in pairs}) for kind in KINDS}
+        numbers = [(*one.among, *one.alone, one.none, *one.thresholds.values()) for one in joint.values()]
+        if {len(of_one) for of_one in numbers} != {7} or not np.isfinite(np.array(numbers, float)).all():
             raise ValueError("its numbers do not fit")
     except (*UNREADABLE, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged or of another version ({error}): fit it again") from error

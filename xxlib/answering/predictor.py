@@ -15,24 +15,21 @@ import pandas as pd
 from xxlib import PACKAGE, PROJECT
 from xxlib.answering import questions
 from xxlib.answering.answer import SampleAnswer, reason, table_of
-from xxlib.answering.inference import Ensemble, load_guessing, model_files
-from xxlib.answering.joint import by_known_crystals, by_network, read_joint, systems_of
-from xxlib.answering.novelty import ALARM, nearest, signs_of_disagreement
-from xxlib.answering.phases import EXPLAINED, second_phase
+from xxlib.answering.cautions import cautions
+from xxlib.answering.inference import Ensemble, batch_of, load_guessing, model_files
+from xxlib.answering.joint import by_known_crystals, by_lines, by_network, read_joint, systems_of
+from xxlib.answering.novelty import nearest
+from xxlib.answering.phases import second_phase
 from xxlib.answering.phases import warnings as phase_warnings
 from xxlib.answering.trust import check_trust, read_trust
 from xxlib.candidates.explanation import Explanation, NothingToExplain
 from xxlib.candidates.known import DEFAULT as KNOWN
 from xxlib.candidates.known import KnownCrystals, find
-from xxlib.crystals.compositions import reduced_formula
 from xxlib.crystals.elements import atomic_number
 from xxlib.datasets.archives import unpack
-from xxlib.datasets.batches import Batch, sample_batch
 from xxlib.datasets.downloads import cache, fetch
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS, Target
-from xxlib.diffraction.scattering import Sticks
-from xxlib.scans.conditioning import better_anode
 from xxlib.scans.samples import Sample
 from xxlib.training.records import JOINED
 from xxlib.training.runs import CheckpointError
@@ -40,11 +37,9 @@ from xxlib.training.runs import CheckpointError
 log = logging.getLogger(__name__)
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
 SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel was installed
-DEFAULT = "mp36k-small"
-RARE = 10  # training crystals: an element in fewer is warned of
+DEFAULT = "mp36k-plus"
 N_NEAREST = 5
 AT_ONCE = 4  # samples that are worked on, in threads: what takes long is compiled and lets the others run
-GOOD_FIT = 0.6  # correlation of a scan with the lines of a training crystal
 
 
 class Predictor:
@@ -95,6 +90,14 @@ class Predictor:
     def candidates(self, formula: str | None = None, pattern: Any = None, **given: Any) -> pd.DataFrame:
         """The known crystals that explain one sample, the likeliest first: a DataFrame; see explanation()."""
         return self.explanation(formula, pattern, **given).table()
+
+    def cells(self, pattern: Any, *, anode: str | float | None = None, scan: int | None = None) -> pd.DataFrame:
+        """Cells that explain the lines of a pattern with no crystal known, the likeliest lattice first: a DataFrame.
+
+        pattern, anode, scan: as in a call.  Raises as explanation() does.
+        """
+        found = (self.known or KnownCrystals.load(KNOWN)).index(questions.sample_of(None, pattern, anode, scan))
+        return found.table()
 
     @classmethod
     def load(cls, source: str | Path = DEFAULT, sha256: str | None = None) -> "Predictor":
@@ -203,7 +206,7 @@ class Predictor:
         return SampleAnswer(
             sample=sample, values=values, probabilities=probabilities, sets=sets, nearest=places[0],
             explanation=explanation, second=second,
-            warnings=(*sample.warnings, *self._warnings(sample, output, explanation), *found),
+            warnings=(*sample.warnings, *cautions(self, sample, output, explanation), *found),
         )  # fmt: skip
 
     def _explained(self, sample):
@@ -221,7 +224,7 @@ class Predictor:
         if joint is None or "crystal_system" not in shares:
             return
         network = by_network(*(shares[name][None] for name in ("crystal_system", "space_group") if name in shares))
-        groups = joint.space_groups(*by_known_crystals(explanation), network)
+        groups = joint.space_groups(*by_known_crystals(explanation), np.stack([network, by_lines(explanation)], axis=1))
         for name, own in (("space_group", groups[0]), ("crystal_system", systems_of(groups)[0])):
             if name in shares:
                 shares[name], chosen[name] = own, (own >= joint.thresholds[name]) | (own == own.max())
@@ -240,53 +243,6 @@ class Predictor:
                 "of it: give the pattern alone (without the formula), or train with such crystals"
             )
 
-    def _warnings(self, sample, output, explanation):
-        for z, symbol in zip(sample.element_ids, sample.elements):
-            if self.elements[z] < RARE:
-                yield f"Only {self.elements[z]} of the training crystals contain {symbol}."
-        n_unmeasured = int(sample.hidden.sum())
-        if "xrd" in sample.modalities and n_unmeasured and not self.ensemble.config.partial:
-            yield f"{5 * n_unmeasured} of the 85 degree were not measured, and this model knows whole patterns only."
-        trust = self.trust[sample.modalities]
-        distance = trust.distance(output)
-        if distance[0] > trust.farthest:
-            yield (
-                f"This sample is unlike the training crystals (farther from them than {ALARM:.0%} of ordinary ones): "
-                "the interval and the probabilities may not hold."
-            )
-        explained = explanation is not None and explanation.none < EXPLAINED
-        if self.contradiction and len(sample.modalities) == 2 and not explained:
-            batch = batch_of(sample)
-            alone = [self.ensemble(batch.only((modality,))) for modality in sample.modalities]
-            (score,) = self.contradiction.score(signs_of_disagreement(*alone, output, distance))
-            if score > self.contradiction.threshold:
-                yield (
-                    f"Composition and pattern seem to contradict each other (only {1 - ALARM:.0%} of right pairs look "
-                    "like this): check the formula, the wavelength, and whether the sample is one phase."
-                )
-        by_angle = sample.conditioned is not None and sample.conditioned.axis == "two_theta"
-        if by_angle and len(sample.element_ids):
-            yield from self._wavelength_warning(sample)
-
-    def _wavelength_warning(self, sample):
-        """Where a training crystal has the formula: do its lines fit another wavelength better?"""
-        formula = reduced_formula(sample.element_ids, sample.fractions)
-        anodes = set()  # that one phase of this formula fits well, and the wavelength taken does not fit
-        for row in np.flatnonzero(self.training.column("formula") == formula):
-            two_theta, _ = self.training.take("two_theta", [row])
-            intensity, _ = self.training.take("intensity", [row])
-            lines = Sticks(two_theta.astype(float), intensity.astype(float), np.zeros((len(two_theta), 3), int))
-            anode, fits = better_anode(sample.conditioned, lines)
-            if fits["taken"] > GOOD_FIT:
-                return
-            if anode and fits[anode] > GOOD_FIT:
-                anodes.add(anode)
-        for anode in sorted(anodes):
-            yield (
-                f"The known lines of {formula} fit the wavelength of {anode} better than the "
-                f"{sample.conditioned.wavelength:.4f} angstrom that was taken: check the anode."
-            )
-
     def neighbours(self, answer: SampleAnswer) -> pd.DataFrame:
         """The training crystals nearest to a sample in the model's eyes: a table, the nearest first."""
         names = ("id", "formula", "crystal_system")
@@ -296,11 +252,6 @@ class Predictor:
         table = pd.DataFrame(columns).dropna(axis="columns", how="all")
         table.attrs["units"] = {name: TARGETS[name].unit for name in ("e_form", "band_gap") if name in table}
         return table
-
-
-def batch_of(sample: Sample) -> Batch:
-    """A Batch of one Sample."""
-    return sample_batch([sample.element_ids], [sample.fractions], sample.pattern[None], sample.hidden[None])
 
 
 def _downloaded(url, sha256):

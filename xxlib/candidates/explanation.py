@@ -48,6 +48,7 @@ class Explanation:
     evidence: tuple  # what the ranking went by: ranking.features of the matches
     setting: str  # what was known: one of WORDS
     notes: tuple[str, ...] = ()  # plain sentences
+    indexed: object = None  # lattices.Indexed: cells that the lines have by themselves, where they were asked
 
     def __len__(self):
         return len(self.order)

@@ -2,10 +2,11 @@
 
 library.arrow   the crystals (library.py)
 ranking.json    for ideal patterns and for scans, for a known formula and without: weights of ranking.Ranking
+lattices.json   how probable the lattices are that the lines have, with no crystal known (lattices.py)
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import numpy as np
 from xxlib import PACKAGE, PROJECT
 from xxlib.candidates.explanation import UNKNOWN, NothingToExplain, explain, second_phase
 from xxlib.candidates.fingerprints import fingerprints
+from xxlib.candidates.lattices import FILE as LATTICES
+from xxlib.candidates.lattices import indexed, read_lattices
 from xxlib.candidates.library import Library, LibraryError
 from xxlib.candidates.observed import KINDS as OF_PATTERNS
 from xxlib.candidates.observed import Observed
@@ -30,9 +33,10 @@ KINDS = (*OF_PATTERNS, *map(UNKNOWN.format, OF_PATTERNS))
 class KnownCrystals:
     """Known crystals, and how probable each is as an explanation."""
 
-    def __init__(self, library, rankings):
-        """library: a Library.  rankings: a name of KINDS -> Ranking."""
-        self.library, self.rankings = library, rankings
+    def __init__(self, library, rankings, lattices=None):
+        """library: a Library.  rankings: a name of KINDS -> Ranking.  lattices: as lattices.read_lattices has them, or
+        None: the lines alone are not asked."""
+        self.library, self.rankings, self.lattices = library, rankings, lattices
 
     @classmethod
     def load(cls, source=DEFAULT):
@@ -42,9 +46,12 @@ class KnownCrystals:
             there = ", ".join(sorted(path.name for of in (LIBRARIES, SHIPPED) for path in of.glob("*/"))) or "none"
             raise LibraryError(f"there is no library {source}: here are {there}; `python -m xxlib.library` makes one")
         library = Library.open(folder)
-        path = folder / RANKING
         released = find(DEFAULT) or LIBRARIES / DEFAULT  # whose ranking is that of a library without one, too
-        return cls(library, read_rankings(path if path.is_file() else released / RANKING))
+        ranking, lattices = (
+            next((of / name for of in (folder, released) if (of / name).is_file()), released / name)
+            for name in (RANKING, LATTICES)
+        )
+        return cls(library, read_rankings(ranking), read_lattices(lattices))
 
     @cached_property
     def prints(self):
@@ -65,11 +72,26 @@ class KnownCrystals:
 
     def explain_observed(self, observed, composition=None, elements=None, hidden=None, in_brief=False):
         """The Explanation of an Observed; composition: (element_ids, fractions), or None."""
-        how = {"hidden": hidden, "in_brief": in_brief}
+        kind, how = observed.kind, {"hidden": hidden, "in_brief": in_brief}
         if composition is not None:
-            return explain(self.library, self.rankings[observed.kind], observed, composition=composition, **how)
-        ranking = self.rankings[UNKNOWN.format(observed.kind)]
-        return explain(self.library, ranking, observed, elements=elements, prints=self.prints, **how)
+            how["composition"] = composition
+        else:
+            kind, how = UNKNOWN.format(kind), how | {"elements": elements, "prints": self.prints}
+        explanation = explain(self.library, self.rankings[kind], observed, **how)
+        if in_brief or self.lattices is None:
+            return explanation
+        return replace(explanation, indexed=indexed(observed, self.lattices))
+
+    def index(self, sample):
+        """The Indexed of a Sample; raises NothingToExplain where it has no pattern, or one whose lines have no cell."""
+        if "xrd" not in sample.modalities:
+            raise NothingToExplain("a cell is told by its lines: give a pattern")
+        found = indexed(Observed.of_sample(sample), self.lattices)
+        if found is None:
+            raise NothingToExplain(
+                "too few lines stand out of the noise, or no cell has them: measure longer, or over a wider range"
+            )
+        return found
 
     def second_phase(self, explanation, elements, hidden=None):
         """(Explanation of what the first candidate leaves, share of the intensity), or (None, 0.0)."""

@@ -5,13 +5,31 @@ import numpy as np
 from xxlib.crystals.crystal import RejectedCrystal, check_cell, lattice_from_cell
 from xxlib.crystals.descriptions import words
 from xxlib.crystals.distortions import distorted
-from xxlib.crystals.neighbours import check_nearest, crowded_or_alone, neighbours
+from xxlib.crystals.neighbours import CROWDED, RADIUS, check_nearest, neighbours, of_atoms
 from xxlib.datasets.store import DatasetError
 
 
 def has_structure(dataset, rows):
-    """Which of some rows (B,) have a structure for a graph: not those with sites of several elements."""
-    return (dataset.lengths("atom_ids", rows) > 0) & (dataset.lengths("occupancies", rows) == 0)
+    """Which of some rows (B,) have a structure for a graph: not those with sites of several elements, nor those with an
+    atom that has no neighbour within RADIUS, as a molecule of one atom in a box."""
+    has = (dataset.lengths("atom_ids", rows) > 0) & (dataset.lengths("occupancies", rows) == 0)
+    has[has] = ~_alone(dataset, np.asarray(rows)[has])
+    return has
+
+
+def _alone(dataset, rows):
+    """Which of some rows (B,), that have one element a site, have an atom without a neighbour."""
+    alone = np.zeros(len(rows), bool)
+    if not len(rows):
+        return alone
+    edges = dataset.take("lattice", rows)[0].reshape(len(rows), -1)[:, :3]
+    large = np.flatnonzero((edges > RADIUS).all(1))  # in others each atom has its own image near
+    if len(large):
+        offsets = dataset.take("atom_ids", rows[large])[1]
+        frac = dataset.take("frac_coords", rows[large])[0].reshape(-1, 3)
+        graph = neighbours(_lattices(dataset, rows[large]), frac, offsets, n_nearest=1)
+        alone[large[of_atoms(np.isinf(graph.nearest), offsets)]] = True
+    return alone
 
 
 def texts(dataset, rows, drawn=None):
@@ -33,7 +51,7 @@ def graphs(dataset, rows, drawn):
     if drawn is not None:
         lattices, numbers, frac = distorted(lattices, numbers, frac, offsets, drawn)
     graph = neighbours(lattices, frac, offsets)
-    for k in crowded_or_alone(graph, offsets) if drawn is None else ():
+    for k in of_atoms((graph.nearest < CROWDED) | np.isinf(graph.nearest), offsets) if drawn is None else ():
         try:
             check_nearest(*(values[offsets[k] : offsets[k + 1]] for values in (numbers, graph.nearest)))
         except RejectedCrystal as error:

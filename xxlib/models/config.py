@@ -12,7 +12,7 @@ KINDS = {  # of encoders, by modality
     "text": ("transformer", "language_model"),
 }
 ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
-LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384}
+LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384, "n_experts": 256}
 MOST_WEIGHTS = 1e11
 
 
@@ -38,15 +38,21 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    """How the encoded modalities become one."""
+    """How the encoded modalities become one.
+
+    Cross-attention has a query and its memory.  The other kinds treat all modalities alike: "mutual_attention", where
+    each asks the others, and four of their summaries, of which "late" has no layers.
+    """
 
     kind: str = "cross_attention"  # a name of fusion.FUSIONS
-    query: str = "xrd"  # the modality whose tokens come out; of concat, its tokens are not needed
+    query: str = "xrd"  # the modality whose tokens come out
     memory: tuple[str, ...] = ("composition",)  # the others, which it asks
     n_layers: int = 12
     n_heads: int = 12
     d_ff: int = 2048
     silent: bool = False  # its layers add nothing at first: what the query's encoder knows reaches the heads
+    n_experts: int = 4  # of the kind "experts"
+    n_chosen: int = 2  # of them, for each sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +102,8 @@ class ModelConfig:
                 )
             if self.d_fused % self.fusion.n_heads:
                 raise ModelError("d_fused must be a multiple of the fusion's n_heads")
+            if not 0 < self.fusion.n_chosen <= self.fusion.n_experts:
+                raise ModelError(f"fusion: n_chosen {self.fusion.n_chosen} must be from 1 to n_experts")
 
     def _check_sizes(self):
         parts = {f"encoder of {name}: ": vars(encoder) for name, encoder in self.encoders.items()}
@@ -107,7 +115,9 @@ class ModelConfig:
         weights = 0
         for sizes in parts.values():
             width = sizes.get("d_model", self.d_fused)
-            weights += sizes.get("n_layers", 0) * width * (4 * width + 2 * sizes.get("d_ff", 0))
+            times = {"experts": sizes.get("n_experts", 1), "mutual_attention": len(self.encoders)}
+            layers = sizes.get("n_layers", 0) * times.get(sizes.get("kind"), 1)
+            weights += layers * width * (4 * width + 2 * sizes.get("d_ff", 0))
         if weights > MOST_WEIGHTS:
             raise ModelError(f"a model of {weights:.2g} weights: at most {MOST_WEIGHTS:g}")
         if isinstance(self.dropout, bool) or not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
@@ -117,6 +127,11 @@ class ModelConfig:
     def modalities(self):
         """Names of the modalities that the model reads."""
         return tuple(self.encoders)
+
+    @property
+    def has_experts(self):
+        """Whether its fusion chooses among experts, which are to be kept in use."""
+        return self.fusion is not None and self.fusion.kind == "experts"
 
     def only(self, modality):
         """The same model of one modality, without fusion."""

@@ -19,6 +19,7 @@ class Output(NamedTuple):
     log_std: dict[str, Tensor]  # name -> (B,) of the regressions that come with an uncertainty
     fused: Tokens  # whose CLS the heads read
     encoded: dict[str, Tokens]  # modality -> before fusion
+    weights: Tensor | None = None  # (B, N), how much each modality, or each expert, counts in a fusion that weighs
 
 
 class TargetHeads(nn.ModuleDict):

@@ -61,12 +61,15 @@ class XxaCTNN(nn.Module):
         encoded = {
             name: encoder(inputs[name], cls_only=alone and not tokens) for name, encoder in self.encoders.items()
         }
-        fused = next(iter(encoded.values())) if alone else self.fusion(encoded, given, cls_only=not tokens)
+        if alone:
+            fused, weights = next(iter(encoded.values())), None
+        else:
+            fused, weights = self.fusion(encoded, given, cls_only=not tokens)
         predictions, log_std = self.heads(fused.x[:, 0])
         if self.element_terms:
             terms = self.element_terms(inputs["composition"])
             predictions |= {name: predictions[name] + sums for name, sums in terms.items()}
-        return Output(predictions, log_std, fused, encoded)
+        return Output(predictions, log_std, fused, encoded, weights)
 
     def summaries(self, inputs, names):
         """The CLS of some modalities before fusion, (B, D) each: what a contrastive loss compares."""

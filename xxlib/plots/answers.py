@@ -218,7 +218,7 @@ def accuracies(panels, title=""):
     named = [f"{group} ({most[group]:,})" for group in groups]
     axes[0, 0].set(yticks=range(len(groups)), yticklabels=named, ylim=(len(groups) - 0.5, -0.5))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    letter(axes, [fill(name, 34) for name in panels])
+    letter(axes, [fill(name, 90 // max(len(panels), 3)) for name in panels])
     entitle(figure, title)
     return figure
 

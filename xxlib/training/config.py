@@ -17,6 +17,7 @@ from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.models.build import ARCHITECTURES, guessable
 from xxlib.models.config import EncoderConfig, ModelConfig
 from xxlib.training.fields import ConfigError, check_fields, check_value
+from xxlib.training.relations import MEASURED
 
 PRECISIONS = ("fp32", "bf16")
 SPLIT_KINDS = ("formula", "random")
@@ -49,6 +50,7 @@ class Objectives:
     likelihood: bool = False  # regressions say how wide their error is, and train its likelihood, not squared errors
     absolute: bool = False  # regressions train absolute errors, not squared ones
     contrastive: tuple[tuple[str, str], ...] = ()  # pairs of modalities whose summaries are to find each other
+    relational: tuple[tuple[str, str], ...] = ()  # pairs: how alike samples are in the first is taught to the second
     masked: tuple[str, ...] = ()  # modalities whose hidden tokens are to be guessed
     hidden_rate: float = 0.05  # share of tokens that are hidden
     hidden_span: int = 1  # contiguous tokens that are hidden together
@@ -56,7 +58,7 @@ class Objectives:
     @property
     def pretrains(self):
         """Whether this is pretraining."""
-        return bool(self.contrastive or self.masked)
+        return bool(self.contrastive or self.relational or self.masked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class RunConfig:
         _choose("architecture", (model.architecture,), ARCHITECTURES)
         if bool(objectives.targets) == objectives.pretrains:
             raise ConfigError(
-                "a run has either targets or, to pretrain, a contrastive or masked objective and no targets"
+                "a run has either targets or, to pretrain, a contrastive, relational or masked objective and no targets"
             )
         positive = {
             "n_train": data.n_train,
@@ -135,6 +137,12 @@ class RunConfig:
         for pair in objectives.contrastive:
             if len(set(pair)) != 2 or not set(pair) <= set(model.modalities):
                 raise ConfigError(f"contrastive {list(pair)}: give two of the modalities {', '.join(model.modalities)}")
+        for pair in objectives.relational:
+            if len(set(pair)) != 2 or not set(pair) <= set(model.modalities) or pair[0] not in MEASURED:
+                raise ConfigError(
+                    f"relational {list(pair)}: give two of the modalities {', '.join(model.modalities)}, of which the "
+                    f"first, that teaches, is {' or '.join(MEASURED)}"
+                )
         for modality in objectives.masked:
             if modality not in guessable(model):
                 tokens = " and ".join(guessable(model)) or "no modality"
@@ -162,6 +170,8 @@ class RunConfig:
             raise ConfigError("unlabelled_alone needs `unlabelled` crystals to learn from")
         if "least_e_form" in objectives.targets and data.split == "random":
             raise ConfigError("least_e_form: in a random split the lowest crystal of a formula may be one that judges")
+        if model.has_experts and self.machine.micro_batch:
+            raise ConfigError("micro_batch: experts are kept in use over a whole batch, leave it out")
         if objectives.absolute and objectives.likelihood:
             raise ConfigError("absolute errors or likelihood: the likelihood has absolute errors already")
         if self.frozen and (self.initial is None or objectives.pretrains):
@@ -178,7 +188,7 @@ class RunConfig:
                 raise ConfigError("effects and absent_rate are for training on targets alone")
             return
         if self.objectives.pretrains or self.initial:
-            raise ConfigError(f"{name} has no pretraining: leave contrastive, masked and initial out")
+            raise ConfigError(f"{name} has no pretraining: leave contrastive, relational, masked and initial out")
         if self.partial:
             raise ConfigError("effects and absent_rate are for XxaCT-NN alone")
         if self.objectives.likelihood:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from xxlib import PROJECT
+from xxlib.crystals.neighbours import RADIUS
 from xxlib.datasets import splits
 from xxlib.datasets.batches import OF_STRUCTURES, collate_pattern
 from xxlib.datasets.store import Dataset, DatasetError, joined
@@ -101,8 +102,8 @@ def _check_structures(dataset, rows, folders):
     n = len(everyone) - int(has_structure(dataset, everyone).sum())
     if n:
         warnings.warn(
-            f"{n} of {len(everyone)} crystals are formulas alone or have sites of several elements: no structure is "
-            "read of them",
+            f"{n} of {len(everyone)} crystals are formulas alone, have sites of several elements or an atom without a "
+            f"neighbour within {RADIUS:g} angstrom: no structure is read of them",
             stacklevel=3,
         )
 

@@ -10,10 +10,11 @@ from xxlib.crystals import distortions
 from xxlib.datasets.batches import OF_STRUCTURES, chunks, exchanged_rows, labels_of, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
-from xxlib.training.losses import contrastive_loss
+from xxlib.training.losses import contrastive_loss, relational_loss
 from xxlib.training.metrics import KNOWN, NEW, classification_metrics, regression_metrics
-from xxlib.training.objectives import contrastive_name, masked_loss, masked_name
+from xxlib.training.objectives import contrastive_name, masked_loss, masked_name, relational_name
 from xxlib.training.records import record
+from xxlib.training.relations import MEASURED
 from xxlib.training.steps import full, hidden_of_rows, precision
 
 EVALUATION_BATCH = 512  # also the number of candidates among which a sample finds its partner
@@ -72,8 +73,8 @@ def evaluate_views(model, examples, split, views, config, device):
 
 
 @torch.no_grad()
-def evaluate(model, examples, split, config, device, view):
-    """What a model predicts of a split in a View: name -> (n,) in the target's unit, or probabilities (n, K).
+def outputs(model, examples, split, config, device, view):
+    """What a model says of this process's share of a split in a View: one Output after the other.
 
     What is drawn for the crystals of a split, of effects, is the same in each evaluation of every run; what is
     exchanged is as exchanged_rows says.
@@ -82,7 +83,6 @@ def evaluate(model, examples, split, config, device, view):
     rows, modalities = examples.rows[split], config.model.modalities
     others = exchanged_rows(rows)
     drawn, distorted = drawn_once(view.effects, len(rows)), distorted_once(view.distortions, len(rows))
-    collected = {target.name: [] for target in examples.targets}
     for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], evaluation_batch(config)):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
         effects, changes = (None if one is None else one[chunk] for one in (drawn, distorted))
@@ -93,11 +93,18 @@ def evaluate(model, examples, split, config, device, view):
             batch = batch.only(view.given)
         with precision(config, device):
             output = model(batch.inputs, batch.given)
+        yield output
+
+
+def evaluate(model, examples, split, config, device, view):
+    """What a model predicts of a split in a View: name -> (n,) in the target's unit, or probabilities (n, K)."""
+    collected = {target.name: [] for target in examples.targets}
+    for output in outputs(model, examples, split, config, device, view):
         for name in collected:
             collected[name].append(output.predictions[name].float().cpu())
     predicted = {}
     for target in examples.targets:
-        raw = parallel.gather(torch.cat(collected[target.name]), len(rows)).double()
+        raw = parallel.gather(torch.cat(collected[target.name]), len(examples.rows[split])).double()
         if target.kind == "regression":
             predicted[target.name] = examples.normalisers[target.name].restore(raw.numpy())
         else:
@@ -164,50 +171,57 @@ def evaluate_formulas(examples, split, predicted, given):
 @torch.no_grad()
 def evaluate_pretraining(model, examples, config, device):
     """Records of the objectives on `val`: each loss, their sum as "error", and of each contrastive pair the share of
-    samples that find their partner among EVALUATION_BATCH.
+    samples that find their partner among EVALUATION_BATCH, which are also those that a relational loss compares.
 
     Masked losses are of all hidden tokens, which are the same at each evaluation.
     """
     model.eval()
     rows, objectives, modalities = examples.rows["val"], config.objectives, config.model.modalities
     hidden = {name: hidden_of_rows(examples.dataset, rows, name, objectives) for name in objectives.masked}
-    sums = dict.fromkeys(map(contrastive_name, objectives.contrastive), 0.0)
-    sums |= dict.fromkeys(map(masked_name, objectives.masked), 0.0)
-    partners = dict.fromkeys(objectives.contrastive, 0)
-    paired = dict.fromkeys(objectives.contrastive, 0)
+    names = [*map(contrastive_name, objectives.contrastive), *map(relational_name, objectives.relational)]
+    names += map(masked_name, objectives.masked)
+    sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+    partners = dict.fromkeys(map(contrastive_name, objectives.contrastive), 0)
     of_all = list(chunks(np.arange(len(rows)), evaluation_batch(config)))
     for chunk in of_all[parallel.rank() :: parallel.n_processes()]:
         batch = make_batch(examples.dataset, rows[chunk], modalities, device=device)
-        for pair in objectives.contrastive:
+        for pair, name in zip(objectives.contrastive, partners):
             both = batch.given[pair[0]] & batch.given[pair[1]]
             with precision(config, device):
                 first, second = (full(x)[both] for x in model.summaries(batch.inputs, pair))
             loss = contrastive_loss(first, second, model.logit_scales["+".join(pair)]) if len(first) else 0
-            sums[contrastive_name(pair)] += float(loss) * len(first)
-            partners[pair] += n_found(first, second) + n_found(second, first)
-            paired[pair] += len(first)
-        for name in objectives.masked:
-            own = hidden[name][chunk].to(device)
-            sums[masked_name(name)] += float(masked_loss(model, examples, config, batch, name, own, 1))
-    values = [*sums.values(), *partners.values(), *paired.values()]
+            sums[name] += float(loss) * len(first)
+            counts[name] += len(first)
+            partners[name] += n_found(first, second) + n_found(second, first)
+        for teacher, student in objectives.relational:
+            name, both = relational_name((teacher, student)), batch.given[teacher] & batch.given[student]
+            with precision(config, device):
+                (learned,) = (full(x)[both] for x in model.summaries(batch.inputs, (student,)))
+            loss = relational_loss(learned, MEASURED[teacher](batch.inputs[teacher])[both])
+            sums[name] += float(loss) * len(learned)
+            counts[name] += len(learned)
+        for modality in objectives.masked:
+            name, own = masked_name(modality), hidden[modality][chunk].to(device)
+            sums[name] += float(masked_loss(model, examples, config, batch, modality, own, 1))
+            counts[name] += int(own.sum())
+    values = [*sums.values(), *counts.values(), *partners.values()]
     totals = torch.tensor(values, dtype=torch.float64)
     parallel.sum_over_processes([totals])
-    losses, partners, paired = totals.split([len(sums), len(partners), len(paired)])
-    counts = [*paired.tolist(), *(int(of_modality.sum()) for of_modality in hidden.values())]
-    means = {name: loss / max(1, count) for name, loss, count in zip(sums, losses.tolist(), counts)}
+    losses, counts, found = (part.tolist() for part in totals.split([len(sums), len(sums), len(partners)]))
+    means = {name: loss / max(1, count) for name, loss, count in zip(names, losses, counts)}
     records = [record("val", "error", sum(means.values()))]
     records += [record("val", name, value) for name, value in means.items()]
-    for pair, n, of in zip(objectives.contrastive, partners.tolist(), paired.tolist()):
+    for pair, n, of in zip(objectives.contrastive, found, counts):  # the first names are theirs
         records.append(record("val", f"retrieval {' + '.join(pair)}", n / (2 * max(1, of))))
     return records
 
 
 def evaluation_batch(config):
-    """How many samples are judged at once: as many as a machine holds, but for partners among EVALUATION_BATCH.
+    """How many samples are judged at once: as many as a machine holds, EVALUATION_BATCH where they are compared.
 
     Of structures and texts a small batch has little padding.
     """
-    if config.objectives.contrastive:
+    if config.objectives.contrastive or config.objectives.relational:
         return EVALUATION_BATCH
     return min(config.machine.micro_batch or EVALUATION_BATCH, EVALUATION_BATCH)
 

@@ -9,6 +9,10 @@ import math
 import torch
 import torch.nn.functional as F
 
+# Of the similarities that one modality teaches another: of 127 others of a batch of mp36k it leaves 4 by composition
+# and 28 by pattern, counted as the exponential of the entropy.
+RELATION_TEMPERATURE = 0.05
+
 
 def robust_l1(prediction, log_std, target):
     """Negative log likelihood of a Laplace distribution (without its constant) with a predicted width, one an example.
@@ -98,3 +102,35 @@ def masked_element_loss(logits, element_ids, hidden, count=None):
     """
     losses = F.cross_entropy(logits.flatten(0, 1), element_ids.flatten(), reduction="none").view(hidden.shape)  # (B, E)
     return torch.where(hidden, losses, 0).sum() / (hidden.sum().clamp_min(1) if count is None else count)
+
+
+def relational_loss(learned, measured, part=slice(None), paired=None):
+    """How far the similarities of learned vectors are from those that were measured in another modality: 0 where equal.
+
+    Of each sample, the divergence (Kullback-Leibler) between softmaxes over the cosines with all others of the batch,
+    as in MMFRL (Zhou et al., arXiv 2410.12128): no pair is right or wrong, some are more alike than others.
+    learned: (B, D), measured: (B, V).  part, paired: as in contrastive_loss.
+    """
+    paired = torch.ones(len(learned), dtype=torch.bool, device=learned.device) if paired is None else paired
+    everyone = torch.arange(len(learned), device=learned.device)
+    others = paired & (everyone[part, None] != everyone)  # (b, B)
+    likely = []
+    for vectors in (learned, measured):
+        vectors = F.normalize(vectors, dim=-1)
+        cosines = vectors[part] @ vectors.T / RELATION_TEMPERATURE  # (b, B)
+        likely.append(cosines.masked_fill(~others, torch.finfo(cosines.dtype).min).log_softmax(-1))
+    divergence = F.kl_div(*likely, reduction="none", log_target=True).sum(-1)  # (b,)
+    return divergence[paired[part]].sum() / paired.sum().clamp_min(1)
+
+
+def balance_loss(weights, used=None):
+    """The squared coefficient of variation of how much a batch uses each expert, 0 where it uses all alike.
+
+    The loss of importance of Shazeer et al., arXiv 1701.06538, Eq. 6 and 7.  weights: (B, N), rows add up to 1.
+    used: (N,), the sum of the weights of the whole batch, where this is a part of it.
+    """
+    own = weights.sum(0)  # (N,)
+    used = own.detach() if used is None else used
+    # The parts of a square: its value is shared out, and its gradient is that of the square.
+    squares = (2 * own - own.detach()) @ used / used.sum().square()
+    return len(used) * squares - own.detach().sum() / used.sum()

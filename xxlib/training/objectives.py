@@ -8,12 +8,15 @@ import torch
 from xxlib.datasets.batches import drawn_targets, has_modalities, make_targets, send
 from xxlib.training import parallel
 from xxlib.training.losses import (
+    balance_loss,
     contrastive_loss,
     masked_element_loss,
     masked_xrd_loss,
+    relational_loss,
     target_counts,
     target_losses,
 )
+from xxlib.training.relations import MEASURED
 from xxlib.training.steps import (
     batches_of_step,
     effects_of_step,
@@ -25,11 +28,14 @@ from xxlib.training.steps import (
     seed_model,
 )
 
+BALANCE = 0.2  # weight of the loss that keeps experts in use
+
 
 def step_gradients(model, examples, config, step, device):
     """Set the gradients of the batch of one step, and return its losses, each of the whole batch.
 
-    losses: name of a target or, of pretraining, "contrastive composition + xrd", "masked xrd" -> scalar.
+    losses: name of a target, or "balance" of experts; of pretraining, "contrastive composition + xrd", "masked xrd",
+    "relational xrd to composition" -> scalar.
     """
     backward = _pretraining if config.objectives.pretrains else _supervised
     losses = backward(model, examples, config, step, device)
@@ -49,19 +55,24 @@ def _supervised(model, examples, config, step, device):
     if examples.cls is None:
         outputs = _outputs(model, examples, config, step, parts, device)
     else:
-        outputs = (model.heads(examples.cls[send(torch.from_numpy(rows[part]), device)]) for part in parts)
+        cls = (examples.cls[send(torch.from_numpy(rows[part]), device)] for part in parts)
+        outputs = ((*model.heads(of_part), None) for of_part in cls)
     losses = {}
-    for part, (predictions, log_std) in zip(parts, outputs):
+    for part, (predictions, log_std, weights) in zip(parts, outputs):
         own = None if drawn is None else send(drawn[part], device)
         true = {name: send(values[part], device) for name, values in labels.items()}
         pieces = target_losses(predictions, true, own, counts, log_std, config.objectives.absolute)
+        if weights is not None and config.model.has_experts:
+            used = weights.detach().sum(0)
+            parallel.sum_over_processes([used])  # parts_of_step gives each process one part
+            pieces["balance"] = BALANCE * balance_loss(weights, used)
         sum(pieces.values()).backward()
         losses = {name: losses.get(name, 0) + piece.detach() for name, piece in pieces.items()}
     return losses
 
 
 def _outputs(model, examples, config, step, parts, device):
-    """Predictions and log_std, as Output has them, of one part of a batch after the other."""
+    """Predictions, log_std and weights, as Output has them, of one part of a batch after the other."""
     for k, batch in enumerate(batches_of_step(examples, config, step, parts, device)):
         seed_model(config, step, k)
         inputs = batch.inputs
@@ -69,19 +80,25 @@ def _outputs(model, examples, config, step, parts, device):
             inputs = inputs | {"composition": inputs["composition"].jittered(config.data.jitter)}
         with precision(config, device):
             output = model(inputs, batch.given)
-        yield tuple({name: full(x) for name, x in values.items()} for values in (output.predictions, output.log_std))
+        predictions, log_std = (
+            {name: full(x) for name, x in values.items()} for values in (output.predictions, output.log_std)
+        )
+        yield predictions, log_std, None if output.weights is None else full(output.weights)
 
 
 def _pretraining(model, examples, config, step, device):
     """Gradients and losses of pretraining, of this process's share of a batch.
 
-    A contrastive objective sees what the masked ones hide.
+    Contrastive and relational objectives see what the masked ones hide.
     """
     parts = parts_of_step(config)
     batches = list(batches_of_step(examples, config, step, parts, device))
     losses, passes = {}, 0  # each pass over the parts is random in a way of its own
     for pair in config.objectives.contrastive:
         losses[contrastive_name(pair)] = _contrastive(model, examples, config, step, batches, pair, passes)
+        passes += len(parts)
+    for pair in config.objectives.relational:
+        losses[relational_name(pair)] = _relational(model, examples, config, step, batches, pair, passes)
         passes += len(parts)
     for modality in config.objectives.masked:
         losses[masked_name(modality)] = _masked(model, examples, config, step, parts, batches, modality, passes)
@@ -94,21 +111,48 @@ def contrastive_name(pair):
     return f"contrastive {' + '.join(pair)}"
 
 
+def relational_name(pair):
+    """What the loss is called by which one modality is taught the similarities of another, named first."""
+    return f"relational {' to '.join(pair)}"
+
+
 def masked_name(modality):
     """What the loss of a modality's hidden tokens is called."""
     return f"masked {modality}"
 
 
 def _contrastive(model, examples, config, step, batches, pair, passes):
-    """The contrastive loss compares the whole batch: a first pass embeds it, the second computes each micro-batch
-    again, in the same random state, and passes on the gradient of its embeddings (GradCache, arXiv 2101.06983).  One
-    micro-batch needs no second pass."""
+    scale = model.logit_scales["+".join(pair)]
+
+    def loss(embedded, part, paired):
+        return contrastive_loss(*embedded, scale, part, paired)
+
+    return _compared(model, examples, config, step, batches, pair, pair, passes, loss)
+
+
+def _relational(model, examples, config, step, batches, pair, passes):
+    measured = torch.cat([MEASURED[pair[0]](batch.inputs[pair[0]]) for batch in batches])
+    measured = parallel.gather(measured, config.budget.batch_size)
+
+    def loss(embedded, part, paired):
+        return relational_loss(*embedded, measured, part, paired)
+
+    return _compared(model, examples, config, step, batches, pair, pair[1:], passes, loss)
+
+
+def _compared(model, examples, config, step, batches, pair, embeds, passes, loss_of):
+    """A loss that compares the whole batch: a first pass embeds it, the second computes each micro-batch again, in the
+    same random state, and passes on the gradient of its embeddings (GradCache, arXiv 2101.06983).  One micro-batch
+    needs no second pass.
+
+    embeds: the modalities whose summaries loss_of(summaries, part, paired) compares, of samples that have the `pair`.
+    """
     rows, device = rows_of_step(examples, config, step), next(model.parameters()).device
 
     def summaries(k):
         seed_model(config, step, passes + k)
         with precision(config, device):
-            embedded = model.summaries(batches[k].inputs, pair)
+            embedded = model.summaries(batches[k].inputs, embeds)
         return tuple(map(full, embedded))  # (b, D) each
 
     with torch.set_grad_enabled(len(batches) == 1):
@@ -118,7 +162,7 @@ def _contrastive(model, examples, config, step, batches, pair, passes):
     has = has_modalities(examples.dataset, rows, pair)
     paired = has[pair[0]] & has[pair[1]]
     paired = None if paired.all() else send(paired, device)
-    loss = contrastive_loss(*whole, model.logit_scales["+".join(pair)], parallel.share(len(rows)), paired)
+    loss = loss_of(whole, parallel.share(len(rows)), paired)
     loss.backward()
     for k, gradient in enumerate(zip(*(side.grad.split(list(map(len, batches))) for side in cached))):
         torch.autograd.backward(embedded[k] if len(batches) == 1 else summaries(k), gradient)

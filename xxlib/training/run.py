@@ -114,9 +114,9 @@ def _progress(run, samples_per_s):
         "loss": sum(losses.values()),
     }
     records = [record("train", name, number) for name, number in values.items()]
-    if run.config.objectives.pretrains:
-        return records + [record("train", name, loss) for name, loss in losses.items()]
-    return records + [record("train", "loss", loss, target=name) for name, loss in losses.items()]
+    targets = run.config.objectives.targets
+    of_targets = [record("train", "loss", losses[name], target=name) for name in targets if name in losses]
+    return records + of_targets + [record("train", name, losses[name]) for name in losses if name not in targets]
 
 
 def evaluate_val(run):
