@@ -348,7 +348,7 @@ def test_draws_fill_their_ranges_and_nothing_else():
     values = draw(LABORATORY, 20_000, 0).values
     for field in dataclasses.fields(Effects):
         chosen = getattr(LABORATORY, field.name)
-        if field.name == "ideal":
+        if field.name in ("ideal", "ideal_width"):
             continue
         drawn = values[field.name]
         if field.name in ("ka2", "cut"):
@@ -375,6 +375,22 @@ def test_some_are_ideal_but_for_their_strain(crystals):
     strained = type(strained)(strained.values | {"cell": of_some.values["cell"]}, of_some.keys)
     for one, other in zip(augmented(*crystals, of_some), augmented(*crystals, strained)):
         assert np.allclose(one[ideal], other[ideal], atol=1e-4) and not np.array_equal(one, other)
+
+
+def test_ideal_patterns_of_every_width(crystals):
+    """Gaussian lines as wide as drawn; all else is what it is without the widths."""
+    mixed = dataclasses.replace(LABORATORY, ideal=0.3)
+    drawn, before = draw(dataclasses.replace(mixed, ideal_width=(0.03, 0.4)), 10_000, 0), draw(mixed, 10_000, 0)
+    ideal = np.isinf(drawn.values["counts"])
+    widths = drawn.values["instrument"][ideal]
+    assert 0.03 <= widths.min() < 0.031 and 0.395 < widths.max() <= 0.4
+    assert np.median(widths) == pytest.approx(np.sqrt(0.03 * 0.4), rel=0.05)
+    for name, values in drawn.values.items():
+        same = ~ideal if name == "instrument" else slice(None)
+        assert np.array_equal(values[same], before.values[name][same])
+    one_width = draw(dataclasses.replace(mixed, ideal=1.0, ideal_width=(0.1, 0.1)), 150, 0)
+    instrument = draw(Effects(instrument=(0.1, 0.1)), 150, 0)
+    assert np.array_equal(augmented(*crystals, one_width)[0], augmented(*crystals, instrument)[0])
 
 
 def test_a_draw_does_not_depend_on_the_other_effects():

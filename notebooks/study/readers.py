@@ -1,9 +1,11 @@
 """What makes a better reader of patterns?  The crystal system and the space group on `val`, one change a line.
 
 Every line keeps what the lines before it have changed; a quarter of the steps.  Then, in all of them and more, what the
-changes reach together, from the pattern alone and with the composition.
-The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --structure`, as mp36k is.
-Cost: 9 runs, 8 hours on a core.
+changes reach together, from the pattern alone and with the composition; and what more there is to learn from, which the
+last of these readers is shown for a quarter of the steps.
+The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --structure`, as mp36k is; that of minerals
+by `python -m xxlib.prepare amcsd amcsd data/amcsd --hkl`.
+Cost: 11 runs, 9 hours on a core.
 """
 
 import dataclasses
@@ -32,6 +34,11 @@ CHANGES = {
 }
 ALONE, BOTH = "more structures, trained on", "all, with the composition"
 SILENT, LONGER = "half of the patterns ideal, a fusion that is silent at first", "the same, for twice the steps more"
+MINERALS = "data/amcsd"
+FURTHER = {
+    "then, ideal patterns of every width": ("widths", {"effects": "widths"}),
+    "then, minerals": ("minerals", {"effects": "widths", "also": (*MORE, MINERALS)}),
+}
 VIEW = ["judged", "given", "effects"]
 ACCURACIES = ("accuracy", "balanced_accuracy")
 RIGHT = [f"{target} accuracy (%)" for target in SYMMETRY]
@@ -71,9 +78,17 @@ def readers(preset="small"):
     return {ALONE: alone, BOTH: both, SILENT: mixed, LONGER: longer}
 
 
+def further(preset="small"):
+    """The run of each line of FURTHER: from the last of the readers, which was shown other batches."""
+    last = readers(preset)[LONGER]
+    start = {"initial": f"data/runs/{last.name}", "seed": 1, "evaluate_test": False}
+    start |= {"n_steps": PRESETS[preset].budget.n_steps // 4}
+    return {line: last.but(name=f"reader-{word}-s1", **start, **changes) for line, (word, changes) in FURTHER.items()}
+
+
 def runs(preset="small"):
-    """One a line, then the readers."""
-    return [*lines(preset).values(), *readers(preset).values()]
+    """One a line, then the readers, and those that go on from the last."""
+    return [*lines(preset).values(), *readers(preset).values(), *further(preset).values()]
 
 
 def table(configs=None, place=RESULTS):
@@ -82,7 +97,7 @@ def table(configs=None, place=RESULTS):
     On `val`; the readers also on `test`.  balanced: the mean over crystal systems.
     """
     rows = []
-    for line, config in {**lines(), **readers()}.items():
+    for line, config in {**lines(), **readers(), **further()}.items():
         common, measured = origin([config], place), _measured(config, place)
         for view in measured.drop_duplicates(VIEW)[VIEW].to_dict("records") or [{}]:
             row = {"line": line} | {name: value or "" for name, value in view.items()}

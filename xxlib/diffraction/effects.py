@@ -43,9 +43,11 @@ class Effects:
     cut: float = 1.0  # probability that the range is not all of 5-90
     cell: tuple[float, float] | None = None  # %, standard deviation of a strain that keeps the symmetry, with h, k, l
     ideal: float = 0.0  # probability that a crystal has none of these but `cell`
+    ideal_width: tuple[float, float] | None = None  # degree (log), of such a crystal, in place of `instrument`
 
 
 LOGARITHMIC = ("texture", "size", "background", "counts")
+LATER = ("cell", "ideal", "ideal_width")  # drawn last, so that the others stay as they were
 ABSENT = {"texture": 1.0, "instrument": FWHM * patterns.SIGMA, "size": np.inf, "counts": np.inf,
           "start": TWO_THETA[0], "end": TWO_THETA[-1]}  # fmt: skip
 
@@ -75,8 +77,9 @@ EFFECTS = {
     # To train under: of every crystal a new cell each time; what a worse instrument and a worse powder add.
     "strained": Effects(cell=(0.0, 5.0)),
 }
-# What reads ideal patterns and measured ones: half of each.
+# What reads ideal patterns and measured ones: half of each; and ideal ones of any diffractometer.
 EFFECTS["mixed"] = dataclasses.replace(EFFECTS["laboratory"], cell=(0.0, 5.0), ideal=0.5)
+EFFECTS["widths"] = dataclasses.replace(EFFECTS["mixed"], ideal_width=(0.03, 0.4))
 EFFECTS["wide"] = dataclasses.replace(
     EFFECTS["laboratory"], thermal=(0.0, 3.0), texture=(0.4, 2.5), zero_shift=(-0.2, 0.2), displacement=(-0.3, 0.3),
     instrument=(0.05, 0.25), size=(10.0, 1000.0), strain=(0.0, 0.5), impurity=(0.0, 15.0), overlap=(0.0, 1.5),
@@ -101,21 +104,28 @@ def draw(effects, n, seed):
     The numbers behind an effect do not depend on which others there are.
     """
     random = np.random.default_rng(seed)
-    *fields, last, _ = dataclasses.fields(Effects)
+    names = [field.name for field in dataclasses.fields(Effects) if field.name not in LATER]
     values = {}
-    shares, keys = random.random((len(fields), n)), random.integers(2**64, size=n, dtype=np.uint64)
-    # `cell` and `ideal` last: they came later, and the others stay as they were.
-    for field, share in zip([*fields, last], [*shares, random.random(n)]):
-        chosen = getattr(effects, field.name)
-        if field.name in ("ka2", "cut"):
-            values[field.name] = np.where(share < chosen, 1.0, 0.0)
+    shares, keys = random.random((len(names), n)), random.integers(2**64, size=n, dtype=np.uint64)
+    for name, share in zip([*names, "cell"], [*shares, random.random(n)]):
+        chosen = getattr(effects, name)
+        if name in ("ka2", "cut"):
+            values[name] = np.where(share < chosen, 1.0, 0.0)
         elif chosen is None:
-            values[field.name] = np.full(n, ABSENT.get(field.name, 0.0))
-        elif field.name in LOGARITHMIC:
-            values[field.name] = chosen[0] * (chosen[1] / chosen[0]) ** share
+            values[name] = np.full(n, ABSENT.get(name, 0.0))
+        elif name in LOGARITHMIC:
+            values[name] = _logarithmic(chosen, share)
         else:
-            values[field.name] = chosen[0] + (chosen[1] - chosen[0]) * share
+            values[name] = chosen[0] + (chosen[1] - chosen[0]) * share
     if effects.ideal:
         ideal = random.random(n) < effects.ideal
-        values |= {field.name: np.where(ideal, ABSENT.get(field.name, 0.0), values[field.name]) for field in fields}
+        values |= {name: np.where(ideal, ABSENT.get(name, 0.0), values[name]) for name in names}
+        if effects.ideal_width:
+            width = _logarithmic(effects.ideal_width, random.random(n))
+            values["instrument"] = np.where(ideal, width, values["instrument"])
     return Drawn(values, keys)
+
+
+def _logarithmic(limits, share):
+    low, high = limits
+    return low * (high / low) ** share
