@@ -107,7 +107,7 @@ MODELS = {
     "dropout NaN": partial(metadata, "config/model/dropout", float("nan")),
     "dropout in text": partial(metadata, "config/model/dropout", "0.1"),
     "no encoders": partial(metadata, "config/model/encoders", {}),
-    "another modality": partial(metadata, "config/model/encoders", lambda old: {"text": old["xrd"]}),
+    "another modality": partial(metadata, "config/model/encoders", lambda old: {"sound": old["xrd"]}),
     "encoders a list": partial(metadata, "config/model/encoders", [1]),
     "no fusion": partial(metadata, "config/model/fusion", None),
     "an unknown fusion": partial(metadata, "config/model/fusion/kind", "magic"),

@@ -96,6 +96,12 @@ FIGURES = {
         lambda: plots.differences({"m": (["a", "b"], [1.0, -2.0], [0.5, 0.5])}, "gain (meV/atom)"),
         [("gain (meV/atom)", "")],
     ),
+    plots.histograms: (
+        lambda: plots.histograms(
+            {"m": {"a": [0.4, 0.6], "b": [1, 0]}, "n": {"a": [0, 1]}}, [0, 1, 2], "x (eV)", "pairs"
+        ),
+        [("x (eV)", "pairs (%)"), ("x (eV)", "")],
+    ),
     plots.progress: (
         lambda: plots.progress(pd.DataFrame({"samples": [8, 16], "train/loss": [2, 1], "val/error": [None, 1]}), 80),
         [("samples seen (thousand)", name) for name in ("loss", "judged on val", "samples/s, smoothed")],
@@ -426,6 +432,7 @@ def test_differences_are_rows_from_the_top_with_their_intervals():
         lambda: plots.latent({}),
         lambda: plots.scaling({}, "MAE (eV)"),
         lambda: plots.differences({"m": ([], [], [])}, "gain (eV)"),
+        lambda: plots.histograms({}, [0, 1], "x (eV)", "pairs"),
     ],
 )
 def test_nothing_to_draw_is_said(empty):

@@ -13,6 +13,7 @@ from test_train import CPU, TINY, TINY_ENCODER, config
 
 from xxlib import PROJECT
 from xxlib.crystals.crystal import Crystal, RejectedCrystal, lattice_from_cell
+from xxlib.crystals.descriptions import description
 from xxlib.crystals.distortions import DISTORTIONS, Distortions, distorted, draw, replaced, traded
 from xxlib.crystals.neighbours import N_NEAREST, check_nearest, neighbours
 from xxlib.datasets.batches import collate_structure, has_modalities, make_batch
@@ -277,7 +278,7 @@ def test_a_batch_has_the_graphs_of_its_rows(dataset):
 
 
 def test_a_dataset_without_structures_is_refused_and_mixed_sites_are_counted(dataset, tmp_path):
-    with pytest.warns(UserWarning, match="1 of 49 crystals are formulas alone or have sites of several elements"):
+    with pytest.warns(UserWarning, match="1 of 49 crystals are formulas alone, have sites of several elements"):
         examples_of(structure_config(dataset))
     plain = tmp_path / "plain"
     records = [parsed(rock_salt(4 + k, 3, 9, f"{k}"), "here", e_form=-1.0 * k, split=split)
@@ -294,13 +295,30 @@ def test_a_dataset_without_structures_is_refused_and_mixed_sites_are_counted(dat
     assert not has.any() and structure.atom_ids.shape == (2, 1)
 
 
-def test_a_crystal_that_no_graph_can_be_made_of_is_named(tmp_path):
-    """No atom has one within 8 angstrom; the volume is still that of a crystal."""
-    lattice = lattice_from_cell(8.2, 8.2, 8.2, 75, 75, 75)
-    lonely = Crystal("lonely", lattice, np.array([55]), np.zeros((1, 3)), np.ones(1))
-    prepare(listed(parsed(lonely, "here", split="train")), tmp_path / "far", progress=False, structure=True)
-    with pytest.raises(DatasetError, match=r"crystal lonely: atom 1 \(Cs\) has no neighbour within 8 angstrom"):
-        collate_structure(Dataset(tmp_path / "far"), np.array([0]))
+def test_a_crystal_with_an_atom_alone_has_no_structure(tmp_path):
+    """No atom has one within 8 angstrom, or one of a dozen has none; the volume is still that of a crystal."""
+    far, near = lattice_from_cell(8.2, 8.2, 8.2, 75, 75, 75), lattice_from_cell(7.9, 8.2, 8.2, 75, 75, 75)
+    caesium = Crystal("lonely", far, np.array([55]), np.zeros((1, 3)), np.ones(1))
+    frac = np.concatenate([[[0, 0, 0]], 0.5 + np.indices((2, 2, 3)).reshape(3, -1).T / (10, 10, 10)])
+    one_of_many = Crystal("one", 17 * np.eye(3), np.full(13, 54), frac, np.ones(13))
+    shared = {"e_form": -1.0, "split": "train"}
+    crystals = [caesium, dataclasses.replace(caesium, id="near", lattice=near), one_of_many]
+    records = [parsed(crystal, "here", **shared) for crystal in crystals]
+    records += [parsed(rock_salt(5 + k / 10, 11, 17, f"{k}"), "here", e_form=-2.0 - k, split=split)
+                for k, split in enumerate(("train", "val", "test"))]  # fmt: skip
+    prepare(listed(*records), tmp_path / "far", progress=False, structure=True)
+    data = Dataset(tmp_path / "far")
+    has = ~data.column("id").isin(["lonely", "one"])
+    everyone = np.arange(6)
+    for modality in ("structure", "text"):
+        batch = make_batch(data, everyone, (modality,))
+        assert np.array_equal(batch.given[modality], has) and batch.inputs[modality][0].any(1).tolist() == has.tolist()
+        assert np.array_equal(has_modalities(data, everyone, (modality,))[modality], has)
+    run = structure_config(tmp_path / "far", n_steps=2, batch_size=4)
+    with pytest.warns(UserWarning, match="2 of 6 crystals .* an atom without a neighbour within 8 angstrom: no"):
+        loop.train(run, tmp_path)
+    with pytest.raises(RejectedCrystal, match=r"atom 1 \(Cs\) has no neighbour within 8 angstrom"):
+        description(caesium)
 
 
 @pytest.mark.parametrize(("changed", "words"), [({3: 5.0, 4: 170.0}, "impossible cell angles"), ({0: 1e-6}, "lengths")])

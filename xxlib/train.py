@@ -15,6 +15,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from xxlib.datasets.store import DatasetError
+from xxlib.models.config import ModelError
 from xxlib.training import runs
 from xxlib.training.config import ConfigError, RunConfig
 from xxlib.training.metrics import IGNORES, ignores_pattern
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with _claimed(path.parent):
             result = _recorded(path)
-    except (ConfigError, DatasetError, runs.CheckpointError, FloatingPointError, OSError) as error:
+    except (ConfigError, DatasetError, ModelError, runs.CheckpointError, FloatingPointError, OSError) as error:
         sys.exit(f"train: {error}")
     except Stopped as message:
         print(f"train: {message}", file=sys.stderr)

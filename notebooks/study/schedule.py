@@ -19,8 +19,10 @@ from study import (
     other_pretrainings,
     plus,
     representations,
+    texts,
 )
 from xxlib import PROJECT, launch, prepare
+from xxlib.datasets.batches import OF_STRUCTURES
 from xxlib.datasets.store import Dataset
 from xxlib.launching import processes
 from xxlib.training import records, runs
@@ -166,14 +168,15 @@ def make_datasets(files, configs):
 
     def make(dataset, kind, read=None):
         folder, path = PROJECT / dataset, files.get(dataset)
-        needed = any(dataset in (config.data.dataset, *config.data.also) for config in configs)
-        if not needed or path is None or (folder / "dataset.json").exists():
+        readers = [config for config in configs if dataset in (config.data.dataset, *config.data.also)]
+        if not readers or path is None or (folder / "dataset.json").exists():
             return
+        options = ["--structure"] * any(OF_STRUCTURES & set(config.model.modalities) for config in readers)
         if read is None:
-            return prepare.main([kind, str(path.resolve()), str(folder)])
+            return prepare.main([kind, str(path.resolve()), str(folder), *options])
         written = folder.with_suffix(".parquet")
         read(path).to_parquet(written)
-        prepare.main([kind, str(written), str(folder)])
+        prepare.main([kind, str(written), str(folder), *options])
         written.unlink()
 
     mp36k = PRESETS["small"].data.dataset
@@ -181,6 +184,7 @@ def make_datasets(files, configs):
         raise SystemExit(f"{PROJECT / mp36k} is not there: give the mp36k parquet file with --crystals")
     make(mp36k, "parquet")
     make(mp90k.DATASET, "parquet")
+    make(texts.MODULI, "parquet", lambda path: texts.moduli_table(path, files[mp90k.DATASET]))
     # Its own split has no `val`, and the same formulas on both sides.
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
     make(formulas.DATASET, "formulas", formulas.formula_table)
@@ -192,6 +196,7 @@ def make_datasets(files, configs):
 def left_out(configs):
     """The runs among some RunConfigs, and those they start from, that cannot be trained: name -> option to give."""
     options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
+    options[texts.MODULI] = "--moduli and --mp90k"
     options[formulas.GAPS] = options[formulas.DATASET]
     absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
     planned, without = experiments.planned(), {}

@@ -26,13 +26,33 @@ def reconstruct(model, batch, hidden):
     return unpatchify(tokens[0].numpy())
 
 
-@torch.no_grad()
 def cross_attention(model, batch):
     """How much each token of a Batch of one sample attends to each element: (1 + 17, 1 + E), rows sum to 1.
 
     First row: the CLS of the pattern, which the heads read; first column: the CLS of the composition.  Mean over layers
     and heads of the fusion.  Raises ValueError where the model has no such fusion.
     """
+    return torch.stack(attention_of_layers(model, batch)).mean(0)[0].numpy()
+
+
+def attention_similarities(model, batch):
+    """How alike the atoms of a crystal attend to the words of its text, layer by layer: (layers, pairs of atoms).
+
+    The cosine of the attention of every two atoms of a crystal of a Batch, CLS apart.  Raises as cross_attention.
+    """
+    atoms = ~batch.inputs["structure"].pad
+    pairs = (atoms[:, :, None] & atoms[:, None, :]).triu(1)  # (B, T, T)
+    similarities = []
+    for weights in attention_of_layers(model, batch):
+        directions = torch.nn.functional.normalize(weights[:, 1:], dim=-1)  # (B, T, 1 + S)
+        similarities.append((directions @ directions.mT)[pairs])
+    return torch.stack(similarities).numpy()
+
+
+@torch.no_grad()
+def attention_of_layers(model, batch):
+    """Of each layer of a fusion how much each token of the query attends to each of the memory, mean over heads:
+    (B, 1 + T, 1 + S), rows sum to 1.  Raises ValueError where the model has no such fusion."""
     fusion = getattr(model, "fusion", None)
     layers = [layer for layer in getattr(fusion, "layers", ()) if hasattr(layer, "cross_attention")]
     if not layers:
@@ -43,10 +63,10 @@ def cross_attention(model, batch):
         x, memory, pad = inputs
         D, heads = x.shape[-1], attention.n_heads
         weight, bias = attention.qkv.weight, attention.qkv.bias
-        q = torch.nn.functional.linear(x, weight[:D], bias[:D]).unflatten(-1, (heads, -1))  # (1, T, H, D / H)
+        q = torch.nn.functional.linear(x, weight[:D], bias[:D]).unflatten(-1, (heads, -1))  # (B, T, H, D / H)
         k = torch.nn.functional.linear(memory, weight[D : 2 * D], bias[D : 2 * D]).unflatten(-1, (heads, -1))
-        scores = torch.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5  # (1, H, T, 1 + E)
-        weights.append(scores.masked_fill(pad[:, None, None], -torch.inf).softmax(-1).mean(1)[0])
+        scores = torch.einsum("bthd,bshd->bhts", q, k) / q.shape[-1] ** 0.5  # (B, H, 1 + T, 1 + S)
+        weights.append(scores.masked_fill(pad[:, None, None], -torch.inf).softmax(-1).mean(1))
 
     hooks = [layer.cross_attention.register_forward_pre_hook(collect) for layer in layers]
     try:
@@ -54,7 +74,7 @@ def cross_attention(model, batch):
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.stack(weights).mean(0).numpy()
+    return weights
 
 
 def attribution(model, batch, target, index=None):

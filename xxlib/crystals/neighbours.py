@@ -12,7 +12,7 @@ N_NEAREST = 12  # of each atom, as in CGCNN
 RADIUS = 8.0  # angstrom, and none further away
 SAME_SHELL = 0.01  # angstrom: neighbours as near as this to each other are taken together, or left out together
 CROWDED = MIN_DISTANCE / 2  # angstrom: two atoms on one site
-FIRST_GUESS = 1.3  # of the radius of the sphere that holds N_NEAREST atoms on average: it rarely has to grow
+FIRST_GUESS = 1.3  # of the radius of the sphere that holds as many atoms on average: it rarely has to grow
 
 
 class Neighbours(NamedTuple):
@@ -24,21 +24,21 @@ class Neighbours(NamedTuple):
     nearest: np.ndarray  # (N,) float64, angstrom, of each atom; infinite where there is none
 
 
-def neighbours(lattices, frac_coords, offsets):
+def neighbours(lattices, frac_coords, offsets, n_nearest=N_NEAREST):
     """Neighbours of crystals: of each atom the 12 nearest within 8 angstrom, and all that are as far as the twelfth.
 
     Whole shells, because of several equally far the order of rounding would choose: so that neither the choice of the
     cell nor its orientation decides.
     lattices: (n, 3, 3), angstrom.  frac_coords: (N, 3) of all crystals, laid end to end.  offsets: (n + 1,).
+    n_nearest: how many they are, where not 12.
     """
     parts = [np.ascontiguousarray(values, dtype) for values, dtype in zip((lattices, frac_coords), (float, float))]
-    return Neighbours(*_of_all(*parts, np.asarray(offsets, np.int64)))
+    return Neighbours(*_of_all(*parts, np.asarray(offsets, np.int64), n_nearest))
 
 
-def crowded_or_alone(graph, offsets):
-    """Which crystals (k,) of a Neighbours have two atoms on one site, or an atom without a neighbour."""
-    atoms = np.flatnonzero((graph.nearest < CROWDED) | np.isinf(graph.nearest))
-    return np.unique(np.searchsorted(offsets, atoms, side="right") - 1)
+def of_atoms(which, offsets):
+    """The crystals (k,) that have one of some atoms; which: (N,) bool of the atoms of all, laid end to end."""
+    return np.unique(np.searchsorted(offsets, np.flatnonzero(which), side="right") - 1)
 
 
 def check_nearest(numbers, nearest):
@@ -57,8 +57,8 @@ def check_nearest(numbers, nearest):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _of_all(lattices, frac, offsets):
-    room = 2 * N_NEAREST * len(frac)
+def _of_all(lattices, frac, offsets, n_nearest):
+    room = 2 * n_nearest * len(frac)
     centres, others = np.empty(room, np.int64), np.empty(room, np.int64)
     distances, nearest, n_edges = np.empty(room, np.float32), np.full(len(frac), np.inf), 0
     for c in range(len(lattices)):
@@ -68,17 +68,17 @@ def _of_all(lattices, frac, offsets):
             continue
         lattice, within = lattices[c], frac[start:end]
         heights, volume = _heights(lattice)
-        guess = FIRST_GUESS * (3 * (N_NEAREST + 1) * volume / (4 * np.pi * n)) ** (1 / 3)
+        guess = FIRST_GUESS * (3 * (n_nearest + 1) * volume / (4 * np.pi * n)) ** (1 / 3)
         for i in range(n):
             reach = min(guess, RADIUS)
             places, squares = _images(i, within, lattice, heights, reach)
-            while reach < RADIUS and not _holds_the_last_shell(squares, reach):
+            while reach < RADIUS and not _holds_the_last_shell(squares, reach, n_nearest):
                 reach = min(1.3 * reach, RADIUS)
                 places, squares = _images(i, within, lattice, heights, reach)
             order = np.argsort(squares)
             if len(order):
                 nearest[start + i] = np.sqrt(squares[order[0]])
-                last = np.sqrt(squares[order[min(N_NEAREST, len(order)) - 1]]) + SAME_SHELL
+                last = np.sqrt(squares[order[min(n_nearest, len(order)) - 1]]) + SAME_SHELL
             while n_edges + len(order) > len(centres):
                 centres, others = np.append(centres, np.empty_like(centres)), np.append(others, np.empty_like(others))
                 distances = np.append(distances, np.empty_like(distances))
@@ -92,10 +92,10 @@ def _of_all(lattices, frac, offsets):
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _holds_the_last_shell(squares, reach):
-    """Whether the N_NEAREST of these squared distances, and all as far as the last, lie within the reach."""
+def _holds_the_last_shell(squares, reach, n_nearest):
+    """Whether the n nearest of these squared distances, and all as far as the last, lie within the reach."""
     n = (squares <= max(0.0, reach - SAME_SHELL) ** 2).sum()
-    return n >= N_NEAREST
+    return n >= n_nearest
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from xxlib.crystals import distortions as structures
-from xxlib.crystals.crystal import RejectedCrystal, check_cell, lattice_from_cell
-from xxlib.crystals.neighbours import check_nearest, crowded_or_alone, neighbours
-from xxlib.datasets.store import DatasetError
+from xxlib.crystals.descriptions import NUMBER_OF
+from xxlib.datasets.structures import graphs, has_structure, texts
 from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import draw
 from xxlib.diffraction.simulation import augmented, expansion
-from xxlib.models.inputs import Composition, Pattern, Structure
+from xxlib.models.encoders.text import MAX_WORDS
+from xxlib.models.inputs import Composition, Pattern, Structure, Text
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
 EFFECTS_STREAM, ABSENT_STREAM, DISTORTIONS_STREAM = (0, 1), (0, 2), (0, 3)
@@ -62,10 +62,11 @@ def make_batch(
     the next batch is made while it computes.
     targets: Target objects; normalisers: name -> Normaliser for the regressions among them.
     drawn: effects drawn for these crystals (xxlib.diffraction.effects); the ideal patterns where None.
-    distorted: distortions drawn for them (xxlib.crystals.distortions); the structures as they are where None.
+    distorted: distortions drawn for them (xxlib.crystals.distortions), which their texts describe; the structures as
+    they are where None.
     rows_of: modality -> rows (B,) that its inputs come from, where that is not the rows themselves.
     """
-    inputs, given, draws = {}, {}, {"xrd": drawn, "structure": distorted}
+    inputs, given, draws = {}, {}, {"xrd": drawn, "structure": distorted, "text": distorted}
     for name in modalities:
         own = (rows_of or {}).get(name, rows)
         inputs[name], has = COLLATE[name](dataset, own, device, draws.get(name))
@@ -134,49 +135,42 @@ def collate_structure(dataset, rows, device=CPU, drawn=None):
     if not len(some):
         none = torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0)
         return Structure(*(send(x, device) for x in (torch.from_numpy(atom_ids), *none))), has
-    numbers, offsets = dataset.take("atom_ids", some)
-    frac = dataset.take("frac_coords", some)[0].reshape(-1, 3).astype(np.float64)
-    lattices = np.array([_lattice(dataset, row) for row in some])
-    if drawn is not None:
-        lattices, numbers, frac = structures.distorted(lattices, numbers, frac, offsets, drawn[has])
-    graph = neighbours(lattices, frac, offsets)
-    if drawn is None:
-        for k in crowded_or_alone(graph, offsets):
-            try:
-                check_nearest(*(values[offsets[k] : offsets[k + 1]] for values in (numbers, graph.nearest)))
-            except RejectedCrystal as error:
-                id = dataset.column("id")[some[k]]
-                raise DatasetError(f"{dataset.folder}, crystal {id}: {error}; make the dataset without it") from error
+    _, numbers, _, graph = graphs(dataset, some, None if drawn is None else drawn[has])
     atom_ids[filled] = numbers
     edges = np.flatnonzero(filled)[np.stack([graph.centres, graph.others])]  # (2, M)
     tensors = (torch.from_numpy(x) for x in (atom_ids, edges, graph.distances))
     return Structure(*(send(x, device) for x in tensors)), has
 
 
-def _lattice(dataset, row):
-    cell = dataset.take("lattice", [row])[0]
-    try:
-        lattice = lattice_from_cell(*cell)
-        check_cell(lattice)
-    except (RejectedCrystal, TypeError) as error:
-        id = dataset.column("id")[row]
-        raise DatasetError(f"{dataset.folder}, crystal {id}: {error}; make the dataset without it") from error
-    return lattice
+def collate_text(dataset, rows, device=CPU, drawn=None):
+    """Text of some rows on a device, and which of them have one (B,): those that have a structure.
+
+    Words beyond MAX_WORDS are cut off.  drawn, and what is raised: as of collate_structure.
+    """
+    has = has_structure(dataset, rows)
+    said = [words[:MAX_WORDS] for words in texts(dataset, rows[has], None if drawn is None else drawn[has])]
+    lengths = np.zeros(len(rows), np.int64)
+    lengths[has] = list(map(len, said))
+    filled = np.arange(max(1, lengths.max())) < lengths[:, None]  # (B, S)
+    word_ids = np.zeros(filled.shape, np.int64)
+    word_ids[filled] = [NUMBER_OF[word] for words in said for word in words]
+    return Text(send(torch.from_numpy(word_ids), device)), has
 
 
-def has_structure(dataset, rows):
-    """Which of some rows (B,) have a structure for a graph: not those with sites of several elements."""
-    return (dataset.lengths("atom_ids", rows) > 0) & (dataset.lengths("occupancies", rows) == 0)
-
-
-COLLATE = {"composition": collate_composition, "xrd": collate_pattern, "structure": collate_structure}
+COLLATE = {
+    "composition": collate_composition,
+    "xrd": collate_pattern,
+    "structure": collate_structure,
+    "text": collate_text,
+}
 COLUMNS = {"composition": "element_ids", "xrd": "two_theta"}  # that a row lacks where it lacks the modality
+OF_STRUCTURES = {"structure", "text"}  # modalities that are read of one
 
 
 def has_modalities(dataset, rows, modalities):
     """Which of some rows have each modality: modality -> (B,) bool."""
     has = {name: dataset.lengths(COLUMNS[name], rows) > 0 for name in modalities if name in COLUMNS}
-    has |= {name: has_structure(dataset, rows) for name in modalities if name == "structure"}
+    has |= {name: has_structure(dataset, rows) for name in modalities if name in OF_STRUCTURES}
     return {name: torch.from_numpy(has[name]) for name in modalities}
 
 

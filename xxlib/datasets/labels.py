@@ -1,5 +1,7 @@
 """The labels of a dataset: what its columns say of each target, and what follows from them."""
 
+from functools import partial
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,6 +12,8 @@ OTHER_LABELS = {
     "oqmd_e_form": pa.float64(),  # eV/atom, against OQMD's own elements
     "oqmd_band_gap": pa.float64(),  # eV
     "volume": pa.float64(),  # A^3 per atom of what is no crystal here; a crystal has its own
+    "bulk_modulus": pa.float64(),  # GPa, Voigt-Reuss-Hill, and the next
+    "shear_modulus": pa.float64(),
 }
 
 
@@ -23,6 +27,9 @@ class Labels(dict):
     def __missing__(self, name):
         derived = {"crystal_system": _crystal_systems, "space_group": _space_groups, "log_volume": _log_volumes,
                    "least_e_form": _least_e_form}  # fmt: skip
+        derived |= {
+            f"log_{modulus}": partial(_logarithms, name=modulus) for modulus in ("bulk_modulus", "shear_modulus")
+        }
         self[name] = derived[name](self._dataset) if name in derived else self._dataset.column(name)
         return self[name]
 
@@ -41,6 +48,10 @@ def _least_e_form(dataset):
     least = np.full(formula.max() + 1, np.nan)
     np.fmin.at(least, formula, dataset.column("e_form"))
     return least[formula]
+
+
+def _logarithms(dataset, name):
+    return np.log10(dataset.column(name))
 
 
 def _log_volumes(dataset):

@@ -51,6 +51,8 @@ TARGETS = {
         Target("crystal_system", "classification", "crystal system", classes=CRYSTAL_SYSTEMS),
         Target("space_group", "classification", "space group", classes=tuple(str(n) for n in range(1, 231))),
         Target("log_volume", "regression", "logarithm of the volume", "ln V", "ln A^3/atom", "%", 100.0),
+        Target("log_bulk_modulus", "regression", "logarithm of the bulk modulus", "log K", "log10 GPa", "log10 GPa"),
+        Target("log_shear_modulus", "regression", "logarithm of the shear modulus", "log G", "log10 GPa", "log10 GPa"),
     )
 }
 

@@ -2,6 +2,7 @@
 
 from xxlib.models.baselines import FCN, FCNMLP, CrabNet
 from xxlib.models.fusion import FUSIONS
+from xxlib.models.heads import GUESSES
 from xxlib.models.xxact import XxaCTNN
 
 ARCHITECTURES = {"xxact": XxaCTNN, "fcn": FCN, "fcn_mlp": FCNMLP, "crabnet": CrabNet}
@@ -21,5 +22,7 @@ def guessable(config):
     if config.architecture != "xxact":
         return ()
     if config.fusion is None:
-        return config.modalities
-    return (config.fusion.query,) if FUSIONS[config.fusion.kind].keeps_tokens else ()
+        come_out = config.modalities
+    else:
+        come_out = (config.fusion.query,) if FUSIONS[config.fusion.kind].keeps_tokens else ()
+    return tuple(name for name in come_out if name in GUESSES)

@@ -9,6 +9,7 @@ KINDS = {  # of encoders, by modality
     "composition": ("transformer",),
     "xrd": ("transformer", "convolutions"),
     "structure": ("cgcnn", "edge_updates"),
+    "text": ("transformer", "language_model"),
 }
 ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
 LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384, "n_experts": 256}
@@ -23,7 +24,7 @@ class ModelError(ValueError):
 class EncoderConfig:
     """A transformer that reads one modality; of patterns, with convolutions in front where kind is "convolutions".
 
-    Of structures a graph network, which has neither heads nor d_ff.
+    Of structures a graph network, which has neither heads nor d_ff; of texts also a language model, of its own sizes.
     """
 
     kind: str = "transformer"  # a name of KINDS
@@ -31,6 +32,8 @@ class EncoderConfig:
     n_layers: int = 3
     n_heads: int = 4
     d_ff: int = 1024
+    folder: str | None = None  # of a language model, relative to the project's, or the name of a package that has one
+    lora: int = 0  # rank of what is learned of a language model; 0: nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,10 @@ class ModelConfig:
         for name, encoder in self.encoders.items():
             if encoder.kind not in KINDS[name]:
                 raise ModelError(f"encoder of {name}: kind {encoder.kind!r}, choose from {', '.join(KINDS[name])}")
+            if (encoder.kind == "language_model") == (encoder.folder is None):
+                raise ModelError(f"encoder of {name}: a language model, and nothing else, has a folder")
+            if encoder.lora < 0 or (encoder.lora and encoder.folder is None):
+                raise ModelError(f"encoder of {name}: lora {encoder.lora} is the rank of matrices of a language model")
             if encoder.d_model % (2 * encoder.n_heads):
                 raise ModelError(f"encoder of {name}: d_model must be a multiple of 2 n_heads")
         if self.fusion:

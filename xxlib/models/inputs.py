@@ -1,6 +1,6 @@
 """What models read: one input a modality, and the tokens that its encoder makes of it.
 
-Shapes: B samples, E elements, L tokens of a pattern of P points each, T tokens of any modality, D width;
+Shapes: B samples, E elements, L tokens of a pattern of P points each, S words, T tokens of any modality, D width;
 of all crystals together N atoms and M edges.
 """
 
@@ -77,6 +77,21 @@ class Structure(NamedTuple):
         return self._replace(hidden=hidden)
 
 
+class Text(NamedTuple):
+    """A crystal in words; of a sample that has none all is padding."""
+
+    word_ids: Tensor  # (B, S) int64, numbers of words, 0 = padding
+
+    @property
+    def pad(self):
+        """(B, S) bool, True = ignore."""
+        return self.word_ids == 0
+
+    def without(self, absent):
+        """The same input, empty where `absent` (B,) bool."""
+        return self._replace(word_ids=self.word_ids.masked_fill(absent[:, None], 0))
+
+
 class Tokens(NamedTuple):
     """What an encoder or a fusion says of a batch."""
 
@@ -84,4 +99,5 @@ class Tokens(NamedTuple):
     pad: Tensor | None = None  # (B, 1 + T) bool, True = ignore; None: there is no padding
 
 
-INPUTS = {"composition": Composition, "xrd": Pattern, "structure": Structure}  # every modality by its name
+# Every modality by its name.
+INPUTS = {"composition": Composition, "xrd": Pattern, "structure": Structure, "text": Text}

@@ -7,7 +7,9 @@ from torch import nn
 
 from xxlib.models.encoders.composition import CompositionEncoder
 from xxlib.models.encoders.convolutions import ConvolutionalEncoder
+from xxlib.models.encoders.language import LanguageModelEncoder
 from xxlib.models.encoders.structure import StructureEncoder
+from xxlib.models.encoders.text import TextEncoder
 from xxlib.models.encoders.xrd import XRDEncoder
 from xxlib.models.fusion import FUSIONS
 from xxlib.models.heads import GUESSES, ElementTerms, Output, TargetHeads
@@ -19,6 +21,8 @@ ENCODERS = {
     ("xrd", "convolutions"): ConvolutionalEncoder,
     ("structure", "cgcnn"): StructureEncoder,
     ("structure", "edge_updates"): StructureEncoder,
+    ("text", "transformer"): TextEncoder,
+    ("text", "language_model"): LanguageModelEncoder,
 }
 
 

@@ -216,6 +216,24 @@ def differences(groups, quantity, title=""):
 
 
 @journal
+def histograms(panels, bins, quantity, counted, title=""):
+    """Shares in bins: panel -> line -> (n,); bins: (n + 1,) edges of the quantity; counted: what the shares are of."""
+    if not panels:
+        raise ValueError("no panel: nothing to draw")
+    figure, axes = subplots(1, len(panels), size=(PAGE, 2.4), sharey=True)
+    for ax, lines in zip(axes[0], panels.values()):
+        for k, (name, shares) in enumerate(lines.items()):
+            style = {"color": LINES[k % len(LINES)], "linestyle": DASHES[k % len(DASHES)]}
+            ax.stairs(100 * np.asarray(shares), bins, label=name, **style)
+        ax.set_xlabel(quantity)
+    axes[0, 0].set_ylabel(f"{counted} (%)")
+    axes[0, 0].legend()
+    letter(axes, list(panels))
+    entitle(figure, title)
+    return figure
+
+
+@journal
 def latent(panels, title=""):
     """Crystals in two dimensions of a latent space, one panel a model, three panels a row, coloured by crystal system.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xxlib.crystals.distortions import DISTORTIONS
+from xxlib.datasets.batches import OF_STRUCTURES
 from xxlib.datasets.splits import FAMILIES
 from xxlib.datasets.targets import TARGETS
 from xxlib.datasets.writing import write_atomically
@@ -161,7 +162,7 @@ class RunConfig:
             raise ConfigError(f"also {', '.join(data.also)}: give each dataset once, and not {data.dataset}")
         if data.effects and "xrd" not in model.modalities:
             raise ConfigError("effects are of patterns: the model reads none")
-        if data.distortions and "structure" not in model.modalities:
+        if data.distortions and not OF_STRUCTURES & set(model.modalities):
             raise ConfigError("distortions are of structures: the model reads none")
         if data.unlabelled and not objectives.pretrains:
             raise ConfigError("unlabelled crystals can only join pretraining: give an objective, or leave them out")

@@ -8,14 +8,17 @@ import numpy as np
 from torch import Tensor
 
 from xxlib import PROJECT
+from xxlib.crystals.neighbours import RADIUS
 from xxlib.datasets import splits
-from xxlib.datasets.batches import collate_pattern, has_structure
+from xxlib.datasets.batches import OF_STRUCTURES, collate_pattern
 from xxlib.datasets.store import Dataset, DatasetError, joined
+from xxlib.datasets.structures import has_structure, texts
 from xxlib.datasets.targets import TARGETS, Normaliser, Target
 from xxlib.diffraction.effects import EFFECTS
+from xxlib.models.encoders.text import MAX_WORDS
 from xxlib.training import parallel
 
-SCALE_CRYSTALS = 4096  # whose patterns give the mean square of a token
+SCALE_CRYSTALS = 4096  # whose patterns give the mean square of a token, and whose texts are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +78,11 @@ def examples_of(config):
         more = len(dataset) + np.flatnonzero(free)
         dataset = joined(dataset, other)
         rows["train"] = more if config.data.unlabelled_alone else np.concatenate([rows["train"], more])
-    if "structure" in config.model.modalities:
+    if OF_STRUCTURES & set(config.model.modalities):
         unlabelled = [config.data.unlabelled] if config.data.unlabelled else []
         _check_structures(dataset, rows, (config.data.dataset, *config.data.also, *unlabelled))
+    if "text" in config.model.modalities:
+        _count_long_texts(dataset, splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed))
     mean_square = None
     if "xrd" in config.objectives.masked:
         seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
@@ -97,8 +102,19 @@ def _check_structures(dataset, rows, folders):
     n = len(everyone) - int(has_structure(dataset, everyone).sum())
     if n:
         warnings.warn(
-            f"{n} of {len(everyone)} crystals are formulas alone or have sites of several elements: no structure is "
-            "read of them",
+            f"{n} of {len(everyone)} crystals are formulas alone, have sites of several elements or an atom without a "
+            f"neighbour within {RADIUS:g} angstrom: no structure is read of them",
+            stacklevel=3,
+        )
+
+
+def _count_long_texts(dataset, rows):
+    """Warn where the texts of some rows are longer than what is read of them."""
+    rows = rows[has_structure(dataset, rows)]
+    n = sum(len(words) > MAX_WORDS for words in texts(dataset, rows))
+    if n:
+        warnings.warn(
+            f"{n} of the first {len(rows)} texts are longer than {MAX_WORDS} words: what is beyond is not read",
             stacklevel=3,
         )
 

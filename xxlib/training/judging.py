@@ -7,7 +7,7 @@ import pyarrow as pa
 import torch
 
 from xxlib.crystals import distortions
-from xxlib.datasets.batches import chunks, exchanged_rows, labels_of, make_batch
+from xxlib.datasets.batches import OF_STRUCTURES, chunks, exchanged_rows, labels_of, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
 from xxlib.training.losses import contrastive_loss, relational_loss
@@ -51,7 +51,7 @@ def views(config):
 def changed(config, given):
     """The View of some modalities under the effects and distortions of a run, in a list; none where it has none."""
     effects = config.data.effects if "xrd" in given else None
-    distorted = config.data.distortions if "structure" in given else None
+    distorted = config.data.distortions if OF_STRUCTURES & set(given) else None
     return [View(given, effects, distortions=distorted)] if effects or distorted else []
 
 
@@ -83,7 +83,7 @@ def outputs(model, examples, split, config, device, view):
     rows, modalities = examples.rows[split], config.model.modalities
     others = exchanged_rows(rows)
     drawn, distorted = drawn_once(view.effects, len(rows)), distorted_once(view.distortions, len(rows))
-    for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], EVALUATION_BATCH):
+    for chunk in chunks(np.arange(len(rows))[parallel.share(len(rows))], evaluation_batch(config)):
         rows_of = {view.exchanged: others[chunk]} if view.exchanged else None
         effects, changes = (None if one is None else one[chunk] for one in (drawn, distorted))
         batch = make_batch(
@@ -182,7 +182,8 @@ def evaluate_pretraining(model, examples, config, device):
     names += map(masked_name, objectives.masked)
     sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
     partners = dict.fromkeys(map(contrastive_name, objectives.contrastive), 0)
-    for chunk in list(chunks(np.arange(len(rows)), EVALUATION_BATCH))[parallel.rank() :: parallel.n_processes()]:
+    of_all = list(chunks(np.arange(len(rows)), evaluation_batch(config)))
+    for chunk in of_all[parallel.rank() :: parallel.n_processes()]:
         batch = make_batch(examples.dataset, rows[chunk], modalities, device=device)
         for pair, name in zip(objectives.contrastive, partners):
             both = batch.given[pair[0]] & batch.given[pair[1]]
@@ -213,6 +214,16 @@ def evaluate_pretraining(model, examples, config, device):
     for pair, n, of in zip(objectives.contrastive, found, counts):  # the first names are theirs
         records.append(record("val", f"retrieval {' + '.join(pair)}", n / (2 * max(1, of))))
     return records
+
+
+def evaluation_batch(config):
+    """How many samples are judged at once: as many as a machine holds, EVALUATION_BATCH where they are compared.
+
+    Of structures and texts a small batch has little padding.
+    """
+    if config.objectives.contrastive or config.objectives.relational:
+        return EVALUATION_BATCH
+    return min(config.machine.micro_batch or EVALUATION_BATCH, EVALUATION_BATCH)
 
 
 def n_found(queries, candidates):

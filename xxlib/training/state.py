@@ -10,6 +10,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from xxlib.crystals.compositions import mat2vec
+from xxlib.crystals.descriptions import WORDS
 from xxlib.datasets.batches import collate_composition
 from xxlib.datasets.store import DatasetError
 from xxlib.datasets.writing import write_atomically
@@ -69,6 +70,8 @@ def prepare(config, folder, device):
     model = build_model(config)
     if config.model.element_vectors != "learned":
         model.encoders["composition"].set_element_vectors(mat2vec())
+    if "text" in config.model.encoders and config.model.encoders["text"].folder:
+        model.encoders["text"].read(WORDS)
     if config.model.element_terms:
         fit_element_terms(model.element_terms, examples)
     parameters = count_parameters(model)

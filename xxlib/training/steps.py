@@ -13,10 +13,10 @@ from xxlib.datasets.batches import (
     drawn_distortions,
     drawn_effects,
     has_modalities,
-    has_structure,
     make_batch,
     training_rows,
 )
+from xxlib.datasets.structures import has_structure
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.training import parallel

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import MAX_FILE_BYTES, Crystal, RejectedCrystal
 
+POSITIVE = ("volume", "bulk_modulus", "shear_modulus")  # labels
+
 
 @dataclass(frozen=True)
 class Record:
@@ -92,7 +94,7 @@ def read_labels(**values):
     """Labels among the `columns` of a Record; numbers may be written as strings, None, NaN, "na" and "" are left out.
 
     values: of e_form (eV/atom), band_gap (eV), space_group and OTHER_LABELS, by name.  Raises RejectedCrystal for what
-    is no number, an infinite one, no space group, or a volume that is not positive.
+    is no number, an infinite one, no space group, or one of POSITIVE that is not.
     """
     labels = {}
     for name, value in values.items():
@@ -104,7 +106,7 @@ def read_labels(**values):
             raise RejectedCrystal(f"{name} is {value!r}, not a number"[:200]) from error
         if math.isnan(number):
             continue
-        impossible = {"space_group": number not in range(1, 231), "volume": number <= 0}
+        impossible = {"space_group": number not in range(1, 231)} | dict.fromkeys(POSITIVE, number <= 0)
         if math.isinf(number) or impossible.get(name):
             raise RejectedCrystal(f"{name} is {value!r}"[:200])
         labels[name] = int(number) if name == "space_group" else number

