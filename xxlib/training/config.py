@@ -190,7 +190,8 @@ class RunConfig:
                 raise ConfigError("effects and absent_rate are for training on targets alone")
             return
         if self.objectives.pretrains or self.initial:
-            raise ConfigError(f"{name} has no pretraining: leave its objectives and initial out")
+            what = "contrastive, relational, taught, masked and initial"
+            raise ConfigError(f"{name} has no pretraining: leave {what} out")
         if self.partial:
             raise ConfigError("effects and absent_rate are for XxaCT-NN alone")
         if self.objectives.likelihood:
