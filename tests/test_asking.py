@@ -3,11 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from study import asking, known_crystals
+from study import asking, known_crystals, stand_ins
 from study.asking import Asked
 
 from xxlib import PROJECT
 from xxlib import library as library_command
+from xxlib.answering.inference import Ensemble, model_files
 from xxlib.answering.joint import Joint
 from xxlib.candidates.known import DEFAULT, KINDS, LIBRARIES, KnownCrystals, read_rankings
 from xxlib.datasets.sources.parquet import parquet
@@ -16,6 +17,7 @@ from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.predict import Predictor
 from xxlib.prepare import prepare
+from xxlib.training.presets import PRESETS
 
 N = 12
 
@@ -165,3 +167,49 @@ def test_a_formula_has_one_number_however_its_fractions_are_rounded():
     for (numbers, amounts), expected in formulas.items():
         fractions = (np.array(amounts) / sum(amounts)).astype(np.float32)
         assert asking.stoichiometry_of(np.array(numbers), fractions) == expected
+
+
+def test_candidates_are_read_by_an_encoder_of_structures(asked, tmp_path, trained_run, monkeypatch):
+    """What is said of a crystal is the mean over its candidates; nothing is said where there are none."""
+    dataset, _ = asked
+    monkeypatch.setattr(stand_ins, "dataset", lambda: dataset)
+    monkeypatch.setattr(stand_ins, "SETTING", "in the library")
+    split, _ = some(dataset)
+    found = stand_ins.candidates(split, tmp_path, n=3)
+    assert [len(one["crystals"]) == len(one["probabilities"]) > 0 for one in found] == [True] * 3
+    found[2] |= {"crystals": [], "probabilities": []}
+    candidates = stand_ins.as_dataset(found, tmp_path / "candidates")
+    ids = [f"{one['row']}-{rank}" for one in found for rank in range(len(one["crystals"]))]
+    assert list(candidates.column("id")) == ids and candidates.has_structure
+    own = dataset.column("formula")[[one["row"] for one in found[:2]]]
+    assert {f"{row['row']}-0": name for row, name in zip(found, own)} == {
+        name: formula for name, formula in zip(ids, candidates.column("formula")[:]) if name.endswith("-0")
+    }
+    run = trained_run(
+        "structures", model=PRESETS["structure"].model, dataset=str(dataset.folder), targets=("e_form",), n_steps=5
+    )
+    ensemble = Ensemble.load(model_files(run))
+    told = stand_ins.said(found, candidates, ensemble)
+    of = ensemble.of_rows(candidates, np.arange(len(ids)), ("structure",)).values["e_form"]
+    for (_, row), one in zip(told.iloc[:2].iterrows(), found):
+        own = of[[name.startswith(f"{one['row']}-") for name in ids]]
+        assert row["candidates"] == pytest.approx(np.average(own, weights=one["probabilities"]))
+        assert row["spread"] >= 0 and row["none"] == one["none"]
+    assert np.isnan(told["candidates"].iloc[2])
+
+
+def test_candidates_are_believed_as_far_as_they_are_sure():
+    """Where they are near the truth and sure of it, and not where none of them is right or there is none."""
+    random = np.random.default_rng(0)
+    true, none = random.normal(size=400), random.choice([0.02, 0.9], 400)
+    told = pd.DataFrame(
+        {"none": none, "spread": 0.02, "candidates": true + np.where(none < 0.5, 0.01, 2) * random.normal(size=400)}
+    )
+    alone = true + 0.1 * random.normal(size=400)
+    weights = stand_ins.fitted(told, alone, true)
+    errors = np.abs(stand_ins.believed(told, alone, weights) - true)
+    sure = none < 0.5
+    assert errors[sure].mean() < 0.02 < np.abs(alone - true)[sure].mean()
+    assert errors[~sure].mean() < 1.05 * np.abs(alone - true)[~sure].mean()
+    nothing = told.assign(candidates=np.nan, spread=np.nan)
+    assert np.array_equal(stand_ins.believed(nothing, alone, weights), alone)

@@ -10,7 +10,7 @@ import pickle
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -155,6 +155,13 @@ def ask(asked, row, other):
     return answer, (*explanation.evidence, explanation.matches.space_groups)
 
 
+def explanation_of(row, setting, effects=None):
+    """As explained(), for a crystal of the dataset by its formula and pattern."""
+    crystals = dataset()
+    seen, _ = observed(crystals, row, effects)
+    return explained(_known(), seen, hidden(crystals, row, setting), composition_of(crystals, row))
+
+
 def explained(known, seen, mask, composition=None, elements=None):
     """The Explanation of an Observed, None where nothing can be told, and the seconds of CPU it took."""
     start = time.process_time()
@@ -187,17 +194,22 @@ def answers(asked, split, folder, workers=1):
     """(Answers, a DataFrame, and evidence, a list) of one kind of question; kept in a folder as they come."""
     rows = np.random.default_rng(0).permutation(dataset().indices(split))[: asked.n + 1].tolist()
     pairs = list(itertools.pairwise(rows))
-    paths = {start: folder / f"{split}-{asked.name}-{start:05d}.pkl" for start in range(0, len(pairs), CHUNK)}
+    found = kept(f"{split}-{asked.name}", partial(_chunk, asked), pairs, folder, workers)
+    return pd.DataFrame([answer for answer, _ in found]), [evidence for _, evidence in found]
+
+
+def kept(name, work, questions, folder, workers=1):
+    """What work() makes of questions, CHUNK of them at a time: a list; kept in a folder as it comes."""
+    paths = {start: folder / f"{name}-{start:05d}.pkl" for start in range(0, len(questions), CHUNK)}
     missing = [start for start, path in paths.items() if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_chunk, asked, pairs[start : start + CHUNK]) for start in missing]
-        for job, start in zip(tqdm(jobs, desc=asked.name, unit=f"{CHUNK} questions"), missing):
+        jobs = [pool.submit(work, questions[start : start + CHUNK]) for start in missing]
+        for job, start in zip(tqdm(jobs, desc=name, unit=f"{CHUNK} questions"), missing):
             part = paths[start].with_suffix(".part")
             part.write_bytes(pickle.dumps(job.result()))
             part.rename(paths[start])
-    found = [one for path in paths.values() for one in pickle.loads(path.read_bytes())]
-    return pd.DataFrame([answer for answer, _ in found]), [evidence for _, evidence in found]
+    return [one for path in paths.values() for one in pickle.loads(path.read_bytes())]
 
 
 def _chunk(asked, pairs):
