@@ -531,7 +531,7 @@ def test_experts_are_balanced_over_a_whole_batch():
 
 def test_a_baseline_has_no_pretraining():
     model = dataclasses.replace(PRESETS["smoke"].model.only("xrd"), architecture="fcn")
-    with pytest.raises(ConfigError, match="leave contrastive, relational, masked and initial out"):
+    with pytest.raises(ConfigError, match="leave contrastive, relational, taught, masked and initial out"):
         PRESETS["smoke"].but(model=model, initial="x")
 
 

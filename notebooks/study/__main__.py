@@ -60,7 +60,8 @@ def train(configs, options):
     needed = [planned[name] for name in schedule.ordered(configs.values())]
     files = {PRESETS["small"].data.dataset: options.crystals, few_labels.NOMAD: options.nomad}
     files |= {mp90k.DATASET: options.mp90k, formulas.DATASET: options.labels, formulas.GAPS: options.labels}
-    files[texts.MODULI] = options.moduli
+    if options.mp90k:  # which has the crystals of these labels
+        files |= {texts.MODULI: options.moduli, formulas.MEASURED: options.labels}
     schedule.make_datasets(files, needed)
     schedule.finish_floors()
     without = schedule.left_out(configs.values())

@@ -13,7 +13,7 @@ NAMES = "modalities predictors pretraining representations transfer scaling enco
 NAMES += (
     "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals fusions "
 )
-NAMES += "texts measured noise throughput"
+NAMES += "texts knowledge committee evidence measured noise throughput"
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 # What figures show; a name stands for all that begin with it.
@@ -31,6 +31,7 @@ CAPTIONS = {
     "pretraining": "What pretraining learns, a seed each; the legend has the last value.",
     "hidden": "What pretrainings gain over none; 95 % intervals over the crystals, a seed each.",
     "fusions": "What another fusion gains over the paper's, and pretraining over none; 95 % intervals, a seed each.",
+    "knowledge": "What a start takes off the error of a student of formulas; 95 % intervals, a seed each.",
     "few_shot": "Error of the band gap against the number of labels, a seed each, without intervals.",
     "readers": "What a reader of patterns gains by each change and those before it; 95 % intervals, a seed each.",
     "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",

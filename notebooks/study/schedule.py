@@ -29,7 +29,7 @@ from xxlib.training import records, runs
 from xxlib.training.presets import PRESETS
 
 POLL = 1  # seconds
-TASKS = ("contrastive", "relational", "masked")
+TASKS = ("contrastive", "relational", "taught", "masked")
 
 
 def done(name):
@@ -38,8 +38,9 @@ def done(name):
 
 
 def start_of(config):
-    """The name of the run that a run starts from, or None."""
-    return config.initial and config.initial.rpartition("/")[2]
+    """The name of the run that a run starts from, or is taught by; or None."""
+    first = config.initial or config.objectives.taught
+    return first and first.rpartition("/")[2]
 
 
 def ordered(configs):
@@ -100,7 +101,7 @@ def train(configs, n_threads, at_once, minutes):
 
 def begin(config, n_threads):
     """Start a run in data/runs, or follow it where it runs already."""
-    if config.initial:
+    if start_of(config):
         archive.fetch_weights(start_of(config))
     if not processes.owner(runs.RUNS / config.name):
         launch.train(config.but(n_threads=n_threads), detach=True)
@@ -125,7 +126,7 @@ def keep(config):
         if config in representations.runs():
             latent.describe(runs.RUNS / config.name)
         archive.keep(config.name)
-    if config.initial and not waiting(start_of(config)):
+    if start_of(config) and not waiting(start_of(config)):
         archive.drop_weights(start_of(config))
 
 
@@ -171,7 +172,7 @@ def make_datasets(files, configs):
         readers = [config for config in configs if dataset in (config.data.dataset, *config.data.also)]
         if not readers or path is None or (folder / "dataset.json").exists():
             return
-        options = ["--structure"] * any(OF_STRUCTURES & set(config.model.modalities) for config in readers)
+        options = ["--structure"] * any(map(_reads_structures, readers))
         if read is None:
             return prepare.main([kind, str(path.resolve()), str(folder), *options])
         written = folder.with_suffix(".parquet")
@@ -189,8 +190,17 @@ def make_datasets(files, configs):
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
     make(formulas.DATASET, "formulas", formulas.formula_table)
     make(formulas.GAPS, "formulas", formulas.gap_table)
-    if any(config.data.unlabelled for config in configs):
+    make(formulas.MEASURED, "formulas", lambda path: formulas.measured_gap_table(path, files[mp90k.DATASET]))
+    if any(config.data.unlabelled == other_pretrainings.GENERATED for config in configs):
         prepare.main(["generated", "50000", str(PROJECT / other_pretrainings.GENERATED)])
+
+
+def _reads_structures(config):
+    """Whether a planned run, or its teacher, reads structures."""
+    reads = set(config.model.modalities)
+    if config.objectives.taught:
+        reads |= set(experiments.planned()[start_of(config)].model.modalities)
+    return bool(OF_STRUCTURES & reads)
 
 
 def left_out(configs):
@@ -198,6 +208,7 @@ def left_out(configs):
     options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
     options[texts.MODULI] = "--moduli and --mp90k"
     options[formulas.GAPS] = options[formulas.DATASET]
+    options[formulas.MEASURED] = "--labels and --mp90k"
     absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
     planned, without = experiments.planned(), {}
     for name in ordered(configs):  # each after its start

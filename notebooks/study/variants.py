@@ -14,6 +14,7 @@ MULTI = ("e_form", "crystal_system")  # never the band gap, which is the unseen 
 PRETRAININGS = {
     "contrastive": {"contrastive": (("composition", "xrd"),)},
     "relational": {"relational": (("composition", "xrd"), ("xrd", "composition"))},
+    "taught": {},  # by whom, is a change
     "mxm": {"masked": ("xrd",)},
     "both": {"contrastive": (("composition", "xrd"),), "masked": ("xrd",)},
 }

@@ -51,6 +51,7 @@ class Objectives:
     absolute: bool = False  # regressions train absolute errors, not squared ones
     contrastive: tuple[tuple[str, str], ...] = ()  # pairs of modalities whose summaries are to find each other
     relational: tuple[tuple[str, str], ...] = ()  # pairs: how alike samples are in the first is taught to the second
+    taught: str | None = None  # run folder, relative to the project's: what its heads read is what is learned
     masked: tuple[str, ...] = ()  # modalities whose hidden tokens are to be guessed
     hidden_rate: float = 0.05  # share of tokens that are hidden
     hidden_span: int = 1  # contiguous tokens that are hidden together
@@ -58,7 +59,7 @@ class Objectives:
     @property
     def pretrains(self):
         """Whether this is pretraining."""
-        return bool(self.contrastive or self.relational or self.masked)
+        return bool(self.contrastive or self.relational or self.taught or self.masked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,8 @@ class RunConfig:
         _choose("architecture", (model.architecture,), ARCHITECTURES)
         if bool(objectives.targets) == objectives.pretrains:
             raise ConfigError(
-                "a run has either targets or, to pretrain, a contrastive, relational or masked objective and no targets"
+                "a run has either targets or, to pretrain, no targets and a contrastive, relational, taught or masked "
+                "objective"
             )
         positive = {
             "n_train": data.n_train,
@@ -188,7 +190,8 @@ class RunConfig:
                 raise ConfigError("effects and absent_rate are for training on targets alone")
             return
         if self.objectives.pretrains or self.initial:
-            raise ConfigError(f"{name} has no pretraining: leave contrastive, relational, masked and initial out")
+            what = "contrastive, relational, taught, masked and initial"
+            raise ConfigError(f"{name} has no pretraining: leave {what} out")
         if self.partial:
             raise ConfigError("effects and absent_rate are for XxaCT-NN alone")
         if self.objectives.likelihood:

@@ -30,6 +30,7 @@ class Examples:
     targets: list[Target]
     normalisers: dict[str, Normaliser]  # of the regressions, fitted on train
     token_mean_square: float | None = None  # of masked patterns: mean of the squared intensity (0-100) over train
+    taught: Tensor | None = None  # (crystals of the dataset, D) what a teacher has of train and val; NaN: nothing
     cls: Tensor | None = None  # (crystals of the dataset, D) what heads read of those of train, from frozen encoders
 
 
@@ -40,7 +41,7 @@ def examples_of(config):
     if config.data.split == "random":
         assigned = splits.by_random(assigned, config.seed)
     if config.data.left_out:
-        assigned = splits.by_family(assigned, _members(dataset, config.data.left_out))
+        assigned = splits.by_family(assigned, members_of(dataset, config.data.left_out))
     rows = {split: dataset.indices(split, assigned) for split in splits.SHUFFLED}
     if min(map(len, rows.values())) == 0:
         counts = {split: len(chosen) for split, chosen in rows.items()}
@@ -79,8 +80,7 @@ def examples_of(config):
         dataset = joined(dataset, other)
         rows["train"] = more if config.data.unlabelled_alone else np.concatenate([rows["train"], more])
     if OF_STRUCTURES & set(config.model.modalities):
-        unlabelled = [config.data.unlabelled] if config.data.unlabelled else []
-        _check_structures(dataset, rows, (config.data.dataset, *config.data.also, *unlabelled))
+        check_structures(dataset, rows, config.data)
     if "text" in config.model.modalities:
         _count_long_texts(dataset, splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed))
     mean_square = None
@@ -92,9 +92,13 @@ def examples_of(config):
     return Examples(dataset=dataset, rows=rows, targets=targets, normalisers=normalisers, token_mean_square=mean_square)
 
 
-def _check_structures(dataset, rows, folders):
-    """Raise DatasetError where a dataset has no structures; warn of the crystals of a run that have none to read."""
+def check_structures(dataset, rows, data):
+    """Raise DatasetError where the dataset of a run has no structures; warn of its crystals that have none to read.
+
+    rows: as Examples has them.  data: the Data of the run.
+    """
     if not dataset.has_structure:
+        folders = filter(None, (data.dataset, *data.also, data.unlabelled))
         raise DatasetError(
             f"{' or '.join(folders)} has no structures, which this model reads: prepare it with --structure"
         )
@@ -134,12 +138,12 @@ def _further(dataset, assigned, folder, config):
         for composition, formula in zip(_compositions(other), other.column("formula"))
     ]
     if config.data.left_out:
-        free = free & ~_members(other, config.data.left_out)
+        free = free & ~members_of(other, config.data.left_out)
     return other, np.asarray(free)
 
 
-def _members(dataset, family):
-    """Which crystals are of a family: (n,) bool."""
+def members_of(dataset, family):
+    """Which crystals of a Dataset are of a family, a name of splits.FAMILIES: (n,) bool."""
     return np.array([splits.FAMILIES[family](*composition) for composition in _compositions(dataset)])
 
 

@@ -10,9 +10,9 @@ from xxlib.crystals import distortions
 from xxlib.datasets.batches import OF_STRUCTURES, chunks, exchanged_rows, labels_of, make_batch
 from xxlib.diffraction.effects import EFFECTS, draw
 from xxlib.training import parallel
-from xxlib.training.losses import contrastive_loss, relational_loss
+from xxlib.training.losses import contrastive_loss, relational_loss, taught_loss
 from xxlib.training.metrics import KNOWN, NEW, classification_metrics, regression_metrics
-from xxlib.training.objectives import contrastive_name, masked_loss, masked_name, relational_name
+from xxlib.training.objectives import contrastive_name, masked_loss, masked_name, relational_name, summary
 from xxlib.training.records import record
 from xxlib.training.relations import MEASURED
 from xxlib.training.steps import full, hidden_of_rows, precision
@@ -179,7 +179,7 @@ def evaluate_pretraining(model, examples, config, device):
     rows, objectives, modalities = examples.rows["val"], config.objectives, config.model.modalities
     hidden = {name: hidden_of_rows(examples.dataset, rows, name, objectives) for name in objectives.masked}
     names = [*map(contrastive_name, objectives.contrastive), *map(relational_name, objectives.relational)]
-    names += map(masked_name, objectives.masked)
+    names += [*["taught"] * bool(objectives.taught), *map(masked_name, objectives.masked)]
     sums, counts = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
     partners = dict.fromkeys(map(contrastive_name, objectives.contrastive), 0)
     of_all = list(chunks(np.arange(len(rows)), evaluation_batch(config)))
@@ -200,6 +200,10 @@ def evaluate_pretraining(model, examples, config, device):
             loss = relational_loss(learned, MEASURED[teacher](batch.inputs[teacher])[both])
             sums[name] += float(loss) * len(learned)
             counts[name] += len(learned)
+        if objectives.taught:
+            vectors = examples.taught[rows[chunk]]  # (b, D)
+            sums["taught"] += float(taught_loss(summary(model, config, batch), vectors, 1))
+            counts["taught"] += int(vectors.isfinite().all(-1).sum())
         for modality in objectives.masked:
             name, own = masked_name(modality), hidden[modality][chunk].to(device)
             sums[name] += float(masked_loss(model, examples, config, batch, modality, own, 1))

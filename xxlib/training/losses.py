@@ -123,6 +123,17 @@ def relational_loss(learned, measured, part=slice(None), paired=None):
     return divergence[paired[part]].sum() / paired.sum().clamp_min(1)
 
 
+def taught_loss(own, taught, count=None):
+    """How far the vectors of a student are from those that its teacher has: the mean square of what they differ by.
+
+    own, taught: (B, D), NaN of samples that the teacher does not read, which count for nothing.
+    count: number of the others of the whole batch, where this is a part of it.
+    """
+    read = taught.isfinite().all(-1)  # (B,)
+    squares = (own - torch.where(read[:, None], taught, 0)).square().mean(-1)  # (B,)
+    return torch.where(read, squares, 0).sum() / (read.sum().clamp_min(1) if count is None else count)
+
+
 def balance_loss(weights, used=None):
     """The squared coefficient of variation of how much a batch uses each expert, 0 where it uses all alike.
 

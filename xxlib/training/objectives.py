@@ -15,6 +15,7 @@ from xxlib.training.losses import (
     relational_loss,
     target_counts,
     target_losses,
+    taught_loss,
 )
 from xxlib.training.relations import MEASURED
 from xxlib.training.steps import (
@@ -35,7 +36,7 @@ def step_gradients(model, examples, config, step, device):
     """Set the gradients of the batch of one step, and return its losses, each of the whole batch.
 
     losses: name of a target, or "balance" of experts; of pretraining, "contrastive composition + xrd", "masked xrd",
-    "relational xrd to composition" -> scalar.
+    "relational xrd to composition", "taught" -> scalar.
     """
     backward = _pretraining if config.objectives.pretrains else _supervised
     losses = backward(model, examples, config, step, device)
@@ -89,7 +90,7 @@ def _outputs(model, examples, config, step, parts, device):
 def _pretraining(model, examples, config, step, device):
     """Gradients and losses of pretraining, of this process's share of a batch.
 
-    Contrastive and relational objectives see what the masked ones hide.
+    All others see what the masked ones hide.
     """
     parts = parts_of_step(config)
     batches = list(batches_of_step(examples, config, step, parts, device))
@@ -99,6 +100,9 @@ def _pretraining(model, examples, config, step, device):
         passes += len(parts)
     for pair in config.objectives.relational:
         losses[relational_name(pair)] = _relational(model, examples, config, step, batches, pair, passes)
+        passes += len(parts)
+    if config.objectives.taught:
+        losses["taught"] = _taught(model, examples, config, step, parts, batches, passes)
         passes += len(parts)
     for modality in config.objectives.masked:
         losses[masked_name(modality)] = _masked(model, examples, config, step, parts, batches, modality, passes)
@@ -167,6 +171,23 @@ def _compared(model, examples, config, step, batches, pair, embeds, passes, loss
     for k, gradient in enumerate(zip(*(side.grad.split(list(map(len, batches))) for side in cached))):
         torch.autograd.backward(embedded[k] if len(batches) == 1 else summaries(k), gradient)
     return loss.detach()
+
+
+def _taught(model, examples, config, step, parts, batches, passes):
+    vectors, total = examples.taught[rows_of_step(examples, config, step)], 0  # (B, D)
+    count = vectors.isfinite().all(-1).sum().clamp_min(1)
+    for k, (part, batch) in enumerate(zip(parts, batches)):
+        seed_model(config, step, passes + k)
+        piece = taught_loss(summary(model, config, batch), vectors[part], count)
+        piece.backward()
+        total = total + piece.detach()
+    return total
+
+
+def summary(model, config, batch):
+    """What the heads of a model read of a Batch: (B, D)."""
+    with precision(config, next(model.parameters()).device):
+        return full(model(batch.inputs, batch.given).fused.x[:, 0])
 
 
 def _masked(model, examples, config, step, parts, batches, modality, passes):

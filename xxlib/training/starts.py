@@ -19,15 +19,7 @@ def start_from(model, config):
     folder = PROJECT / config.initial
     tensors, metadata = runs.load_model(folder)
     earlier = from_dict(metadata["config"])
-    if earlier.data.dataset == config.data.dataset:
-        judged = [(name, getattr(earlier.data, name), getattr(config.data, name)) for name in ("split", "left_out")]
-        judged += [("seed", earlier.seed, config.seed)] * (config.data.split == "random")
-        for name, there, here in judged:
-            if there != here:
-                raise ConfigError(
-                    f"{config.initial} has seen crystals that judge this run: its {name} is {there!r}, here it is "
-                    f"{here!r}"
-                )
+    check_unseen(config.initial, earlier, config)
     state, names = model.state_dict(), shared_names(model)
     if not config.frozen:
         parts = set(map(_part, tensors))
@@ -38,6 +30,22 @@ def start_from(model, config):
     if missing:
         raise ConfigError(f"{config.initial} lacks {missing[0]}: its model is {earlier.model}")
     runs.load_weights(model, state | {name: tensors[name] for name in names}, folder / "model.safetensors")
+
+
+def check_unseen(path, earlier, config):
+    """Raise ConfigError where an earlier run has seen crystals of the same dataset that a RunConfig is judged on.
+
+    path: of its folder, as the RunConfig has it.  earlier: its RunConfig.
+    """
+    if earlier.data.dataset != config.data.dataset:
+        return
+    judged = [(name, getattr(earlier.data, name), getattr(config.data, name)) for name in ("split", "left_out")]
+    judged += [("seed", earlier.seed, config.seed)] * (config.data.split == "random")
+    for name, there, here in judged:
+        if there != here:
+            raise ConfigError(
+                f"{path} has seen crystals that judge this run: its {name} is {there!r}, here it is {here!r}"
+            )
 
 
 def _part(name):

@@ -27,6 +27,7 @@ from xxlib.training.machine import commit
 from xxlib.training.objectives import step_gradients
 from xxlib.training.schedule import learning_rate
 from xxlib.training.starts import start_from
+from xxlib.training.teachers import vectors_to_learn
 
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # the paper's
 
@@ -91,6 +92,8 @@ def prepare(config, folder, device):
         recompute_layers(model)
     if config.frozen:
         examples = dataclasses.replace(examples, cls=read_by_heads(model, examples, config))
+    if config.objectives.taught:
+        examples = dataclasses.replace(examples, taught=vectors_to_learn(config, examples, device))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
     dataset = examples.dataset.meta
