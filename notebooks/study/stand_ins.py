@@ -29,6 +29,8 @@ from study.structures import lines
 from study.variants import variant
 from xxlib import PROJECT
 from xxlib.answering.inference import Ensemble, model_files
+from xxlib.crystals.crystal import RejectedCrystal, check_cell
+from xxlib.crystals.neighbours import check_nearest, neighbours
 from xxlib.datasets.batches import CPU, MODALITIES
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset
@@ -80,8 +82,16 @@ def as_dataset(found, folder):
 
 
 def _records(found):
+    """Records of all candidates but those that no graph is made of: of absurd cells, with atoms upon each other."""
     for one in found:
         for rank, crystal in enumerate(one["crystals"]):
+            try:
+                check_cell(crystal.lattice)
+                n_atoms = len(crystal.atomic_numbers)
+                graph = neighbours(crystal.lattice[None], crystal.frac_coords, np.array([0, n_atoms]))
+                check_nearest(crystal.atomic_numbers, graph.nearest)
+            except RejectedCrystal:
+                continue
             yield parsed(replace(crystal, id=f"{one['row']}-{rank}"), f"candidates of {one['row']}")
 
 
