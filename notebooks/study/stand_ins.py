@@ -39,7 +39,7 @@ from xxlib.prepare import prepare
 from xxlib.training.machine import commit, hardware
 from xxlib.training.runs import RUNS
 
-TABLE = "stand_ins"
+NAME = "stand_ins"
 TARGET = "e_form"
 SETTING = "formula held out"
 MOST = 5  # candidates of a crystal
@@ -138,10 +138,12 @@ def fitted(told, alone, true):
     return minimize(error, np.zeros(4), method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-7}).x
 
 
-def runs():
-    """What is asked: of candidates, and of formula and pattern alone."""
+def asked():
+    """What is asked: of candidates; of formula and pattern alone; and of formulas, to compare with: two runs that do
+    not agree are better together, whatever the second reads."""
     structures = [lines()[line] for line in ("approximate structure", "structure, by likelihood")]
-    return structures, [variant("small", "bimodal", TARGET, likelihood=True), *plus.seeds("bimodal", TARGET)[:1]]
+    alone = [variant("small", "bimodal", TARGET, likelihood=True), *plus.seeds("bimodal", TARGET)[:1]]
+    return structures, alone, plus.seeds("composition", TARGET)[:1]
 
 
 def judge(folder, workers=1):
@@ -150,25 +152,29 @@ def judge(folder, workers=1):
     sets = {split: as_dataset(found[split], folder / f"{split}-stand_ins") for split in found}
     true = {split: dataset().labels[TARGET][[one["row"] for one in found[split]]] for split in found}
     scale, rows = TARGETS[TARGET].error_scale, []
-    for config in itertools.chain(*runs()):
+    for config in itertools.chain(*asked()):
         if paths := model_files(RUNS / config.name):
             there[config.name] = Ensemble.load(paths)
-    for reader, alone in itertools.product(*runs()):
-        if reader.name not in there or alone.name not in there:
+    for reader, alone, second in itertools.product(*asked()):
+        if not {reader.name, alone.name, second.name} <= set(there):
             continue
-        values, told = {}, {}
+        values, told, others = {}, {}, {}
         for split, crystals in found.items():
             of = np.array([one["row"] for one in crystals])
             told[split] = said(crystals, sets[split], there[reader.name])
             values[split] = there[alone.name].of_rows(dataset(), of, MODALITIES).values[TARGET]
+            formula = there[second.name].of_rows(dataset(), of, ("composition",)).values[TARGET]
+            others[split] = told[split].assign(candidates=formula, spread=0.0)
             know = there[reader.name].of_rows(dataset(), of, ("structure",)).values[TARGET]
         weights = fitted(told["val"], values["val"], true["val"])
         all_of_it = believed(told["test"], values["test"], weights)
+        two = believed(others["test"], values["test"], fitted(others["val"], values["val"], true["val"]))
         sure = (told["test"]["none"] < 0.5).to_numpy()
         row = {"reader of structures": reader.name, "formula and pattern": alone.name, "target": TARGET,
                "unit": TARGETS[TARGET].error_unit, "crystals": len(of), "explained": int(sure.sum())}  # fmt: skip
-        for name, value in (("formula and pattern alone", values["test"]), ("with candidates", all_of_it),
-                            ("true structure", know)):  # fmt: skip
+        said_by = {"formula and pattern alone": values["test"], "with the formula, again": two}
+        said_by |= {"with candidates": all_of_it, "true structure": know}
+        for name, value in said_by.items():
             errors = scale * np.abs(value - true["test"])
             row |= {name: errors.mean(), f"{name}, explained": errors[sure].mean()}
         errors = scale * np.abs(told["test"]["candidates"] - true["test"])
@@ -180,17 +186,23 @@ def judge(folder, workers=1):
 
 def findings(place=RESULTS):
     """What candidates give to what formula and pattern say, beside the true structure."""
-    if not (place / f"{TABLE}.csv").exists():
+    if not (place / f"{NAME}.csv").exists():
         return ["Stand-ins: nothing is asked yet."]
+    ways = {
+        "formula and pattern alone": "{:.1f} from formula and pattern",
+        "with the formula, again": "{:.1f} with a second run that reads formulas",
+        "with candidates": "{:.1f} with the candidates",
+        "true structure": "{:.1f} from the true structure",
+    }
     said = []
-    for row in pd.read_csv(place / f"{TABLE}.csv").to_dict("records"):
+    for row in pd.read_csv(place / f"{NAME}.csv").to_dict("records"):
+        everyone, explained = (
+            ", ".join(words.format(row[f"{way}{of}"]) for way, words in ways.items()) for of in ("", ", explained")
+        )
         said.append(
-            f"E_f of {row['crystals']} crystals of test, {row['formula and pattern']}: "
-            f"{row['formula and pattern alone']:.1f} {row['unit']} from formula and pattern, "
-            f"{row['with candidates']:.1f} with the candidates as {row['reader of structures']} reads them, "
-            f"{row['true structure']:.1f} with the true structure. For the {row['explained']} whose pattern a known "
-            f"crystal explains: {row['formula and pattern alone, explained']:.1f}, "
-            f"{row['with candidates, explained']:.1f} and {row['true structure, explained']:.1f}."
+            f"E_f of {row['crystals']} crystals of test by {row['formula and pattern']} and "
+            f"{row['reader of structures']} ({row['unit']}): {everyone}. Of the {row['explained']} whose pattern a "
+            f"known crystal explains: {explained}."
         )
     return said
 
@@ -200,7 +212,7 @@ def main():
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--kept", type=Path, default=PROJECT / "build" / "known_crystals", help="of what was asked")
     arguments = parser.parse_args()
-    judge(arguments.kept, arguments.workers).to_csv(RESULTS / f"{TABLE}.csv", index=False, float_format="%.5g")
+    judge(arguments.kept, arguments.workers).to_csv(RESULTS / f"{NAME}.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":
