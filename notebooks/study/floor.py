@@ -5,11 +5,15 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from study import archive
+from study.archive import RESULTS
+from study.tables import row
 from xxlib import PROJECT
 from xxlib.datasets import targets
 from xxlib.datasets.batches import collate_composition
@@ -20,15 +24,23 @@ from xxlib.training.records import record
 
 BOOSTING = {"learning_rate": 0.1, "max_iter": 300, "max_leaf_nodes": 63, "early_stopping": True, "n_iter_no_change": 20}
 LAWRENCIUM = 103  # above it pymatgen knows too little
+DATASET = "data/mp36k"
 NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 
 
 TARGETS = ("band_gap", "crystal_system", "e_form")  # that have a floor in Table 1
 
 
-def name(target, also=()):
+def name(target, also=(), dataset=DATASET):
     """How the run of a target is called; also: names of further datasets."""
-    return "-".join(["floor", target, *(f"with-{one}" for one in also), "s0"])
+    where = [Path(dataset).name] if dataset != DATASET else []
+    return "-".join(["floor", target, *where, *(f"with-{one}" for one in also), "s0"])
+
+
+def table(dataset=DATASET, place=RESULTS):
+    """A row a floor that has finished, as results_table has them."""
+    records = [archive.read(name(target, dataset=dataset), place) for target in TARGETS]
+    return pd.DataFrame([row(record.config, record) for record in records if record])
 
 
 def floor(dataset, target, folder, seed=0, also=()):

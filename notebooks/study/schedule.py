@@ -18,6 +18,7 @@ from study import (
     mp90k,
     other_pretrainings,
     plus,
+    readers,
     representations,
 )
 from xxlib import PROJECT, launch, prepare
@@ -129,15 +130,21 @@ def keep(config):
 
 def finish_floors():
     """Gradient boosting on element statistics, a minute of one core each."""
-    missing = [(floor.name(target), target, ()) for target in floor.TARGETS]
-    if (PROJECT / formulas.GAPS / "dataset.json").exists():
-        missing.append((plus.BOOSTING, "band_gap", (Dataset(PROJECT / formulas.GAPS),)))
+    here = [dataset for dataset in (floor.DATASET, mp90k.DATASET) if is_there(dataset)]
+    missing = [(floor.name(target, dataset=of), target, of, ()) for of in here for target in floor.TARGETS]
+    if is_there(formulas.GAPS):
+        missing.append((plus.BOOSTING, "band_gap", floor.DATASET, (Dataset(PROJECT / formulas.GAPS),)))
     missing = [one for one in missing if not done(one[0])]
-    for name, target, also in missing:
-        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / name, also=also)
+    for name, target, dataset, also in missing:
+        floor.floor(Dataset(PROJECT / dataset), target, runs.RUNS / name, also=also)
         archive.keep(name)
     if missing:
         experiments.write_tables()
+
+
+def is_there(dataset):
+    """Whether a dataset is prepared."""
+    return (PROJECT / dataset / "dataset.json").exists()
 
 
 def listed(configs):
@@ -164,23 +171,28 @@ def listed(configs):
 def make_datasets(files, configs):
     """The datasets that runs need, that are not there, and whose file is given; files: dataset -> Path."""
 
-    def make(dataset, kind, read=None):
+    def make(dataset, kind, read=None, options=()):
         folder, path = PROJECT / dataset, files.get(dataset)
         needed = any(dataset in (config.data.dataset, *config.data.also) for config in configs)
-        if not needed or path is None or (folder / "dataset.json").exists():
+        if not needed or path is None or is_there(dataset):
             return
         if read is None:
-            return prepare.main([kind, str(path.resolve()), str(folder)])
+            return prepare.main([kind, str(path.resolve()), str(folder), *options])
         written = folder.with_suffix(".parquet")
-        read(path).to_parquet(written)
+        try:
+            read(path).to_parquet(written)
+        except (OSError, ValueError) as error:
+            raise SystemExit(str(error)) from None
         prepare.main([kind, str(written), str(folder)])
         written.unlink()
 
     mp36k = PRESETS["small"].data.dataset
-    if not (PROJECT / mp36k / "dataset.json").exists() and files.get(mp36k) is None:
+    if not is_there(mp36k) and files.get(mp36k) is None:
         raise SystemExit(f"{PROJECT / mp36k} is not there: give the mp36k parquet file with --crystals")
     make(mp36k, "parquet")
     make(mp90k.DATASET, "parquet")
+    make(readers.UNLABELLED, "parquet", options=readers.STORED)
+    make(readers.OQMD, "oqmd", options=readers.STORED)
     # Its own split has no `val`, and the same formulas on both sides.
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
     make(formulas.DATASET, "formulas", formulas.formula_table)
@@ -192,8 +204,8 @@ def make_datasets(files, configs):
 def left_out(configs):
     """The runs among some RunConfigs, and those they start from, that cannot be trained: name -> option to give."""
     options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
-    options[formulas.GAPS] = options[formulas.DATASET]
-    absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
+    options |= {formulas.GAPS: "--labels", readers.UNLABELLED: "--mp-unlabelled", readers.OQMD: "--oqmd-icsd"}
+    absent = {folder: option for folder, option in options.items() if not is_there(folder)}
     planned, without = experiments.planned(), {}
     for name in ordered(configs):  # each after its start
         config = planned[name]
