@@ -86,7 +86,9 @@ def test_the_largest_part_of_the_training_crystals_is_all_of_them(place):
     assert largest.data.n_train is None and largest in mp90k.runs()
     kept(place, largest, ["a", "b", "c", "d"], [-2.0, -2.0, -1.6, -2.2])
     table = growth.table(place=place).dropna(subset=growth.E_FORM)
-    assert table["n_train"].tolist() == [growth.SIZES[-1]] and table[growth.OWN].tolist() == [pytest.approx(0, abs=0.01)]
+    assert table["n_train"].tolist() == [growth.SIZES[-1]] and table[growth.OWN].tolist() == [
+        pytest.approx(0, abs=0.01)
+    ]
 
 
 def test_a_missing_file_is_said_with_the_rows_that_a_table_will_lack(tmp_path, monkeypatch):

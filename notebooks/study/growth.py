@@ -64,3 +64,22 @@ def findings(place=RESULTS):
     """The claim of Figure 3, once three sizes of each line have finished."""
     found = scaling.findings(place, summary_table(results(runs(), place), [E_FORM]))
     return [one for one in found if not one.measured.startswith("not finished")]
+
+
+def meetings(place=RESULTS):
+    """Whether a line has met that of the composition, size by size: a sentence a pair of runs that have finished.
+
+    Crystal by crystal, so that no fit is needed.
+    """
+    alone, *others = lines().items()
+    said = []
+    for name, configs in others:
+        for size, config, other in zip(SIZES, configs, alone[1]):
+            change, half = claims.paired(config.name, other.name, "e_form", place)
+            if change == change:
+                side = "level with" if abs(change) <= half else "ahead of" if change < 0 else "behind"
+                said.append(
+                    f"At {size:,} crystals {claims.spoken(name)} is {side} the composition alone on mp90k's test: "
+                    f"MAE of E_f {change:+.1f} ± {half:.1f} meV/atom (95 % over crystals, one seed each)."
+                )
+    return said
