@@ -124,6 +124,7 @@ def keep(config):
         if config in representations.runs():
             latent.describe(runs.RUNS / config.name)
         archive.keep(config.name)
+        keep_val()
     if config.initial and not waiting(start_of(config)):
         archive.drop_weights(start_of(config))
 
@@ -131,15 +132,25 @@ def keep(config):
 def finish_floors():
     """Gradient boosting on element statistics, a minute of one core each."""
     here = [dataset for dataset in (floor.DATASET, mp90k.DATASET) if is_there(dataset)]
-    missing = [(floor.name(target, dataset=of), target, of, ()) for of in here for target in floor.TARGETS]
+    missing = {floor.name(target, dataset=of): (of, target, ()) for of in here for target in floor.TARGETS}
+    missing |= {plus.BOOSTING["equal"]: (floor.DATASET, "band_gap", ())}
     if is_there(formulas.GAPS):
-        missing.append((plus.BOOSTING, "band_gap", floor.DATASET, (Dataset(PROJECT / formulas.GAPS),)))
-    missing = [one for one in missing if not done(one[0])]
-    for name, target, dataset, also in missing:
-        floor.floor(Dataset(PROJECT / dataset), target, runs.RUNS / name, also=also)
+        missing[plus.BOOSTING["all"]] = floor.DATASET, "band_gap", (Dataset(PROJECT / formulas.GAPS),)
+    missing = {name: of for name, of in missing.items() if not done(name)}
+    for name, (dataset, target, also) in missing.items():
+        thorough = name in plus.BOOSTING.values()
+        floor.floor(Dataset(PROJECT / dataset), target, runs.RUNS / name, also=also, thorough=thorough)
         archive.keep(name)
+    keep_val()
     if missing:
         experiments.write_tables()
+
+
+def keep_val():
+    """Leave what the runs whose answers are weighed predict for `val`, of those that were trained here."""
+    for name in plus.members():
+        if done(name) and runs.results(runs.RUNS / name) and archive.predictions(name, split="val") is None:
+            archive.keep_val(name)
 
 
 def is_there(dataset):
