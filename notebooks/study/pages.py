@@ -20,6 +20,7 @@ from study import (
     modalities,
     mp90k,
     paper,
+    plus,
     polymorphs,
     power_laws,
     pretraining,
@@ -298,7 +299,7 @@ def environment():
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
-    made.globals |= {"mp90k": mp90k, "growth": growth, "polymorphs": polymorphs}
+    made.globals |= {"mp90k": mp90k, "growth": growth, "polymorphs": polymorphs, "plus": plus}
     return made
 
 

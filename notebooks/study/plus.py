@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.optimize import linprog
 
-from study import archive, floor, formulas, leads, mp90k, predictors
+from study import archive, claims, floor, formulas, leads, mp90k, polymorphs, predictors
 from study.archive import RESULTS
 from study.tables import whole
 from study.variants import variant
@@ -162,18 +162,51 @@ def least_absolute(said, true):
     return linprog(cost, bounds, np.r_[true, -true], one[None], [1.0]).x[:k]
 
 
+def finished(place=RESULTS):
+    """The rows of the table whose models have all finished, as dicts; `reached`: the error with the weights of `val`
+    where there are, else of the mean of all."""
+    rows = [row for row in table(place=place).to_dict("records") if not row["missing"]]
+    for row in rows:
+        row["weighed"] = bool(np.isfinite(row["weighed on val"]))
+        row["reached"] = row["weighed on val"] if row["weighed"] else row["mean of all"]
+    return rows
+
+
 def findings(place=RESULTS):
-    """Each goal whose models have finished, and whether it is reached: with the weights of `val` where there are."""
-    said = []
-    for _, row in table(place=place).iterrows():
-        what = f"{row['target']} from {row['given']}, {row['data']} data"
-        if row["missing"]:
-            continue
-        weighed = np.isfinite(row["weighed on val"])
-        reached = row["weighed on val"] if weighed else row["mean of all"]
-        said.append(
-            f"{what}: MAE on test {reached:.3g} {row['unit']} as the mean of {row['models']} models"
-            f"{', weighed on val' * bool(weighed)}, {row['best on val']:.3g} of the kind that is best on val; "
-            f"the goal of {row['goal']:g} is {'reached' if reached <= row['goal'] else 'not reached'}."
-        )
-    return said
+    """Each goal whose models have finished, and whether it is reached."""
+    return [
+        f"{row['target']} from {row['given']}, {row['data']} data: MAE on test {row['reached']:.3g} {row['unit']} as "
+        f"the mean of {row['models']} models{', weighed on val' * row['weighed']}, {row['best on val']:.3g} of the "
+        f"kind best on val; the goal of {row['goal']:g} is {'' if row['reached'] <= row['goal'] else 'not '}reached."
+        for row in finished(place)
+    ]
+
+
+def phrases(data, place=RESULTS):
+    """What the means of equal or of all data reach, beside their goals: "54.5 meV/atom for the formation energy from
+    both (goal 46)"."""
+    return [
+        f"{row['reached']:.3g} {row['unit']} for the {TARGETS[row['target']].title} {claims.WORDS[row['given']]} "
+        f"(goal {row['goal']:g})"
+        for row in finished(place)
+        if row["data"] == data
+    ]
+
+
+def tail(place=RESULTS):
+    """What limits energies, by the first model of both inputs that began with formulas: a dict.
+
+    `half`: half of `test` is off by no more (meV/atom); `share`: which part of all error a tenth of the crystals has
+    (%); of this tenth and of the others, `above`: mean energy above the lowest crystal of the formula (meV/atom),
+    `positive`: % with a positive formation energy.
+    """
+    errors = archive.errors(seeds("bimodal", "e_form")[0].name, "e_form", place).sort_values(ascending=False)
+    n = len(errors) // 10
+    above, energies = polymorphs.errors(place)["above"], archive.crystals("data/mp36k", place)["e_form"]
+    parts = errors.index[:n], errors.index[n:]
+    return {
+        "half": errors.median(),
+        "share": 100 * errors[:n].sum() / errors.sum(),
+        "above": [above.reindex(part).mean() for part in parts],
+        "positive": [100 * (energies[part] > 0).mean() for part in parts],
+    }
