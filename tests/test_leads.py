@@ -74,6 +74,30 @@ def test_errors_are_told_by_the_energy_above_the_lowest_of_the_formula(place):
     assert "polymorphs" in polymorphs.figures(place=place)
 
 
+def test_a_change_is_told_crystal_by_crystal_on_both_tests(place):
+    """Of all four crystals, and of the two that are mp36k's; trained there it is off by 100, 120, 600, 0 meV/atom."""
+    assert polymorphs.changes(place) == []  # no pair has finished
+    kept(place, polymorphs.models()["composition, trained on mp90k"], ["a", "b", "c", "d"], [-2.1, -2.08, -1.6, -2.3])
+    (change,) = polymorphs.changes(place)
+    assert change["what"] == "Three times the crystals, in as many steps"
+    assert change["all"][0] == pytest.approx((0 - 20 - 500 + 100) / 4, abs=0.01)
+    assert change["own"][0] == pytest.approx((0 + 100) / 2, abs=0.01)
+    assert polymorphs.findings(place)[0].startswith("Three times the crystals, in as many steps: MAE of E_f -105.0 ±")
+
+
+def test_lines_meet_where_no_difference_shows(place):
+    alone, both = (growth.lines()[name][-1] for name in ("composition", "composition + xrd"))
+    kept(place, alone, ["a", "b", "c", "d"], [-2.1, -2.08, -1.6, -2.3])  # off by 100 each
+    assert growth.meetings(place) == []
+    kept(place, both, ["a", "b", "c", "d"], [-2.01, -1.98, -1.49, -2.2])
+    (sentence,) = growth.meetings(place)
+    assert sentence.startswith(
+        "At 95,765 crystals composition and pattern is ahead of the composition alone on mp90k's"
+    )
+    kept(place, both, ["a", "b", "c", "d"], [-2.01, -1.98, -1.2, -2.2])
+    assert "is level with the composition alone" in growth.meetings(place)[0]
+
+
 def test_a_run_on_mp90k_is_judged_on_the_part_that_is_mp36k_too(place):
     name = mp90k.run("small", "bimodal", "e_form").name
     assert mp90k.own_error(name, "e_form", place) == pytest.approx(0, abs=0.01)
