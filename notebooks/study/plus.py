@@ -183,11 +183,9 @@ def findings(place=RESULTS):
 
 
 def phrases(data, place=RESULTS):
-    """What the means of equal or of all data reach, beside their goals: "54.5 meV/atom for the formation energy from
-    both (goal 46)"."""
+    """What the means of equal or of all data reach: "54.5 meV/atom for the formation energy from both"."""
     return [
-        f"{row['reached']:.3g} {row['unit']} for the {TARGETS[row['target']].title} {claims.WORDS[row['given']]} "
-        f"(goal {row['goal']:g})"
+        f"{row['reached']:.3g} {row['unit']} for the {TARGETS[row['target']].title} {claims.WORDS[row['given']]}"
         for row in finished(place)
         if row["data"] == data
     ]
