@@ -2,7 +2,7 @@
 polymorphs: each modality alone and both, by the paper's loss and by likelihood; after pretraining; other models.
 
 Judged on all of mp90k's `test`, and on the part of it that is mp36k's own.
-Cost: 18 runs, 7.7 hours on a core, and the floor.
+Cost: 18 runs, 8.1 hours on a core, and the floor.
 """
 
 import numpy as np
