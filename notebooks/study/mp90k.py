@@ -70,6 +70,8 @@ def own_error(name, target, place=RESULTS):
     if record is None or target not in record.config["objectives"]["targets"]:
         return np.nan
     errors = archive.errors(name, target, place)
+    if errors is None:
+        return np.nan
     mean = errors[errors.index.isin(archive.crystals("data/mp36k", place).index)].mean()
     return 100 - mean if target == "crystal_system" else mean
 
