@@ -21,8 +21,10 @@ from xxlib.datasets.sources.files import extxyz_file, poscar_folder
 from xxlib.datasets.sources.lemat import lemat
 from xxlib.datasets.sources.mp36k import mp36k, split_table
 from xxlib.datasets.sources.mp90k import label_table, mp90k
-from xxlib.datasets.sources.parquet import crystal_of_row, parquet
+from xxlib.datasets.sources.parquet import crystal_of_row, oqmd, parquet
+from xxlib.datasets.store import Dataset
 from xxlib.prepare import KINDS
+from xxlib.prepare import main as prepare_main
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
 SKEW = Structure(
@@ -270,6 +272,23 @@ def test_broken_rows_of_a_table_are_refused(tmp_path):
     assert first.crystal().id == "a" and first.columns == {"band_gap": 5.0}
     for record, (_, reason) in zip(others, bad, strict=True):
         assert reason in refusal(record)
+
+
+def test_labels_of_oqmd_are_labels_of_their_own(tmp_path):
+    """Whatever column of the file they stand in: no energy of OQMD is taken for one of the Materials Project."""
+    row = {"id": "a", "a": 4.0, "b": 4.0, "c": 4.0, "alpha": 90.0, "beta": 90.0, "gamma": 90.0, "space_group": 221}
+    row |= {"atomic_numbers": [11, 17], "frac_coords": [0.0, 0, 0, 0.5, 0.5, 0.5], "e_form": -2.0}
+    path = tmp_path / "x.parquet"
+    for more in ({"band_gap": 5.0}, {"oqmd_e_form": -2.0, "e_form": -1.9, "oqmd_band_gap": 5.0}):
+        pq.write_table(pa.Table.from_pylist([row | more]), path)
+        source = oqmd(path)
+        (record,) = source.records()
+        assert record.columns == {"oqmd_e_form": -2.0, "oqmd_band_gap": 5.0, "space_group": 221}
+        assert set(source.metadata["labels"]) == set(record.columns) and source.metadata["kind"] == "oqmd"
+    assert parquet(path).metadata["labels"]["e_form"] == "column e_form, eV/atom"
+    prepare_main(["oqmd", str(path), str(tmp_path / "data"), "--workers", "1"])
+    labels = Dataset(tmp_path / "data").labels
+    assert np.isnan(labels["e_form"]).all() and labels["oqmd_e_form"].tolist() == [-2.0]
 
 
 # ---------------------------------------------------------------- mp36k

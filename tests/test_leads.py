@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from study import archive, formulas, leads, mp90k, polymorphs, schedule
+from study import archive, formulas, growth, leads, mp90k, polymorphs, schedule
 
 from xxlib.training.records import record
 
@@ -18,6 +18,23 @@ def test_formulas_keep_the_labels_of_each_source_apart(tmp_path):
     assert sorted(salt["e_form"].dropna()) == [-2.1, -1.9] and "band_gap" not in table
     assert not (table["e_form"].notna() & table["oqmd_e_form"].notna()).any()
     assert salt["split"].nunique() == 1 and table["oqmd_band_gap"].dropna().tolist() == [4.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"property": ["mp_e_form"], "formula": ["NaCl"], "target": [1.0]}, "it has no column reduced_formula"),
+        ({"property": ["melting point"], "reduced_formula": ["NaCl"], "target": [1.0]}, "properties are melting point"),
+        (None, "is no parquet file of formulas with labels"),
+    ],
+)
+def test_a_file_of_other_labels_is_said_in_a_line(tmp_path, columns, said):
+    path = tmp_path / "labels.parquet"
+    path.write_text("no table") if columns is None else pd.DataFrame(columns).to_parquet(path)
+    for table in (formulas.formula_table, formulas.gap_table):
+        with pytest.raises(ValueError, match=said) as caught:
+            table(path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def kept(place, config, ids, predicted):
@@ -57,10 +74,45 @@ def test_errors_are_told_by_the_energy_above_the_lowest_of_the_formula(place):
     assert "polymorphs" in polymorphs.figures(place=place)
 
 
+def test_a_change_is_told_crystal_by_crystal_on_both_tests(place):
+    """Of all four crystals, and of the two that are mp36k's; trained there it is off by 100, 120, 600, 0 meV/atom."""
+    assert polymorphs.changes(place) == []  # no pair has finished
+    kept(place, polymorphs.models()["composition, trained on mp90k"], ["a", "b", "c", "d"], [-2.1, -2.08, -1.6, -2.3])
+    (change,) = polymorphs.changes(place)
+    assert change["what"] == "Three times the crystals, in as many steps"
+    assert change["all"][0] == pytest.approx((0 - 20 - 500 + 100) / 4, abs=0.01)
+    assert change["own"][0] == pytest.approx((0 + 100) / 2, abs=0.01)
+    assert polymorphs.findings(place)[0].startswith("Three times the crystals, in as many steps: MAE of E_f -105.0 ±")
+
+
+def test_lines_meet_where_no_difference_shows(place):
+    alone, both = (growth.lines()[name][-1] for name in ("composition", "composition + xrd"))
+    kept(place, alone, ["a", "b", "c", "d"], [-2.1, -2.08, -1.6, -2.3])  # off by 100 each
+    assert growth.meetings(place) == []
+    kept(place, both, ["a", "b", "c", "d"], [-2.01, -1.98, -1.49, -2.2])
+    (sentence,) = growth.meetings(place)
+    assert sentence.startswith(
+        "At 95,765 crystals composition and pattern is ahead of the composition alone on mp90k's"
+    )
+    kept(place, both, ["a", "b", "c", "d"], [-2.01, -1.98, -1.2, -2.2])
+    assert "is level with the composition alone" in growth.meetings(place)[0]
+
+
 def test_a_run_on_mp90k_is_judged_on_the_part_that_is_mp36k_too(place):
     name = mp90k.run("small", "bimodal", "e_form").name
     assert mp90k.own_error(name, "e_form", place) == pytest.approx(0, abs=0.01)
     assert np.isnan(mp90k.own_error(name, "band_gap", place)) and np.isnan(mp90k.own_error("absent", "e_form", place))
+
+
+def test_the_largest_part_of_the_training_crystals_is_all_of_them(place):
+    """The last point of Figure 3 is a row of Table 1 on mp90k."""
+    largest = growth.lines()["composition + xrd"][-1]
+    assert largest.data.n_train is None and largest in mp90k.runs()
+    kept(place, largest, ["a", "b", "c", "d"], [-2.0, -2.0, -1.6, -2.2])
+    table = growth.table(place=place).dropna(subset=growth.E_FORM)
+    assert table["n_train"].tolist() == [growth.SIZES[-1]] and table[growth.OWN].tolist() == [
+        pytest.approx(0, abs=0.01)
+    ]
 
 
 def test_a_missing_file_is_said_with_the_rows_that_a_table_will_lack(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Crystals -> dataset on disk.
 
 python -m xxlib.prepare parquet crystals.parquet data/mp36k     # the shared mp36k file, its split column kept
+python -m xxlib.prepare oqmd    crystals.parquet data/oqmd_icsd # the same columns; their labels are OQMD's
 python -m xxlib.prepare cif     folder-of-cif    data/mine
 python -m xxlib.prepare poscar  folder           data/mine       # VASP files
 python -m xxlib.prepare extxyz  frames.extxyz    data/mine
@@ -53,7 +54,7 @@ from xxlib.datasets.sources.materials_project import materials_project
 from xxlib.datasets.sources.mp36k import mp36k
 from xxlib.datasets.sources.mp90k import mp90k
 from xxlib.datasets.sources.optimade import optimade
-from xxlib.datasets.sources.parquet import parquet
+from xxlib.datasets.sources.parquet import oqmd, parquet
 from xxlib.diffraction.scattering import STORED_RANGE
 from xxlib.diffraction.wavelengths import CU_KA
 
@@ -62,6 +63,7 @@ MAX_TIME_LIMIT, MAX_WORKERS = 1e6, 1000  # s; processes
 
 KINDS = {
     "parquet": lambda path, seed: parquet(path),
+    "oqmd": lambda path, seed: oqmd(path),
     "cif": lambda folder, seed: cif_folder(folder),
     "poscar": lambda folder, seed: poscar_folder(folder),
     "extxyz": lambda path, seed: extxyz_file(path),

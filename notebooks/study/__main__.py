@@ -9,7 +9,7 @@ import math
 import signal
 from pathlib import Path
 
-from study import experiments, few_labels, formulas, mp90k, schedule, tables, texts
+from study import experiments, few_labels, formulas, mp90k, readers, schedule, tables, texts
 from xxlib.training import runs
 from xxlib.training.presets import PRESETS
 
@@ -20,6 +20,8 @@ def main():
     parser.add_argument("--crystals", type=Path, help="the mp36k parquet file (data/README.md: from where)")
     parser.add_argument("--nomad", type=Path, help="the NOMAD 2018 parquet file")
     parser.add_argument("--mp90k", type=Path, help="the mp90k parquet file")
+    parser.add_argument("--mp-unlabelled", type=Path, help="the parquet file of crystals without energies")
+    parser.add_argument("--oqmd-icsd", type=Path, help="the parquet file of OQMD's crystals")
     parser.add_argument("--labels", type=Path, help="the parquet file of formulas with labels")
     parser.add_argument("--moduli", type=Path, help="the parquet file of bulk and shear moduli by mp_id")
     parser.add_argument("--only", default="", metavar="PATTERN", help="runs whose name has this regular expression")
@@ -60,6 +62,7 @@ def train(configs, options):
     needed = [planned[name] for name in schedule.ordered(configs.values())]
     files = {PRESETS["small"].data.dataset: options.crystals, few_labels.NOMAD: options.nomad}
     files |= {mp90k.DATASET: options.mp90k, formulas.DATASET: options.labels, formulas.GAPS: options.labels}
+    files |= {readers.UNLABELLED: options.mp_unlabelled, readers.OQMD: options.oqmd_icsd}
     if options.mp90k:  # which has the crystals of these labels
         files |= {texts.MODULI: options.moduli, formulas.MEASURED: options.labels}
     schedule.make_datasets(files, needed)

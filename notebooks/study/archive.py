@@ -3,6 +3,7 @@
 runs/<name>.json             config, what the run took, final metrics, curves
 crystals/<dataset>.parquet   id, formula, split and labels of every crystal, once; of many, of those that do not train
 predictions/<name>.parquet   of `test`: row of the crystal, and what is predicted: float32, or the LIKELIEST classes
+val_predictions/             the same of `val`, of runs whose answers are weighed there (plus.py)
 latent/<name>.parquet        of `test`: row of the crystal, and what latent.describe left
 weights/<name>/              in half precision, as long as runs that start from them are missing
 
@@ -136,12 +137,12 @@ def crystals(dataset, place=RESULTS):
     return pd.DataFrame(columns).set_index("id")
 
 
-def predictions(name, place=RESULTS):
-    """What a run predicts for `test`: by id formula, labels, and <target>_predicted; None where it is not kept.
+def predictions(name, place=RESULTS, split="test"):
+    """What a run predicts for a split: by id formula, labels, and <target>_predicted; None where it is not kept.
 
     Of a class that is its index, and beside it are the indices of the LIKELIEST: <target>_likeliest.
     """
-    table = _of_test(name, "predictions", place)
+    table = _of(split, name, "predictions", place)
     for target in [] if table is None else [target for target in TARGETS if f"{target}_predicted" in table]:
         if TARGETS[target].kind == "classification":
             ranked = np.stack(table[f"{target}_predicted"])
@@ -168,26 +169,30 @@ def errors(name, target, place=RESULTS):
 def latent(name, place=RESULTS):
     """What latent.describe left of `test` of a run: by id the crystals, with the name of their crystal_system,
     components and silhouettes; attrs["variance"] of both components.  None where it is not kept."""
-    table = _of_test(name, "latent", place)
+    table = _of("test", name, "latent", place)
     if table is not None:
         table["crystal_system"] = table["crystal_system"].map(dict(enumerate(CRYSTAL_SYSTEMS)))
     return table
 
 
-def _of_test(name, what, place):
-    """The table of predictions or of the latent space of a run beside its crystals, by id."""
-    path, here = place / what / f"{name}.parquet", place / name / f"{what}.parquet"
+def _of(split, name, what, place):
+    """The table of predictions or of the latent space of a run beside the crystals of a split, by id."""
+    path, here = _kept(split, what, place) / f"{name}.parquet", place / name / f"{what}.parquet"
     if not path.exists() and not here.exists():
         return None
     labelled = crystals(read(name, place).config["data"]["dataset"], place)
     own = pd.read_parquet(path if path.exists() else here)
     if "split" in own:
-        own = own[own["split"] == "test"]
+        own = own[own["split"] == split]
     table = labelled.iloc[own["row"]] if "row" in own else labelled.loc[own["id"]]
     columns = [column for column in own if column not in ("row", "id", "split")]
     table = table.assign(**{column: own[column].to_numpy() for column in columns})
     table.attrs = own.attrs
     return table
+
+
+def _kept(split, what, place):
+    return place / (what if split == "test" else f"{split}_{what}")
 
 
 def _records(series):
@@ -213,7 +218,7 @@ def keep(name):
     dataset = record.config["data"]["dataset"]
     path = RESULTS / "crystals" / f"{Path(dataset).name}.parquet"
     for what in ("predictions", "latent"):
-        table = _of_test(name, what, runs.RUNS)
+        table = _of("test", name, what, runs.RUNS)
         if table is not None and record.config["evaluate_test"]:
             if not path.exists():
                 every = crystals(dataset, runs.RUNS)
@@ -221,6 +226,13 @@ def keep(name):
                 _write(judging.reset_index(), path)
             _write(_compact(table, pd.read_parquet(path)["id"]), RESULTS / what / f"{name}.parquet")
     save(record, RESULTS)
+
+
+def keep_val(name):
+    """Leave in data/results what a finished run of data/runs predicts for `val`, after keep()."""
+    table = _of("val", name, "predictions", runs.RUNS)
+    ids = crystals(read(name).config["data"]["dataset"]).index
+    _write(_compact(table, ids), _kept("val", "predictions", RESULTS) / f"{name}.parquet")
 
 
 def _compact(table, ids):

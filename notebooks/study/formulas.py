@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from xxlib.crystals.compositions import composition_of_formula
 
@@ -20,9 +21,25 @@ TRAIN, VAL = 0.98, 0.99  # ends of the shares of formulas that train and choose;
 NEW_TRAIN, NEW_VAL = 0.4, 0.6  # the same of measured formulas without a crystal
 
 
+def label_rows(path, properties):
+    """The rows of the file that have one of some properties; raises ValueError where it has not the columns, or where
+    none of its rows has."""
+    try:
+        labels = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is no parquet file of formulas with labels: {error}") from error
+    if missing := {"property", "reduced_formula", "target"} - set(labels):
+        raise ValueError(f"{path} is no file of formulas with labels: it has no column {', '.join(sorted(missing))}")
+    chosen = labels[labels["property"].isin(list(properties))]
+    if not len(chosen):
+        there = ", ".join(map(str, labels["property"].unique()[:5])) or "none"
+        raise ValueError(f"{path} has no label of {', '.join(properties)}: its properties are {there}")
+    return chosen.astype({"reduced_formula": str, "property": str})
+
+
 def gap_table(path):
     """What `prepare formulas` reads, as a DataFrame: a row a band gap of the Materials Project; all of them train."""
-    labels = pd.read_parquet(path, filters=[("property", "=", "mp_band_gap")])
+    labels = label_rows(path, ["mp_band_gap"])
     gaps = {"reduced_formula": labels["reduced_formula"].astype(str), "band_gap": labels["target"].astype(float)}
     return pd.DataFrame(gaps).assign(split="train")
 
@@ -30,8 +47,7 @@ def gap_table(path):
 def formula_table(path):
     """The same of OQMD's labels and of energies: a row a formula of OQMD, and a row an energy of the Materials
     Project, of which a formula has as many as it has crystals there."""
-    labels = pd.read_parquet(path)
-    labels = labels[labels["property"].isin(list(COLUMNS))].astype({"reduced_formula": str, "property": str})
+    labels = label_rows(path, COLUMNS)
     labels["property"] = labels["property"].map(COLUMNS)
     ours = labels[labels["property"] == "e_form"]
     oqmd = labels[labels["property"] != "e_form"].pivot(index="reduced_formula", columns="property", values="target")

@@ -16,7 +16,6 @@ from study.tables import (
     SPACE_GROUP,
     finished,
     planned_table,
-    row,
     summary_table,
     whole,
 )
@@ -79,8 +78,7 @@ def runs(preset="small"):
 def table(configs=None, place=RESULTS):
     """The summary of the runs, the floor, and the REFERENCES."""
     ours = summary_table(planned_table(configs or runs(), place))
-    floors = [archive.read(floor.name(target), place) for target in floor.TARGETS]
-    floors = pd.DataFrame([row(record.config, record) for record in floors if record])
+    floors = floor.table(place=place)
     references = pd.DataFrame(REFERENCES).assign(dataset="data/mp36k", labels=archive.LABELS["data/mp36k"])
     references["split"] = references["split"].fillna("formula")
     parts = [ours, *([summary_table(floors)] if len(floors) else []), references]

@@ -20,6 +20,8 @@ from study import (
     modalities,
     mp90k,
     paper,
+    plus,
+    polymorphs,
     power_laws,
     pretraining,
     representations,
@@ -285,6 +287,7 @@ def environment():
         "beside": lambda ours, theirs: ours if theirs == "–" else f"{ours} ({theirs})",
         "spoken": lambda words: words.replace("composition + xrd", "both"),
         "in_words": {"composition + xrd": "both", "composition": "composition alone", "xrd": "pattern alone"}.get,
+        "signed": lambda pair: "{:+.1f} ± {:.1f}".format(*pair),
         "listed": lambda parts: " and ".join(", ".join(map(str, parts)).rsplit(", ", 1)),
     }
     functions = (
@@ -296,6 +299,7 @@ def environment():
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
+    made.globals |= {"mp90k": mp90k, "growth": growth, "polymorphs": polymorphs, "plus": plus}
     return made
 
 

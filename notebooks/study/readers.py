@@ -3,8 +3,8 @@
 Every line keeps what the lines before it have changed; a quarter of the steps.  Then, in all of them and more, what the
 changes reach together, from the pattern alone and with the composition; and what more there is to learn from, which the
 last of these readers is shown for a quarter of the steps.
-The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --structure`, as mp36k is; that of minerals
-by `python -m xxlib.prepare amcsd amcsd data/amcsd --hkl`.
+The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --structure`, as mp36k is; OQMD's by
+`prepare oqmd`, for its energies are not the Materials Project's; that of minerals by `prepare amcsd amcsd ... --hkl`.
 Cost: 12 runs, 10 hours on a core.
 """
 
@@ -12,7 +12,7 @@ import dataclasses
 
 import pandas as pd
 
-from study import archive
+from study import archive, mp90k
 from study.archive import RESULTS
 from study.claims import WORDS
 from study.tables import ORIGIN, origin
@@ -23,7 +23,9 @@ from xxlib.training.presets import PRESETS
 
 TABLE = "readers"
 SYMMETRY = ("crystal_system", "space_group")
-MORE = ("data/mp90k", "data/mp_unlabelled", "data/oqmd_icsd")
+UNLABELLED, OQMD = "data/mp_unlabelled", "data/oqmd_icsd"
+MORE = (mp90k.DATASET, UNLABELLED, OQMD)
+STORED = ("--hkl", "--structure")  # what its effects need of each
 # What is changed, and the run of that line; a line has all changes up to its own.
 CHANGES = {
     "convolutions": ("convolutions", {"precision": "bf16"}),

@@ -18,6 +18,7 @@ from study import (
     mp90k,
     other_pretrainings,
     plus,
+    readers,
     representations,
     texts,
 )
@@ -126,21 +127,38 @@ def keep(config):
         if config in representations.runs():
             latent.describe(runs.RUNS / config.name)
         archive.keep(config.name)
+        keep_val()
     if start_of(config) and not waiting(start_of(config)):
         archive.drop_weights(start_of(config))
 
 
 def finish_floors():
     """Gradient boosting on element statistics, a minute of one core each."""
-    missing = [(floor.name(target), target, ()) for target in floor.TARGETS]
-    if (PROJECT / formulas.GAPS / "dataset.json").exists():
-        missing.append((plus.BOOSTING, "band_gap", (Dataset(PROJECT / formulas.GAPS),)))
-    missing = [one for one in missing if not done(one[0])]
-    for name, target, also in missing:
-        floor.floor(Dataset(PROJECT / PRESETS["small"].data.dataset), target, runs.RUNS / name, also=also)
+    here = [dataset for dataset in (floor.DATASET, mp90k.DATASET) if is_there(dataset)]
+    missing = {floor.name(target, dataset=of): (of, target, ()) for of in here for target in floor.TARGETS}
+    missing |= {plus.BOOSTING["equal"]: (floor.DATASET, "band_gap", ())}
+    if is_there(formulas.GAPS):
+        missing[plus.BOOSTING["all"]] = floor.DATASET, "band_gap", (Dataset(PROJECT / formulas.GAPS),)
+    missing = {name: of for name, of in missing.items() if not done(name)}
+    for name, (dataset, target, also) in missing.items():
+        thorough = name in plus.BOOSTING.values()
+        floor.floor(Dataset(PROJECT / dataset), target, runs.RUNS / name, also=also, thorough=thorough)
         archive.keep(name)
+    keep_val()
     if missing:
         experiments.write_tables()
+
+
+def keep_val():
+    """Leave what the runs whose answers are weighed predict for `val`, of those that were trained here."""
+    for name in plus.members():
+        if done(name) and runs.results(runs.RUNS / name) and archive.predictions(name, split="val") is None:
+            archive.keep_val(name)
+
+
+def is_there(dataset):
+    """Whether a dataset is prepared."""
+    return (PROJECT / dataset / "dataset.json").exists()
 
 
 def listed(configs):
@@ -167,24 +185,30 @@ def listed(configs):
 def make_datasets(files, configs):
     """The datasets that runs need, that are not there, and whose file is given; files: dataset -> Path."""
 
-    def make(dataset, kind, read=None):
+    def make(dataset, kind, read=None, options=()):
         folder, path = PROJECT / dataset, files.get(dataset)
-        readers = [config for config in configs if dataset in (config.data.dataset, *config.data.also)]
-        if not readers or path is None or (folder / "dataset.json").exists():
+        trained = [config for config in configs if dataset in (config.data.dataset, *config.data.also)]
+        if not trained or path is None or is_there(dataset):
             return
-        options = ["--structure"] * any(map(_reads_structures, readers))
+        if any(map(_reads_structures, trained)) and "--structure" not in options:
+            options = [*options, "--structure"]
         if read is None:
             return prepare.main([kind, str(path.resolve()), str(folder), *options])
         written = folder.with_suffix(".parquet")
-        read(path).to_parquet(written)
+        try:
+            read(path).to_parquet(written)
+        except (OSError, ValueError) as error:
+            raise SystemExit(str(error)) from None
         prepare.main([kind, str(written), str(folder), *options])
         written.unlink()
 
     mp36k = PRESETS["small"].data.dataset
-    if not (PROJECT / mp36k / "dataset.json").exists() and files.get(mp36k) is None:
+    if not is_there(mp36k) and files.get(mp36k) is None:
         raise SystemExit(f"{PROJECT / mp36k} is not there: give the mp36k parquet file with --crystals")
     make(mp36k, "parquet")
     make(mp90k.DATASET, "parquet")
+    make(readers.UNLABELLED, "parquet", options=readers.STORED)
+    make(readers.OQMD, "oqmd", options=readers.STORED)
     make(texts.MODULI, "parquet", lambda path: texts.moduli_table(path, files[mp90k.DATASET]))
     # Its own split has no `val`, and the same formulas on both sides.
     make(few_labels.NOMAD, "parquet", lambda path: pd.read_parquet(path).drop(columns="split"))
@@ -206,10 +230,10 @@ def _reads_structures(config):
 def left_out(configs):
     """The runs among some RunConfigs, and those they start from, that cannot be trained: name -> option to give."""
     options = {few_labels.NOMAD: "--nomad", mp90k.DATASET: "--mp90k", formulas.DATASET: "--labels"}
-    options[texts.MODULI] = "--moduli and --mp90k"
-    options[formulas.GAPS] = options[formulas.DATASET]
-    options[formulas.MEASURED] = "--labels and --mp90k"
-    absent = {folder: option for folder, option in options.items() if not (PROJECT / folder / "dataset.json").exists()}
+    options |= {formulas.GAPS: "--labels", readers.UNLABELLED: "--mp-unlabelled", readers.OQMD: "--oqmd-icsd"}
+    options |= {texts.MODULI: "--moduli and --mp90k", formulas.MEASURED: "--labels and --mp90k"}
+    options[readers.MINERALS] = f"larixite (pip) and xxlib prepare amcsd amcsd {readers.MINERALS} --hkl"
+    absent = {folder: option for folder, option in options.items() if not is_there(folder)}
     planned, without = experiments.planned(), {}
     for name in ordered(configs):  # each after its start
         config = planned[name]

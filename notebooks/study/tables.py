@@ -251,6 +251,7 @@ def _called(name):
     for target in TARGETS.values():
         name = name.replace(f"{target.name} mae", f"MAE of {target.short}")
         name = name.replace(f"{target.name} accuracy", f"{target.title} right")
+    name = name.replace("exchanged xrd", "patterns exchanged,")
     metric = re.fullmatch(r"test(, [^()]*? (?:formula|family))? (.*?)( \(.*\))?", name)
     return f"{metric[2]}{metric[1] or ''}{metric[3] or ''}" if metric else CALLED.get(name, name)
 
