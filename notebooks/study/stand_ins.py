@@ -25,7 +25,7 @@ from scipy.special import expit, logit
 from study import plus
 from study.archive import RESULTS
 from study.asking import DATASET, dataset, explanation_of, kept
-from study.structures import lines
+from study.structures import APPROXIMATE, lines
 from study.variants import variant
 from xxlib import PROJECT
 from xxlib.answering.inference import Ensemble, model_files
@@ -105,7 +105,8 @@ def said(found, candidates, ensemble):
     spread: the standard deviation among them, in the unit of the target.
     """
     rows = np.arange(len(candidates))
-    values = pd.Series(ensemble.of_rows(candidates, rows, ("structure",)).values[TARGET], candidates.column("id")[:])
+    reads = tuple(ensemble.config.model.modalities)
+    values = pd.Series(ensemble.of_rows(candidates, rows, reads).values[TARGET], candidates.column("id")[:])
     table = []
     for one in found:
         names = [f"{one['row']}-{rank}" for rank in range(len(one["crystals"]))]
@@ -141,7 +142,8 @@ def fitted(told, alone, true):
 def asked():
     """What is asked: of candidates; of formula and pattern alone; and of formulas, to compare with: two runs that do
     not agree are better together, whatever the second reads."""
-    structures = [lines()[line] for line in ("approximate structure", "structure, by likelihood")]
+    structures = [config for config in lines().values() if config.data.distortions == APPROXIMATE]
+    structures = [config for config in structures if "xrd" not in config.model.modalities]
     alone = [variant("small", "bimodal", TARGET, likelihood=True), *plus.seeds("bimodal", TARGET)[:1]]
     return structures, alone, plus.seeds("composition", TARGET)[:1]
 
@@ -165,7 +167,7 @@ def judge(folder, workers=1):
             values[split] = there[alone.name].of_rows(dataset(), of, MODALITIES).values[TARGET]
             formula = there[second.name].of_rows(dataset(), of, ("composition",)).values[TARGET]
             others[split] = told[split].assign(candidates=formula, spread=0.0)
-            know = there[reader.name].of_rows(dataset(), of, ("structure",)).values[TARGET]
+            know = there[reader.name].of_rows(dataset(), of, tuple(reader.model.modalities)).values[TARGET]
         weights = fitted(told["val"], values["val"], true["val"])
         all_of_it = believed(told["test"], values["test"], weights)
         two = believed(others["test"], values["test"], fitted(others["val"], values["val"], true["val"]))
