@@ -178,14 +178,25 @@ def test_visitors_leave_nothing_behind(server):
 
 
 def test_one_address_has_so_many_connections(server):
+    def open_ones():
+        return sum(one.status == psutil.CONN_ESTABLISHED for one in server[0].net_connections())
+
     others = [connection(server, b"GET / HTTP/1.1\r\nX-Slow: ") for _ in range(serve.CONNECTIONS_OF_ONE)]
-    time.sleep(0.5)
+    until(lambda: open_ones() >= serve.CONNECTIONS_OF_ONE)
     with pytest.raises(OSError):
         get(server, "/controls")
     for other in others:
         other.close()
-    time.sleep(0.5)
+    until(lambda: not open_ones())
     assert get(server, "/controls")
+
+
+def until(true, seconds=20):
+    """Wait until something is true; fails after as many seconds."""
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds
+        time.sleep(0.05)
 
 
 def test_a_worker_that_dies_is_replaced(server):
