@@ -151,7 +151,7 @@ def asked():
 def judge(folder, workers=1):
     """A row a pair of runs whose weights are there: errors on `test`, in the unit of the target."""
     found, there = {split: candidates(split, folder, workers) for split in ("val", "test")}, {}
-    sets = {split: as_dataset(found[split], folder / f"{split}-stand_ins") for split in found}
+    sets = {split: as_dataset(found[split], folder / f"{split}-stand_ins-{len(found[split])}") for split in found}
     true = {split: dataset().labels[TARGET][[one["row"] for one in found[split]]] for split in found}
     scale, rows = TARGETS[TARGET].error_scale, []
     for config in itertools.chain(*asked()):
