@@ -177,6 +177,7 @@ def test_candidates_are_read_by_an_encoder_of_structures(asked, tmp_path, traine
     split, _ = some(dataset)
     found = stand_ins.candidates(split, tmp_path, n=3)
     assert [len(one["crystals"]) == len(one["probabilities"]) > 0 for one in found] == [True] * 3
+    found[0] |= {"crystals": [one["crystals"][0] for one in found[:2]], "probabilities": [0.8, 0.15]}
     found[2] |= {"crystals": [], "probabilities": []}
     candidates = stand_ins.as_dataset(found, tmp_path / "candidates")
     ids = [f"{one['row']}-{rank}" for one in found for rank in range(len(one["crystals"]))]
