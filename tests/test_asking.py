@@ -11,6 +11,7 @@ from xxlib import library as library_command
 from xxlib.answering.inference import Ensemble, model_files
 from xxlib.answering.joint import Joint
 from xxlib.candidates.known import DEFAULT, KINDS, LIBRARIES, KnownCrystals, read_rankings
+from xxlib.crystals.crystal import space_group
 from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.patterns import TWO_THETA
@@ -39,7 +40,7 @@ def asked(crystals, monkeypatch):
     dataset, known = crystals
     monkeypatch.setattr(asking, "dataset", lambda: dataset)
     monkeypatch.setattr(known_crystals, "dataset", lambda: dataset)
-    monkeypatch.setattr(asking, "_known", lambda: known)
+    monkeypatch.setattr(asking, "all_known", lambda: known)
     monkeypatch.setattr(asking, "HELD_OUT", ("train", "val", "test"))
     held_out = asking._held_out
     held_out.cache_clear()
@@ -175,7 +176,7 @@ def test_candidates_are_read_by_an_encoder_of_structures(asked, tmp_path, traine
     monkeypatch.setattr(stand_ins, "dataset", lambda: dataset)
     monkeypatch.setattr(stand_ins, "SETTING", "in the library")
     split, _ = some(dataset)
-    found = stand_ins.candidates(split, tmp_path, n=3)
+    found = stand_ins.candidates(split, "composition + xrd", tmp_path, n=3)
     assert [len(one["crystals"]) == len(one["probabilities"]) > 0 for one in found] == [True] * 3
     found[0] |= {"crystals": [one["crystals"][0] for one in found[:2]], "probabilities": [0.8, 0.15]}
     found[2] |= {"crystals": [], "probabilities": []}
@@ -197,6 +198,32 @@ def test_candidates_are_read_by_an_encoder_of_structures(asked, tmp_path, traine
         assert row["candidates"] == pytest.approx(np.average(own, weights=one["probabilities"]))
         assert row["spread"] >= 0 and row["none"] == one["none"]
     assert np.isnan(told["candidates"].iloc[2])
+
+
+def test_without_a_pattern_structure_types_of_the_formula_are_candidates(asked, monkeypatch):
+    """Of a crystal whose formula is known it is itself, sure; of one that is hidden, others with its own formula."""
+    dataset, known = asked
+    monkeypatch.setattr(stand_ins, "dataset", lambda: dataset)
+    monkeypatch.setattr(stand_ins, "all_known", lambda: known)
+    monkeypatch.setattr(stand_ins, "SETTING", "in the library")
+    split, _ = some(dataset)
+    row = int(dataset.indices(split)[0])
+    one = stand_ins._of_formula(row)
+    assert one["none"] == 0 and sum(one["probabilities"]) <= 1 + 1e-9
+    assert np.all(np.diff(one["probabilities"]) <= 0) and one["probabilities"][0] > 0.5
+    true, volume = dataset.labels["space_group"][row] + 1, np.exp(dataset.labels["log_volume"][row])
+    first = one["crystals"][0]
+    assert space_group(first) == true and first.volume / len(first.atomic_numbers) == pytest.approx(volume, rel=0.02)
+    monkeypatch.setattr(stand_ins, "SETTING", "formula held out")
+    monkeypatch.setattr(asking, "HELD_OUT", (split,))
+    seen = 0
+    for row in dataset.indices(split):
+        one, elements = stand_ins._of_formula(row), dataset.take("element_ids", [row])[0]
+        seen += len(one["crystals"])
+        for crystal in one["crystals"]:
+            assert set(crystal.atomic_numbers.tolist()) == set(elements.tolist())
+        assert (one["none"] == 1) == (not one["crystals"])
+    assert seen > 0
 
 
 def test_candidates_are_believed_as_far_as_they_are_sure():

@@ -59,7 +59,8 @@ class Asked:
 
 
 @cache
-def _known():
+def all_known():
+    """The released KnownCrystals."""
     known = KnownCrystals.load()
     return KnownCrystals(known.library, known.rankings)  # the lines alone are asked by lattices.py
 
@@ -73,7 +74,7 @@ def dataset():
 @cache
 def _held_out():
     """(n,) bool, crystals of the library with a formula that is held out."""
-    crystals, library = dataset(), _known().library
+    crystals, library = dataset(), all_known().library
     rows = np.concatenate([crystals.indices(split) for split in HELD_OUT])
     keys = {formula_key(*stoichiometry_of(*composition_of(crystals, row))) for row in rows}
     return np.isin(library.formula_keys, np.array(list(keys), np.uint64))
@@ -97,7 +98,7 @@ def hidden(dataset, row, setting):
         return None
     if setting == "formula held out":
         return _held_out()
-    library, (elements, _) = _known().library, composition_of(dataset, row)
+    library, (elements, _) = all_known().library, composition_of(dataset, row)
     among = library.within(elements)
     same = np.zeros(len(library), bool)
     same[among] = (library.elements_of(among) > 0).sum(1) == len(elements)
@@ -139,7 +140,7 @@ def ask(asked, row, other):
 
     Evidence: features of the candidates, of "none of these", as ranking.features has them, and their space groups.
     """
-    crystals, known, given = dataset(), _known(), {}
+    crystals, known, given = dataset(), all_known(), {}
     anode = OTHERS[row % len(OTHERS)] if asked.given == "another anode" else None
     seen, expanded = observed(crystals, row, asked.effects, anode)
     if asked.given in ("formula", "another formula", "another anode"):
@@ -159,7 +160,7 @@ def explanation_of(row, setting, effects=None):
     """As explained(), for a crystal of the dataset by its formula and pattern."""
     crystals = dataset()
     seen, _ = observed(crystals, row, effects)
-    return explained(_known(), seen, hidden(crystals, row, setting), composition_of(crystals, row))
+    return explained(all_known(), seen, hidden(crystals, row, setting), composition_of(crystals, row))
 
 
 def explained(known, seen, mask, composition=None, elements=None):

@@ -2,7 +2,7 @@
 own part of it, against training crystals to 95,765 (88,000 with an energy).
 
 The fits from mp36k say that the pretrained model's line meets that of the composition at 51,000 crystals.
-Cost: 6 runs, 2.4 hours on a core; the largest are those of mp90k.
+Cost: 6 runs, 1.2 hours on a core; the largest are those of mp90k.
 """
 
 from study import claims, mp90k, scaling

@@ -1,14 +1,15 @@
 """What can stand in for a crystal structure that is not known?  Known crystals that explain the pattern, elements
-exchanged, cell and atoms refined, read by an encoder of structures: E_f of crystals of mp36k's `test`.
+exchanged, cell and atoms refined, read by an encoder of structures: E_f of crystals of mp36k's `test`.  And where there
+is no pattern, the likeliest structure types of the formula (exKT, arXiv 2511.03371): what does a pattern add to that?
 
     PYTHONPATH=notebooks .venv/bin/python -m study.stand_ins
 
 The formula of no crystal of val, test and experimental is in the library (asking.py: formula held out); patterns are
 ideal.  The first MOST candidates of a crystal are read by runs of structures.py, and what these say is weighed by the
-candidates' probabilities.  How far that is believed against a run that knows formula and pattern alone follows
-from how sure it is that one of them is right, and from how well the two agree; both are fitted on `val`, then `test` is
-asked once.  Answers are kept in build/known_crystals; killed, the command goes on where it was.
-Cost: 1 s a crystal for its candidates.
+candidates' probabilities.  How far that is believed against a run that reads no structures follows from how sure it is
+that one of them is right, and from how well the two agree; both are fitted on `val`, then `test` is asked once.
+Answers are kept in build/known_crystals; killed, the command goes on where it was.
+Cost: 1 s a crystal for the candidates of its pattern.
 """
 
 import argparse
@@ -21,28 +22,35 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit
+from tqdm import tqdm
 
 from study import plus
 from study.archive import RESULTS
-from study.asking import DATASET, dataset, explanation_of, kept
+from study.asking import DATASET, all_known, composition_of, dataset, explanation_of, hidden, kept
 from study.structures import APPROXIMATE, lines
 from study.variants import variant
 from xxlib import PROJECT
 from xxlib.answering.inference import Ensemble, model_files
+from xxlib.candidates.explanation import of_composition
+from xxlib.candidates.search import exchanged, structure
 from xxlib.crystals.crystal import RejectedCrystal, check_cell
 from xxlib.crystals.neighbours import check_nearest, neighbours
-from xxlib.datasets.batches import CPU, MODALITIES
+from xxlib.datasets.batches import CPU
 from xxlib.datasets.sources import Source, parsed
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
 from xxlib.prepare import prepare
 from xxlib.training.machine import commit, hardware
-from xxlib.training.runs import RUNS
+from xxlib.training.runs import RUNS, results
 
 NAME = "stand_ins"
 TARGET = "e_form"
 SETTING = "formula held out"
+# What is known of a crystal, whose structure is not.
+WORDS_OF = {"composition + xrd": "formula and pattern", "composition": "the formula alone"}
 MOST = 5  # candidates of a crystal
+CLOSE = 0.3  # cost of exchanges, of one that is e times less likely than none: gives the best first guess on `val`
+STRANGE = 2.0  # cost of the least exchange, with which each of the types is e times less likely to be the true one
 N = 600  # crystals of each split
 SURE = 0.01  # probabilities are between this and 1 - this
 SPREAD = 0.02  # eV/atom: smaller differences count as this
@@ -52,18 +60,20 @@ WEIGHTS = ("weight", "weight of sure", "weight of spread", "weight of disagreeme
 # ---------------------------------------------------------------- candidates
 
 
-def candidates(split, folder, workers=1, n=N):
-    """What explains n crystals of a split: dicts of the row, the probability of "none of these", and the first MOST
-    crystals with theirs."""
+def candidates(split, given, folder, workers=1, n=N):
+    """What may be n crystals of a split, by what is given: dicts of the row, the probability of "none of these", and
+    the first MOST crystals with theirs."""
     rows = np.random.default_rng(0).permutation(dataset().indices(split))[:n].tolist()
-    return kept(f"{split}-stand_ins", _candidates, rows, folder, workers)
+    if given == "composition":
+        return [_of_formula(row) for row in tqdm(rows, desc=f"structure types of formulas, {split}", unit="formula")]
+    return kept(f"{split}-{NAME}", _of_patterns, rows, folder, workers)
 
 
-def _candidates(rows):
-    return [_of_row(row) for row in rows]
+def _of_patterns(rows):
+    return [_of_pattern(row) for row in rows]
 
 
-def _of_row(row):
+def _of_pattern(row):
     explanation, _ = explanation_of(row, SETTING)
     if explanation is None:
         return {"row": row, "none": 1.0, "crystals": [], "probabilities": []}
@@ -72,6 +82,27 @@ def _of_row(row):
         "row": row, "none": explanation.none, "crystals": [explanation.crystal(rank + 1) for rank in range(n)],
         "probabilities": explanation.probabilities[:n].tolist(),
     }  # fmt: skip
+
+
+def _of_formula(row):
+    """The likeliest structure types: every known crystal of the stoichiometry counts for its type, less by what its
+    exchange of elements costs; the crystal of the least exchange stands for it, its cell as large as the elements."""
+    library = all_known().library
+    tried, _ = of_composition(library, *composition_of(dataset(), row), hidden(dataset(), row, SETTING))
+    if not len(tried):
+        return {"row": row, "none": 1.0, "crystals": [], "probabilities": []}
+    _, first, of_type = np.unique(library.types[tried.crystals], return_index=True, return_inverse=True)
+    shares = np.bincount(of_type, np.exp((tried.costs.min() - tried.costs) / CLOSE))
+    likeliest = np.argsort(-shares, kind="stable")[:MOST]
+    (metrics, *_), _ = exchanged(library, tried)
+    crystals = []
+    for c in first[likeliest]:
+        crystal = tried.crystals[c]
+        frac = library.frac_coords(np.arange(*library.offsets[crystal : crystal + 2]))
+        crystals.append(structure(library, crystal, tried.before[c], tried.after[c], metrics[c], frac))
+    none = 1 - np.exp(-tried.costs.min() / STRANGE)
+    probabilities = (1 - none) * shares[likeliest] / shares.sum()
+    return {"row": row, "none": none, "crystals": crystals, "probabilities": probabilities.tolist()}
 
 
 def as_dataset(found, folder):
@@ -139,32 +170,39 @@ def fitted(told, alone, true):
     return minimize(error, np.zeros(4), method="Nelder-Mead", options={"maxiter": 4000, "fatol": 1e-7}).x
 
 
-def asked():
-    """What is asked: of candidates; of formula and pattern alone; and of formulas, to compare with: two runs that do
-    not agree are better together, whatever the second reads."""
-    structures = [config for config in lines().values() if config.data.distortions == APPROXIMATE]
-    structures = [config for config in structures if "xrd" not in config.model.modalities]
-    alone = [variant("small", "bimodal", TARGET, likelihood=True), *plus.seeds("bimodal", TARGET)[:1]]
-    return structures, alone, plus.seeds("composition", TARGET)[:1]
+def asked(given):
+    """What is asked: of candidates; of what is given alone; and of formulas, to compare with: two runs that do not
+    agree are better together, whatever the second reads."""
+    readers = [config for config in lines().values() if config.data.distortions == APPROXIMATE]
+    readers = [config for config in readers if "xrd" not in config.model.modalities]
+    model = "composition" if given == "composition" else "bimodal"
+    alone = [variant("small", model, TARGET, likelihood=True), plus.seeds(model, TARGET)[0]]
+    return readers, alone, [plus.seeds("composition", TARGET)[given == "composition"]]
 
 
 def judge(folder, workers=1):
-    """A row a pair of runs whose weights are there: errors on `test`, in the unit of the target."""
-    found, there = {split: candidates(split, folder, workers) for split in ("val", "test")}, {}
-    sets = {split: as_dataset(found[split], folder / f"{split}-stand_ins-{len(found[split])}") for split in found}
+    """A row a pair of runs whose weights are there, by what is given."""
+    return pd.concat([_judged(given, folder, workers) for given in WORDS_OF], ignore_index=True)
+
+
+def _judged(given, folder, workers):
+    """Errors on `test`, in the unit of the target; "explained": of crystals that a candidate is likelier than not."""
+    found = {split: candidates(split, given, folder, workers) for split in ("val", "test")}
+    places = {split: folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found[split])}" for split in found}
+    sets = {split: as_dataset(found[split], places[split]) for split in found}
     true = {split: dataset().labels[TARGET][[one["row"] for one in found[split]]] for split in found}
-    scale, rows = TARGETS[TARGET].error_scale, []
-    for config in itertools.chain(*asked()):
-        if paths := model_files(RUNS / config.name):
-            there[config.name] = Ensemble.load(paths)
-    for reader, alone, second in itertools.product(*asked()):
+    scale, rows, there = TARGETS[TARGET].error_scale, [], {}
+    for config in itertools.chain(*asked(given)):
+        if results(RUNS / config.name):
+            there[config.name] = Ensemble.load(model_files(RUNS / config.name))
+    for reader, alone, second in itertools.product(*asked(given)):
         if not {reader.name, alone.name, second.name} <= set(there):
             continue
         values, told, others = {}, {}, {}
         for split, crystals in found.items():
             of = np.array([one["row"] for one in crystals])
             told[split] = said(crystals, sets[split], there[reader.name])
-            values[split] = there[alone.name].of_rows(dataset(), of, MODALITIES).values[TARGET]
+            values[split] = there[alone.name].of_rows(dataset(), of, tuple(given.split(" + "))).values[TARGET]
             formula = there[second.name].of_rows(dataset(), of, ("composition",)).values[TARGET]
             others[split] = told[split].assign(candidates=formula, spread=0.0)
             know = there[reader.name].of_rows(dataset(), of, tuple(reader.model.modalities)).values[TARGET]
@@ -172,9 +210,10 @@ def judge(folder, workers=1):
         all_of_it = believed(told["test"], values["test"], weights)
         two = believed(others["test"], values["test"], fitted(others["val"], values["val"], true["val"]))
         sure = (told["test"]["none"] < 0.5).to_numpy()
-        row = {"reader of structures": reader.name, "formula and pattern": alone.name, "target": TARGET,
-               "unit": TARGETS[TARGET].error_unit, "crystals": len(of), "explained": int(sure.sum())}  # fmt: skip
-        said_by = {"formula and pattern alone": values["test"], "with the formula, again": two}
+        row = {"given": given, "reader of structures": reader.name, "reader of what is given": alone.name,
+               "target": TARGET, "unit": TARGETS[TARGET].error_unit, "crystals": len(of),
+               "explained": int(sure.sum())}  # fmt: skip
+        said_by = {"alone": values["test"], "with the formula, again": two}
         said_by |= {"with candidates": all_of_it, "true structure": know}
         for name, value in said_by.items():
             errors = scale * np.abs(value - true["test"])
@@ -187,11 +226,11 @@ def judge(folder, workers=1):
 
 
 def findings(place=RESULTS):
-    """What candidates give to what formula and pattern say, beside the true structure."""
+    """What candidates give to what is said without them, beside the true structure."""
     if not (place / f"{NAME}.csv").exists():
         return ["Stand-ins: nothing is asked yet."]
     ways = {
-        "formula and pattern alone": "{:.1f} from formula and pattern",
+        "alone": "{:.1f} from {given}",
         "with the formula, again": "{:.1f} with a second run that reads formulas",
         "with candidates": "{:.1f} with the candidates",
         "true structure": "{:.1f} from the true structure",
@@ -199,12 +238,13 @@ def findings(place=RESULTS):
     said = []
     for row in pd.read_csv(place / f"{NAME}.csv").to_dict("records"):
         everyone, explained = (
-            ", ".join(words.format(row[f"{way}{of}"]) for way, words in ways.items()) for of in ("", ", explained")
+            ", ".join(words.format(row[f"{way}{of}"], given=WORDS_OF[row["given"]]) for way, words in ways.items())
+            for of in ("", ", explained")
         )
         said.append(
-            f"E_f of {row['crystals']} crystals of test by {row['formula and pattern']} and "
-            f"{row['reader of structures']} ({row['unit']}): {everyone}. Of the {row['explained']} whose pattern a "
-            f"known crystal explains: {explained}."
+            f"E_f of {row['crystals']} crystals of test by {row['reader of what is given']} and "
+            f"{row['reader of structures']} ({row['unit']}): {everyone}. Of the {row['explained']} that are likelier "
+            f"than not one of the candidates: {explained}."
         )
     return said
 
