@@ -13,7 +13,7 @@ NAMES = "modalities predictors pretraining representations transfer scaling enco
 NAMES += (
     "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals fusions "
 )
-NAMES += "structures stand_ins texts knowledge committee evidence measured noise throughput"
+NAMES += "structures stand_ins texts knowledge interactions per_task committee evidence measured noise throughput"
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 # What figures show; a name stands for all that begin with it.
@@ -32,6 +32,7 @@ CAPTIONS = {
     "hidden": "What pretrainings gain over none; 95 % intervals over the crystals, a seed each.",
     "fusions": "What another fusion gains over the paper's, and pretraining over none; 95 % intervals, a seed each.",
     "knowledge": "What a start takes off the error of a student of formulas; 95 % intervals, a seed each.",
+    "interactions": "What pairs of kinds of elements add to E_f in the eyes of a run; means over formulas of test.",
     "few_shot": "Error of the band gap against the number of labels, a seed each, without intervals.",
     "readers": "What a reader of patterns gains by each change and those before it; 95 % intervals, a seed each.",
     "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",

@@ -93,6 +93,31 @@ def confusion(panels, classes=CRYSTAL_SYSTEMS, title=""):
 
 
 @journal
+def pairs(panels, quantity, title=""):
+    """What pairs of kinds have, one panel a model, as coloured squares with their numbers.
+
+    panels: name -> DataFrame (K, K), the kinds as index and columns, NaN where a pair is not known.
+    """
+    if not panels:
+        raise ValueError("no model: nothing to draw")
+    largest = max(np.nanmax(np.abs(table.to_numpy(float)), initial=0) for table in panels.values())
+    figure, axes = subplots(1, len(panels), size=(COLUMN if len(panels) == 1 else PAGE, 3.7), sharey=True)
+    for ax, table in zip(axes[0], panels.values()):
+        last = ax is axes[0, -1]
+        sns.heatmap(
+            table.astype(float), ax=ax, cmap="vlag", vmin=-largest, vmax=largest, annot=True, fmt=".0f",
+            annot_kws={"fontsize": SMALL}, square=True, cbar=last, cbar_kws={"label": quantity, "shrink": 0.8},
+        )  # fmt: skip
+        ax.set(xlabel="", ylabel="")
+        ax.tick_params(length=0)
+        ax.set_xticks(ax.get_xticks(), table.columns, rotation=40, ha="right", rotation_mode="anchor")
+        ax.set_yticks(ax.get_yticks(), table.index, rotation=0)
+    letter(axes, list(panels))
+    entitle(figure, title)
+    return figure
+
+
+@journal
 def reliability(panels, title=""):
     """Is what is said with 80 % right in 80 % of cases?  Accuracy against confidence, points as large as their share.
 
