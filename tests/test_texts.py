@@ -339,7 +339,7 @@ def test_it_learns_from_texts(dataset, tmp_path, others):  # noqa: F811
 
 def test_the_runs_of_the_study_fit_their_models():
     for preset in ("small", "smoke"):
-        planned = study.runs(preset)
+        planned = list(study.lines(preset).values())
         assert len({one.name for one in planned}) == len(planned) == 23
         for k, one in enumerate(planned):
             objectives = one.objectives
@@ -351,6 +351,8 @@ def test_the_runs_of_the_study_fit_their_models():
     assert (cast.query, cast.memory, cast.n_layers, cast.n_heads) == ("structure", ("text",), 4, 8)
     assert study.lines()["masked node prediction, 50 % of the atoms"].objectives.hidden_rate == 0.5
     assert study in experiments.EXPERIMENTS
+    smoke = study.runs("smoke")
+    assert all(one in planned for one in smoke) and len(study.table(smoke)) == len(smoke) == 3
     table = study.table()
     assert (
         len(table) == 26 and table["knows the structure"].all() and study.findings() == ["Texts: no run is finished."]

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from study import knowledge, plus
+from study import archive, knowledge, plus
 from study.archive import RESULTS
 from xxlib import PROJECT, plots
 from xxlib.answering.inference import Ensemble, model_files
@@ -164,7 +164,7 @@ def figures(configs=None, place=RESULTS):
         word: rows.pivot(index="one", columns="other", values=VALUE).reindex(index=KINDS, columns=KINDS)
         for word, rows in read(place).items()
     }
-    return {NAME: plots.pairs(panels, VALUE, "mp36k, small")} if panels else {}
+    return {NAME: plots.pairs(panels, VALUE, archive.label("small"))} if panels else {}
 
 
 def findings(place=RESULTS):

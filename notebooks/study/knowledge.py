@@ -47,7 +47,8 @@ def teacher(preset="small"):
     """The run that reads pattern and structure."""
     run = variant(preset, "bimodal", "e_form", n_steps=quarter(preset), targets=TEACHES, one_target=False, **MIXED)
     name = run.name.replace("bimodal-e_form", "teacher")
-    return run.but(name=name, model=structures.fused("xrd", "structure", preset=preset))
+    both = structures.fused("xrd", "structure", preset=preset)
+    return run.but(name=name, model=both, dataset=structures.dataset_of(preset))
 
 
 def starts(preset="small"):
@@ -56,10 +57,13 @@ def starts(preset="small"):
     taught = {"taught": f"data/runs/{teacher(preset).name}", "model": student, "n_steps": steps, **MIXED}
     both = structures.fused("structure", "composition", preset=preset)
     contrastive = pretraining(preset, "contrastive", n_steps=steps, model=both, contrastive=(both.modalities,), **MIXED)
+    dataset = structures.dataset_of(preset)
     return {
-        TAUGHT: pretraining(preset, "taught", **taught),
+        TAUGHT: pretraining(preset, "taught", **taught).but(dataset=dataset),
         MORE: pretraining(preset, "taught", **taught, dataset=MP90K),
-        CONTRASTIVE: contrastive.but(name=contrastive.name.replace("contrastive", "contrastive-structure")),
+        CONTRASTIVE: contrastive.but(
+            name=contrastive.name.replace("contrastive", "contrastive-structure"), dataset=dataset
+        ),
         LABELS: variant(preset, "composition", "e_form", n_steps=steps),
     }
 
@@ -94,15 +98,18 @@ def runs(preset="small"):
 def table(configs=None, place=RESULTS):
     """A row a student and target: the error on `test`, and how much less it is than from scratch, in %, beside half of
     its 95 % interval over the crystals where predictions are kept; last the teacher, which knows the structure."""
-    rows, found = [], lines()
+    preset = (configs or runs())[0].preset
+    rows, found = [], lines(preset)
     for (task, start), run in found.items():
+        if configs and run not in configs:
+            continue
         for target in run.objectives.targets:
             scratch = found[task, ALONE]
             gain, half = reduced(run, scratch, target, place) if run != scratch else (None, None)
             row = {"task": task, "start": start, "run": run.name, "reads": "composition", "knows the structure": False}
             row |= {"target": target, "unit": TARGETS[target].error_unit, "test mae": error(run, target, place)}
             rows.append(row | {GAIN: gain, f"+- {GAIN}": half} | origin([run], place))
-    run = teacher()
+    run = teacher(preset)
     row = {"task": "E_f", "start": "teacher", "run": run.name, "reads": "xrd + structure", "knows the structure": True}
     row |= {"target": "e_form", "unit": TARGETS["e_form"].error_unit, "test mae": error(run, "e_form", place)}
     return whole(pd.DataFrame([*rows, row | {GAIN: None, f"+- {GAIN}": None} | origin([run], place)]))

@@ -225,9 +225,15 @@ def _judged(given, folder, workers):
     return pd.DataFrame(rows).assign(**origin, seed=0, commit=commit(), hardware=hardware(CPU, 1))
 
 
+def committed(place=RESULTS):
+    """What judge() has found, empty where nothing was asked yet."""
+    path = place / f"{NAME}.csv"
+    return pd.read_csv(path) if path.exists() else pd.DataFrame()
+
+
 def findings(place=RESULTS):
     """What candidates give to what is said without them, beside the true structure."""
-    if not (place / f"{NAME}.csv").exists():
+    if committed(place).empty:
         return ["Stand-ins: nothing is asked yet."]
     ways = {
         "alone": "{:.1f} from {given}",
@@ -236,7 +242,7 @@ def findings(place=RESULTS):
         "true structure": "{:.1f} from the true structure",
     }
     said = []
-    for row in pd.read_csv(place / f"{NAME}.csv").to_dict("records"):
+    for row in committed(place).to_dict("records"):
         everyone, explained = (
             ", ".join(words.format(row[f"{way}{of}"], given=WORDS_OF[row["given"]]) for way, words in ways.items())
             for of in ("", ", explained")

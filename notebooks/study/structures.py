@@ -15,14 +15,30 @@ from study import archive, leads, mp90k
 from study.archive import RESULTS
 from study.tables import origin, whole
 from study.variants import MIXED
+from xxlib import PROJECT
+from xxlib.datasets.sources.parquet import parquet
 from xxlib.datasets.targets import TARGETS
 from xxlib.models.config import EncoderConfig, FusionConfig
+from xxlib.prepare import prepare
 from xxlib.training.presets import PRESETS
 
 TABLE = "structures"
 GOAL = 38  # meV/atom, from the structure alone
 APPROXIMATE = "candidate"  # a name of DISTORTIONS
 EDGES = EncoderConfig(kind="edge_updates", d_model=64)
+DEMO = "data/demo_structures"  # the embedded crystals with their structures, for "smoke"
+
+
+def dataset_of(preset):
+    """The folder of the dataset, with structures, that the runs of a preset read."""
+    return DEMO if preset == "smoke" else PRESETS[preset].data.dataset
+
+
+def prepare_demo():
+    """Make the dataset of "smoke" where it is missing: half a minute."""
+    if not (PROJECT / DEMO / "dataset.json").exists():
+        crystals = PROJECT / "data" / "demo" / "crystals.parquet"
+        prepare(parquet(crystals), PROJECT / DEMO, structure=True, progress=False)
 
 
 def fused(query, *memory, preset="small"):
@@ -36,7 +52,7 @@ def fused(query, *memory, preset="small"):
 def lines(preset="small"):
     """What is read, and of what kind -> its run."""
     base, of = PRESETS["structure"], PRESETS[preset]
-    base = base.but(dataset=of.data.dataset, n_steps=of.budget.n_steps, batch_size=of.budget.batch_size)
+    base = base.but(dataset=dataset_of(preset), n_steps=of.budget.n_steps, batch_size=of.budget.batch_size)
 
     def run(name, seed=0, **changes):
         prefix = "" if preset == "small" else f"{preset}-"
@@ -47,7 +63,7 @@ def lines(preset="small"):
     edges = {"model": dataclasses.replace(base.model, encoders={"structure": EDGES})}
     of_several = {"learning_rate": 5e-4, **likely}
     absent = {"absent_rate": 0.2, **approximate, **of_several}
-    more = {"dataset": mp90k.DATASET, "n_steps": 2 * base.budget.n_steps}
+    more = {"dataset": mp90k.DATASET if preset == "small" else DEMO, "n_steps": 2 * base.budget.n_steps}
     everything = fused("xrd", "composition", "structure", preset=preset)
     asked_by_atoms = fused("structure", "composition", preset=preset)
     asks_atoms = fused("composition", "structure", preset=preset)
@@ -74,16 +90,18 @@ def lines(preset="small"):
 
 
 def runs(preset="small"):
-    """One a line, those that the others are compared with first."""
-    return list(lines(preset).values())
+    """One a line, those that the others are compared with first; "smoke" has true structures and approximate ones."""
+    of = lines(preset)
+    words = ("structure, by likelihood", "approximate structure") if preset == "smoke" else of
+    return [of[line] for line in words]
 
 
 def table(configs=None, place=RESULTS):
     """A row a line: the error on `test` from structures as they are and from approximate ones, in the target's unit."""
-    rows = []
-    for line, run in lines().items():
+    rows, words = [], {run.name: line for preset in ("small", "smoke") for line, run in lines(preset).items()}
+    for run in configs or runs():
         target = run.objectives.targets[0]
-        row = {"line": line, "run": run.name, "knows the structure": True, "target": target}
+        row = {"line": words[run.name], "run": run.name, "knows the structure": True, "target": target}
         row |= {"unit": TARGETS[target].error_unit, "loss": _loss(run), "trained on": run.data.distortions or "true"}
         row |= {f"test mae, {name or 'true'}": error(run, name, place) for name in (None, APPROXIMATE)}
         rows.append(row | origin([run], place))

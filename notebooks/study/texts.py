@@ -15,12 +15,14 @@ import pandas as pd
 
 from study import archive
 from study.archive import RESULTS
+from study.structures import dataset_of
 from study.tables import origin, whole
 from study.variants import MIXED
 from xxlib import PROJECT, plots
 from xxlib.answering.explain import attention_similarities
 from xxlib.datasets.batches import chunks, make_batch
 from xxlib.datasets.store import Dataset
+from xxlib.datasets.structures import texts as of_structures
 from xxlib.datasets.targets import TARGETS
 from xxlib.models.build import build
 from xxlib.models.config import EncoderConfig, FusionConfig
@@ -54,7 +56,7 @@ def model(fusion=None, alone="structure", words=WORDS):
 def lines(preset="small"):
     """What a row is, in words -> its run; starts before what starts from them."""
     base, of = PRESETS["structure"], PRESETS[preset]
-    base = base.but(dataset=of.data.dataset, batch_size=of.budget.batch_size, n_steps=of.budget.n_steps // 4)
+    base = base.but(dataset=dataset_of(preset), batch_size=of.budget.batch_size, n_steps=of.budget.n_steps // 4)
     base = base.but(absolute=True, micro_batch=32, **MIXED)
 
     def run(name, model, seed=0, start=None, **changes):
@@ -131,28 +133,43 @@ def moduli_table(labels, crystals):
     return pd.read_parquet(crystals).merge(moduli, on="mp_id", validate="one_to_one")
 
 
+def described(dataset, row):
+    """A crystal of a Dataset in words."""
+    (words,) = of_structures(dataset, np.array([row]))
+    return " ".join(words)
+
+
 def runs(preset="small"):
-    """One a line, those that decide first."""
-    return list(lines(preset).values())
+    """One a line, those that decide first; "smoke" has the structure, the text, and both by CAST."""
+    of = lines(preset)
+    words = ("structure", "text", "CAST without masked nodes") if preset == "smoke" else of
+    return [of[line] for line in words]
 
 
 def table(configs=None, place=RESULTS):
     """A row a run and target: the error on `test`, and what it is less than that of the structure alone, in %."""
-    rows = []
-    for line, run in lines().items():
+    rows, words = [], {run.name: line for preset in ("small", "smoke") for line, run in lines(preset).items()}
+    configs = configs or runs()
+    for run in configs:
         for target in run.objectives.targets:
-            alone = error(_alone(run), target, place)
+            alone = error(_alone(run, configs), target, place)
             own = error(run, target, place)
-            row = {"line": line, "run": run.name, "knows the structure": True, "reads": _reads(run), "target": target}
+            row = {
+                "line": words[run.name],
+                "run": run.name,
+                "knows the structure": True,
+                "reads": _reads(run),
+                "target": target,
+            }
             row |= {"unit": TARGETS[target].error_unit, "start": run.initial and run.initial.rpartition("/")[2]}
             row |= {"test mae": own, "less than the structure alone (%)": own and alone and 100 * (1 - own / alone)}
             rows.append(row | origin([run], place))
     return whole(pd.DataFrame(rows))
 
 
-def _alone(run):
-    """The run that reads the structure alone for the same targets."""
-    return next(one for one in runs() if _reads(one) == "structure" and one.objectives == run.objectives)
+def _alone(run, configs):
+    """The run of some that reads the structure alone for the same targets."""
+    return next(one for one in configs if _reads(one) == "structure" and one.objectives == run.objectives)
 
 
 def _reads(run):
