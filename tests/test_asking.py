@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from study import asking, known_crystals, stand_ins
 from study.asking import Asked
+from study.measured import NEW
 
 from xxlib import PROJECT
 from xxlib import library as library_command
@@ -149,11 +150,13 @@ def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
     model.joint, model.folder = dict.fromkeys(KINDS, Joint((0.5, 0.5), (1.0, 1.0), 0.0, {})), tmp_path
     (tmp_path / "known.json").write_text("{}")
     monkeypatch.setattr(known_crystals, "RESULTS", tmp_path)
+    monkeypatch.setattr(known_crystals, "trained", lambda formulas, ensemble: np.array([False, True]))
     monkeypatch.setattr(known_crystals.KnownCrystals, "load", lambda library: known)
     known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
     rows = known_crystals.table(place=tmp_path).set_index(["given", "setting"])
-    assert len(rows) == 12
-    assert (rows["n"] == np.where(rows.index.get_level_values("setting") == "in the library", 1, 2)).all()
+    settings = rows.index.get_level_values("setting")
+    assert len(rows) == 16 and (settings == f"formula held out, {NEW}").sum() == 4
+    assert (rows["n"] == np.where((settings == "in the library") | settings.str.endswith(NEW), 1, 2)).all()
     assert rows.loc[("formula", "nothing hidden"), "space group (%)"] == 50
     assert rows.loc[("formula", "in the library"), "space group (%)"] == 100
     assert rows.loc[(f"formula, {model.name}", "nothing hidden"), "space group (%)"] >= 50

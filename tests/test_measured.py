@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from pymatgen.core import Composition
 from study import measured
-from study.measured import RANGES, judge, outputs, read
+from study.measured import NEW, RANGES, judge, outputs, read, trained
 from study.noise import noise_study
 from test_train import config, rock_salt_dataset, run_folder
 
@@ -158,6 +159,17 @@ def test_what_is_not_given_is_not_used(checkpoint, scans):
         assert not np.allclose(both.values["e_form"], before.values["e_form"])
 
 
+def test_formulas_that_have_trained_are_told_from_new_ones(checkpoint, dataset):
+    """Also where they were written, or measured, a little differently; what is not known has trained nothing."""
+    data, ensemble = Dataset(dataset), ensemble_of(checkpoint)
+    formulas, split = data.column("formula")[:], data.column("split")[:]
+    assert (trained(formulas, ensemble) == (split == "train")).all() and (split != "train").any()
+    one = formulas[split == "train"][0]
+    first, second = (symbol.symbol for symbol in Composition(one))
+    near, far = (f"{first}{1 + off}{second}{1 - off}" for off in (0.01, 0.04))
+    assert trained([near, far, None, f"{second}{first}"], ensemble).tolist() == [True, False, False, True]
+
+
 def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
     command = [sys.executable, "-m", "study.measured", scans, checkpoint, "--results", tmp_path]
     paths = [str(PROJECT), str(PROJECT / "notebooks")]  # where the command stands, and where the package is
@@ -171,6 +183,8 @@ def test_a_checkpoint_is_judged_once(checkpoint, scans, tmp_path):
     log = pd.read_csv(tmp_path / "measured_log.csv")
     assert log["sha256"].tolist() == [own, "other", own]
     assert log["model"].tolist()[2:] == ["rock-salts"] and len(pd.read_csv(tmp_path / "measured_trust.csv")) == 9
+    accuracies = pd.read_csv(tmp_path / "measured_accuracy.csv")
+    assert accuracies["n"][accuracies["of"] == NEW].tolist() == [2, 2, 2] * 3, "one of val and one of test"
     samples = pd.read_csv(tmp_path / "measured_samples.csv")
     assert len(samples) == 42 and set(samples["split"]) == {"experimental"}
     assert list(measured.table(samples).columns[-6:]) == ["dataset", "split", "preset", "seed", "commit", "hardware"]

@@ -26,7 +26,7 @@ import pandas as pd
 from study import lattices
 from study.archive import RESULTS
 from study.asking import DATASET, Asked, answers, answers_measured, dataset, drawn_for
-from study.measured import add
+from study.measured import NEW, add, trained
 from xxlib import PROJECT
 from xxlib.answering.inference import batch_of
 from xxlib.answering.joint import FILE, Joint, by_lattices, by_network, write_joint
@@ -218,6 +218,8 @@ def table(configs=None, place=RESULTS):
         parts = {of["setting"]: of_kind}
         if of["setting"] == "nothing hidden" and of_kind["in_library"].any():
             parts["in the library"] = of_kind[of_kind["in_library"]]
+        if of["setting"] == "formula held out" and NEW in of_kind:
+            parts[f"{of['setting']}, {NEW}"] = of_kind[of_kind[NEW].astype(bool)]
         rows += [of | {"setting": setting} | judged(part) | by for setting, part in parts.items()]
     return pd.DataFrame(rows)
 
@@ -307,6 +309,15 @@ def judge(model, folder, workers):
             keep(both, f"test-with_{model.name}-{asked.name}", given=f"{asked.given}, {model.name}", **origin)
 
 
+def new_to(model, path):
+    """Of which samples of a file of measured patterns the formula has trained nothing of a Predictor: a Series by name,
+    without those whose formula is not known."""
+    table = pd.read_parquet(path)
+    if "reduced_formula" not in table:
+        return pd.Series(dtype=bool)
+    return pd.Series(~trained(table["reduced_formula"], model.ensemble), table["sample"])
+
+
 def judge_measured(model, paths, library, minerals=None):
     """Ask for the measured patterns of some files, once with each posterior of a model, and keep the answers: of known
     crystals, and of these and the rest together."""
@@ -325,6 +336,7 @@ def judge_measured(model, paths, library, minerals=None):
         entry |= {"evaluated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "sha256": weights}
         entry |= {"n": len(pd.read_parquet(path, columns=["sample"])), "commit": commit()}
         add(pd.DataFrame([entry]), log)
+        new = new_to(model, path)
         for given, setting in MEASURED:
             if setting == "formula held out" and library != DEFAULT:
                 continue  # asked of the library that is shipped
@@ -332,6 +344,7 @@ def judge_measured(model, paths, library, minerals=None):
             name = f"{path.stem}-{given}-{setting}-{library}".replace(" ", "_")
             origin = {"dataset": path.stem, "split": "experimental", "setting": setting}
             if len(found):
+                found[NEW] = found["id"].map(new)
                 both = together_measured(model.joint, model, given, found).drop(columns="sample")
                 origin |= {"patterns": "measured", "library": library}
                 keep(found.drop(columns="sample"), name, given=given, **origin)

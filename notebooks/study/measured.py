@@ -5,7 +5,9 @@
 PATTERNS.parquet: the measured patterns (data/README.md says where they come from).  CHECKPOINT: folders as
 xxlib.release writes them; names alone are those in data/checkpoints.  Every checkpoint is judged once: measured_log.csv
 says when, by the checksums of its weights, and one that stands there is refused, so that no choice is made on these
-patterns; a member of an ensemble alone is another checkpoint.  Adds to measured_accuracy, measured_errors,
+patterns; a member of an ensemble alone is another checkpoint.  Crystals of mp36k with a measured formula train nothing;
+further datasets hold some of the other formulas, so that accuracy is also that of formulas of which no crystal, alike
+to NEAR, has trained a reader: the datasets of its runs must be in data/.  Adds to measured_accuracy, measured_errors,
 measured_trust and measured_samples.csv.
 Cost: a minute a checkpoint.
 """
@@ -37,6 +39,7 @@ from xxlib.diffraction.patterns import restrict, unpatchify
 from xxlib.diffraction.wavelengths import CU_KA
 from xxlib.scans.conditioning import condition
 from xxlib.scans.scan import Scan, checked
+from xxlib.training.examples import examples_of
 from xxlib.training.machine import commit, hardware
 from xxlib.training.metrics import accuracy_interval
 from xxlib.training.runs import CheckpointError, write_atomically
@@ -50,6 +53,8 @@ LABELS = ("sample", "formula", "crystal_system", "space_group", "mp_id", *REGRES
 NO_COMPOSITION = np.zeros(0, np.uint8), np.zeros(0, np.float32)
 FIRST = "patterns"  # the file of patterns whose figures come first
 JOINED = " + "
+NEAR = 0.01  # compositions are alike where no fraction differs by more
+NEW = "formulas that train nothing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,29 @@ def outputs(ensemble, patterns, given):
     return ensemble(batch.only(given))
 
 
+def trained(formulas, ensemble):
+    """Of which formulas, (n,) or None, a crystal has trained what an Ensemble says of symmetry: (n,) bool.
+
+    Raises DatasetError where a dataset of its runs is not there.
+    """
+    wanted = {}
+    for k, formula in enumerate(formulas):
+        if isinstance(formula, str):
+            ids, fractions = composition_of_formula(formula)
+            order = np.argsort(ids)
+            wanted.setdefault(tuple(ids[order].tolist()), []).append((k, fractions[order]))
+    found = np.zeros(len(formulas), bool)
+    for member in ensemble.answering("crystal_system"):
+        examples = examples_of(member.config)
+        rows = examples.rows["train"]
+        (ids, ends), fractions = (examples.dataset.take(name, rows) for name in ("element_ids", "fractions"))
+        for start, end in itertools.pairwise(ends):
+            order = np.argsort(ids[start:end])
+            for k, own in wanted.get(tuple(ids[start:end][order].tolist()), ()):
+                found[k] |= np.abs(fractions[0][start:end][order] - own).max() < NEAR
+    return found
+
+
 def labels_of(table):
     """The labels of measured crystals, as Trust.measure takes them: name -> (n,), classes as indices."""
     labels = {name: table[name].to_numpy(float) for name in REGRESSIONS}
@@ -146,6 +174,8 @@ def judge(ensemble, trust, measured, dataset, name="measured"):
             right = {"all": _right(output, labels)}
             for system in CRYSTAL_SYSTEMS:
                 right[system] = right["all"][patterns.table["crystal_system"] == system]
+            if NEW in patterns.table:
+                right[NEW] = right["all"][patterns.table[NEW].to_numpy(bool)]
             for start, end in RANGES if kind == "measured" and "xrd" in given else ():
                 within = outputs(ensemble, patterns.within(start, end), given)
                 right[f"{start}-{end} degree"] = _right(within, labels)
@@ -261,24 +291,26 @@ def main():
         config = ensemble.config
         # Before the results: an evaluation that fails half-way has been one, too.
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        trained = {
+        made = {
             "dataset": config.data.dataset,
             "split": "experimental",
             "preset": config.preset,
             "seed": config.seed,
         }
-        trained |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
+        made |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
         entry = {"model": folder.name, "evaluated": when, "patterns": arguments.patterns.name}
-        entry |= {"n": len(measured.table), "patterns_sha256": patterns} | trained
+        entry |= {"n": len(measured.table), "patterns_sha256": patterns} | made
         add(pd.DataFrame([entry | {"sha256": sha256(path)} for path in weights]), log)
         stem = arguments.patterns.stem
         of = "measured" if stem == FIRST else f"measured, {stem}"
+        if measured.table["formula"].notna().all():
+            measured.table[NEW] = ~trained(measured.table["formula"], ensemble)
         tables = judge(ensemble, trust, measured, Dataset(PROJECT / config.data.dataset), of)
         for name, table in zip(TABLES, tables):
             if len(table):
                 table.insert(0, "model", folder.name)
-                add(table.assign(**trained), arguments.results / f"{name}.csv")
-        shown = tables[0].query("of == 'all'") if len(tables[0]) else tables[1]
+                add(table.assign(**made), arguments.results / f"{name}.csv")
+        shown = tables[0].query("of in ('all', @NEW)") if len(tables[0]) else tables[1]
         print(shown.to_string(index=False, float_format="{:.1f}".format))
 
 

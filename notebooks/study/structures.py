@@ -52,7 +52,8 @@ def fused(query, *memory, preset="small"):
 def lines(preset="small"):
     """What is read, and of what kind -> its run."""
     base, of = PRESETS["structure"], PRESETS[preset]
-    base = base.but(dataset=dataset_of(preset), n_steps=of.budget.n_steps, batch_size=of.budget.batch_size)
+    n_steps = of.budget.n_steps // (4 if preset == "smoke" else 1)
+    base = base.but(dataset=dataset_of(preset), n_steps=n_steps, batch_size=of.budget.batch_size)
 
     def run(name, seed=0, **changes):
         prefix = "" if preset == "small" else f"{preset}-"

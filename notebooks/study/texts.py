@@ -140,9 +140,9 @@ def described(dataset, row):
 
 
 def runs(preset="small"):
-    """One a line, those that decide first; "smoke" has the structure, the text, and both by CAST."""
+    """One a line, those that decide first; "smoke" has the structure, the text, and both side by side."""
     of = lines(preset)
-    words = ("structure", "text", "CAST without masked nodes") if preset == "smoke" else of
+    words = ("structure", "text", "CrysMMNet: concatenation") if preset == "smoke" else of
     return [of[line] for line in words]
 
 
