@@ -1,7 +1,7 @@
 """Checkpoint + formula + pattern -> answer with its uncertainty: xxlib predict --formula LaMnO3 scan.xrdml
 
 A folder of scans, and a list of their formulas:  xxlib predict scans --formulas list.csv --out answers.csv answers.html
-In a notebook:  model = Predictor.load("mp36k-plus");  model("LaMnO3", "scan.xrdml")
+In a notebook:  model = Predictor.load("mp36k-wide");  model("LaMnO3", "scan.xrdml")
 """
 
 import argparse

@@ -45,7 +45,7 @@ AWAY = "The process that answers could not be started again: try in a minute, or
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="xxlib serve", description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="mp36k-plus", help="name, folder of a checkpoint (default: mp36k-plus)")
+    parser.add_argument("--model", default="mp36k-wide", help="name, folder of a checkpoint (default: mp36k-wide)")
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--address", default="127.0.0.1", help="to listen at; the default is seen by this machine only")
     parser.add_argument("--workers", type=int, default=1, help="processes that answer, 0.7 to 2.2 GB each (default: 1)")

@@ -28,6 +28,7 @@ from study import (
     scaling,
     tables,
 )
+from study.measured import NEW
 from xxlib import PROJECT
 from xxlib.answering.predictor import CHECKPOINTS
 from xxlib.answering.predictor import DEFAULT as RELEASED
@@ -297,7 +298,7 @@ def environment():
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
-    made.globals |= {"crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
+    made.globals |= {"NEW": NEW, "crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
     made.globals |= {"mp90k": mp90k, "growth": growth, "polymorphs": polymorphs, "plus": plus}
     return made

@@ -37,7 +37,7 @@ from xxlib.training.runs import CheckpointError
 log = logging.getLogger(__name__)
 CHECKPOINTS = PROJECT / "data" / "checkpoints"
 SHIPPED = PACKAGE / "checkpoints"  # those of data/checkpoints, where a wheel was installed
-DEFAULT = "mp36k-plus"
+DEFAULT = "mp36k-wide"
 N_NEAREST = 5
 AT_ONCE = 4  # samples that are worked on, in threads: what takes long is compiled and lets the others run
 
