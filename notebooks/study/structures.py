@@ -64,7 +64,7 @@ def lines(preset="small"):
     edges = {"model": dataclasses.replace(base.model, encoders={"structure": EDGES})}
     of_several = {"learning_rate": 5e-4, **likely}
     absent = {"absent_rate": 0.2, **approximate, **of_several}
-    more = {"dataset": mp90k.DATASET if preset == "small" else DEMO, "n_steps": 2 * base.budget.n_steps}
+    more = {"dataset": mp90k.DATASET if preset == "small" else DEMO}
     everything = fused("xrd", "composition", "structure", preset=preset)
     asked_by_atoms = fused("structure", "composition", preset=preset)
     asks_atoms = fused("composition", "structure", preset=preset)
@@ -80,7 +80,7 @@ def lines(preset="small"):
         "approximate structure, asked by a composition that knows formulas": run(
             "formulas-candidate-e_form", model=silent, **formulas, **approximate
         ),
-        "the same, from the crystals of mp90k, for twice the steps": run(
+        "the same, from the crystals of mp90k": run(
             "formulas-candidate-e_form-mp90k", model=silent, **formulas, **approximate, **MIXED, **more
         ),
         "composition, asked by the atoms": run("atoms-e_form", model=asked_by_atoms, **of_several),
