@@ -162,6 +162,20 @@ def test_measured_patterns_are_judged_once(asked, tmp_path, monkeypatch):
     assert rows.loc[(f"formula, {model.name}", "nothing hidden"), "space group (%)"] >= 50
     with pytest.raises(SystemExit, match="was asked for with this posterior before"):
         known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
+    # Another posterior: known crystals, which are the same, are not asked again.
+    (tmp_path / "known.json").write_text("{ }")
+    before = {path.name: pd.read_parquet(path) for path in (tmp_path / "known_crystals").glob("*.parquet")}
+    with monkeypatch.context() as patched:
+        patched.setattr(known_crystals, "answers_measured", None)
+        known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known")
+    for name, rows in before.items():
+        again = pd.read_parquet(tmp_path / "known_crystals" / name)
+        assert list(again) == list(rows) and again["none"].tolist() == rows["none"].tolist()
+        assert [list(one) for one in again["groups"]] == [list(one) for one in rows["groups"]]
+    with pytest.raises(TypeError), monkeypatch.context() as patched:
+        patched.setattr(known_crystals, "answers_measured", None)
+        (tmp_path / "known.json").write_text("{  }")
+        known_crystals.judge_measured(model, [tmp_path / "measured.parquet"], "known", again=True)
 
 
 def test_a_formula_has_one_number_however_its_fractions_are_rounded():

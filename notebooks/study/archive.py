@@ -17,12 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
 
 from xxlib import PROJECT, launch
 from xxlib.crystals.crystal import CRYSTAL_SYSTEMS
+from xxlib.datasets.batches import CPU
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
 from xxlib.training import records, runs
+from xxlib.training.machine import commit, hardware
 from xxlib.training.presets import PRESETS
 
 RESULTS = PROJECT / "data" / "results"
@@ -210,6 +215,25 @@ def _likeliest(probabilities):
 
 
 # ---------------------------------------------------------------- keeping
+
+
+def write_as_run(folder, config, said, metrics, *, samples, best_step, seconds):
+    """Leave in a run folder what a training leaves, of what was not trained as a run is.
+
+    config: as run.json has it.  said: split -> (ids (n,), name of a column -> (n,) or (n, K)).  metrics: final records.
+    """
+    tables = []
+    for split, (ids, columns) in said.items():
+        of_split = {"id": np.asarray(ids), "split": [split] * len(ids)}
+        columns = {name: list(np.asarray(values, np.float32)) for name, values in columns.items()}
+        tables.append(pa.table(of_split | columns))
+    result = {"name": folder.name, "parameters": None, "samples": samples, "best_step": best_step}
+    result |= {"seconds": round(seconds, 1), "hardware": hardware(CPU, torch.get_num_threads()), "commit": commit()}
+    folder.mkdir(parents=True, exist_ok=True)
+    runs.write_json(folder / "run.json", config)
+    pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet", compression="zstd")
+    runs.write_json(folder / "results.json", result | {"metrics": metrics})  # last: it says that the run has finished
+    return result | {"metrics": metrics}
 
 
 def keep(name):

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from study import archive
@@ -17,8 +14,6 @@ from study.tables import row
 from xxlib import PROJECT
 from xxlib.datasets import targets
 from xxlib.datasets.batches import collate_composition
-from xxlib.training import runs
-from xxlib.training.machine import commit, hardware
 from xxlib.training.metrics import classification_metrics, regression_metrics
 from xxlib.training.records import record
 
@@ -85,27 +80,13 @@ def floor(dataset, target, folder, seed=0, also=(), thorough=False):
         "budget": {"batch_size": len(answers), "n_steps": n_steps, "learning_rate": model.learning_rate},
         "seed": seed, "evaluate_test": True,
     }  # fmt: skip
-    metrics, tables = [], []
+    metrics, said = [], {}
     for split in ("val", "test"):
         predicted, true = _predict(model, target, features[rows[split]]), labels[rows[split]]
-        metrics += _metrics(split, target, true, predicted, answers, n_steps)
-        columns = {"id": np.asarray(dataset.column("id")[rows[split]]), "split": [split] * len(true)}
-        tables.append(pa.table(columns | {f"{target.name}_predicted": list(predicted.astype(np.float32))}))
-    result = {
-        "name": folder.name,
-        "parameters": None,
-        "samples": len(answers) * n_steps,
-        "best_step": n_steps,
-        "seconds": round(time.monotonic() - started, 1),
-        "hardware": hardware(torch.device("cpu"), torch.get_num_threads()),
-        "commit": commit(),
-        "metrics": metrics,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / "run.json", config)
-    pq.write_table(pa.concat_tables(tables), folder / "predictions.parquet", compression="zstd")
-    runs.write_json(folder / "results.json", result)  # last: it says that the run has finished
-    return result
+        metrics += metrics_of(split, target, true, predicted, answers, n_steps)
+        said[split] = dataset.column("id")[rows[split]], {f"{target.name}_predicted": predicted}
+    made = {"samples": len(answers) * n_steps, "best_step": n_steps, "seconds": time.monotonic() - started}
+    return archive.write_as_run(folder, config, said, metrics, **made)
 
 
 def composition_statistics(dataset):
@@ -180,7 +161,7 @@ def _predict(model, target, features):
     return probabilities
 
 
-def _metrics(split, target, true, predicted, train, step):
+def metrics_of(split, target, true, predicted, train, step, given=("composition",)):
     """Records of one split with `error`, as a training has them; train: the labels it was fitted to."""
     if target.kind == "regression":
         values = regression_metrics(true, predicted)
@@ -188,6 +169,6 @@ def _metrics(split, target, true, predicted, train, step):
     else:
         values = classification_metrics(true, predicted)
         error = 1 - values["accuracy"]
-    view = {"step": step, "target": target.name, "given": ("composition",)}
+    view = {"step": step, "target": target.name, "given": given}
     named = [record(split, metric, value, **view) for metric, value in values.items()]
     return [record(split, "error", error, step=step), *named]

@@ -9,7 +9,8 @@ fit: asks for crystals of mp36k's `val` and fits by them how candidates are rank
 that is shipped; known_crystals_val.csv says how often that is right, cross-validated.  join: fits how a network and
 known crystals are believed together, into known.json of the checkpoint.  judge: asks for crystals of `test`, once.
 measured: asks for measured patterns, once, and says so in measured_log.csv.  Answers are kept in
-data/results/known_crystals; killed, the command goes on where it was.
+data/results/known_crystals; killed, the command goes on where it was.  What known crystals alone say of measured
+patterns is of no checkpoint: it is asked again only where patterns or library are others, or with --again.
 
 asking.py says what the settings are.
 Cost: 1 to 3 s a question.
@@ -26,7 +27,7 @@ import pandas as pd
 from study import lattices
 from study.archive import RESULTS
 from study.asking import DATASET, Asked, answers, answers_measured, dataset, drawn_for
-from study.measured import NEW, add, trained
+from study.measured import NEW, add, scan_of, trained
 from xxlib import PROJECT
 from xxlib.answering.inference import batch_of
 from xxlib.answering.joint import FILE, Joint, by_lattices, by_network, write_joint
@@ -36,10 +37,12 @@ from xxlib.candidates.explanation import UNKNOWN
 from xxlib.candidates.known import DEFAULT, KnownCrystals, find, write_rankings
 from xxlib.candidates.lattices import FILE as LATTICES
 from xxlib.candidates.lattices import read_lattices
+from xxlib.candidates.library import FILE as LIBRARY
 from xxlib.candidates.ranking import Ranking
 from xxlib.crystals.crystal import crystal_system
 from xxlib.datasets.batches import CPU, make_batch
 from xxlib.datasets.store import sha256
+from xxlib.scans.samples import read_sample
 from xxlib.training.machine import commit, hardware
 
 TABLE = "known_crystals"
@@ -280,6 +283,7 @@ def main():
     parser.add_argument("of", nargs="*", help="a checkpoint by its name; then measured patterns, parquet files")
     parser.add_argument("--library", default=DEFAULT, help="for measured patterns: folder, or name in data/libraries")
     parser.add_argument("--minerals", help="a library of minerals with measured cells")
+    parser.add_argument("--again", action="store_true", help="known crystals too are asked again for measured patterns")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--kept", type=Path, default=PROJECT / "build" / TABLE, help="folder of what was asked so far")
     arguments = parser.parse_args()
@@ -294,7 +298,8 @@ def main():
         judge(Predictor.load(arguments.of[0]), arguments.kept, arguments.workers)
     else:
         minerals = KnownCrystals.load(arguments.minerals).library if arguments.minerals else None
-        judge_measured(Predictor.load(arguments.of[0]), map(Path, arguments.of[1:]), arguments.library, minerals)
+        model, paths = Predictor.load(arguments.of[0]), map(Path, arguments.of[1:])
+        judge_measured(model, paths, arguments.library, minerals, arguments.again)
 
 
 def judge(model, folder, workers):
@@ -318,7 +323,24 @@ def new_to(model, path):
     return pd.Series(~trained(table["reduced_formula"], model.ensemble), table["sample"])
 
 
-def judge_measured(model, paths, library, minerals=None):
+def kept_before(name, made_of, path):
+    """The answers of known crystals alone that keep() has left of measured patterns, made of the same patterns and
+    library, with the Samples as they are read; None where there are none."""
+    kept = RESULTS / TABLE / f"{name}.parquet"
+    found = pd.read_parquet(kept) if kept.exists() else pd.DataFrame()
+    if not set(made_of) <= set(found) or any((found[key] != value).any() for key, value in made_of.items()):
+        return None
+    rows, samples = pd.read_parquet(path).set_index("sample").to_dict("index"), []
+    for name in found["id"]:
+        try:
+            row = rows[name]
+            samples.append(read_sample(row.get("reduced_formula"), scan_of(row | {"sample": name})))
+        except ValueError:  # nothing is said of it
+            samples.append(None)
+    return found.drop(columns=[*ORIGIN, *MADE_BY, *made_of], errors="ignore").assign(sample=samples)
+
+
+def judge_measured(model, paths, library, minerals=None, again=False):
     """Ask for the measured patterns of some files, once with each posterior of a model, and keep the answers: of known
     crystals, and of these and the rest together."""
     known, log = KnownCrystals.load(library), RESULTS / "measured_log.csv"
@@ -340,9 +362,12 @@ def judge_measured(model, paths, library, minerals=None):
         for given, setting in MEASURED:
             if setting == "formula held out" and library != DEFAULT:
                 continue  # asked of the library that is shipped
-            found = answers_measured(path, known, given, setting, minerals)
             name = f"{path.stem}-{given}-{setting}-{library}".replace(" ", "_")
-            origin = {"dataset": path.stem, "split": "experimental", "setting": setting}
+            made_of = {"patterns_sha256": entry["patterns_sha256"], "library_sha256": sha256(find(library) / LIBRARY)}
+            found = None if again else kept_before(name, made_of, path)
+            if found is None:
+                found = answers_measured(path, known, given, setting, minerals)
+            origin = {"dataset": path.stem, "split": "experimental", "setting": setting} | made_of
             if len(found):
                 found[NEW] = found["id"].map(new)
                 both = together_measured(model.joint, model, given, found).drop(columns="sample")

@@ -3,17 +3,20 @@ exchanged, cell and atoms refined, read by an encoder of structures: E_f of crys
 is no pattern, the likeliest structure types of the formula (exKT, arXiv 2511.03371): what does a pattern add to that?
 
     PYTHONPATH=notebooks .venv/bin/python -m study.stand_ins
+    PYTHONPATH=notebooks .venv/bin/python -m study.stand_ins --all "composition"
 
 The formula of no crystal of val, test and experimental is in the library (asking.py: formula held out); patterns are
 ideal.  The first MOST candidates of a crystal are read by runs of structures.py, and what these say is weighed by the
 candidates' probabilities.  How far that is believed against a run that reads no structures follows from how sure it is
 that one of them is right, and from how well the two agree; both are fitted on `val`, then `test` is asked once.
-Answers are kept in build/known_crystals; killed, the command goes on where it was.
+Answers are kept in build/known_crystals; killed, the command goes on where it was.  With --all every crystal of val and
+test is asked about, from what is given, and the answers are kept as a run's are, for the means of plus.py.
 Cost: 1 s a crystal for the candidates of its pattern.
 """
 
 import argparse
 import itertools
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,9 +27,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from tqdm import tqdm
 
-from study import plus
+from study import archive, plus
 from study.archive import RESULTS
 from study.asking import DATASET, all_known, composition_of, dataset, explanation_of, hidden, kept
+from study.floor import metrics_of
 from study.structures import APPROXIMATE, lines
 from study.variants import variant
 from xxlib import PROJECT
@@ -225,6 +229,36 @@ def _judged(given, folder, workers):
     return pd.DataFrame(rows).assign(**origin, seed=0, commit=commit(), hardware=hardware(CPU, 1))
 
 
+def answer_all(given, folder, workers=1):
+    """What the best reader of structures, and what is given, say of every crystal of val and test: kept as a run's."""
+    started, inputs, name = time.monotonic(), given.split(" + "), plus.STAND_INS[given]
+    reader, alone = ([one for one in of if results(RUNS / one.name)][-1] for of in asked(given)[:2])
+    reads, knows = (Ensemble.load(model_files(RUNS / one.name)) for one in (reader, alone))
+    told, values, true, rows = {}, {}, {}, {}
+    for split in ("val", "test"):
+        found = candidates(split, given, folder, workers, n=None)
+        rows[split] = np.array([one["row"] for one in found])
+        crystals = as_dataset(found, folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found)}")
+        told[split], true[split] = said(found, crystals, reads), dataset().labels[TARGET][rows[split]]
+        values[split] = knows.of_rows(dataset(), rows[split], tuple(inputs)).values[TARGET]
+    weights, answers, metrics = fitted(told["val"], values["val"], true["val"]), {}, []
+    labels = dataset().labels[TARGET][dataset().indices("train")]
+    for split, own in rows.items():
+        answer = np.asarray(believed(told[split], values[split], weights))
+        answers[split] = dataset().column("id")[own], {f"{TARGET}_predicted": answer}
+        metrics += metrics_of(split, TARGETS[TARGET], true[split], answer, labels, 1, inputs)
+    model = {"architecture": NAME, "encoders": {key: {} for key in inputs}, "readers": [reader.name, alone.name]}
+    config = {
+        "name": name, "preset": NAME, "data": {"dataset": DATASET, "split": "formula", "also": []}, "model": model,
+        "objectives": {"targets": [TARGET]}, "budget": {"batch_size": 1, "n_steps": 1, "learning_rate": 0.0},
+        "seed": 0, "evaluate_test": True,
+    }  # fmt: skip
+    made = {"samples": 1, "best_step": 1, "seconds": time.monotonic() - started}
+    archive.write_as_run(RUNS / name, config, answers, metrics, **made)
+    archive.keep(name)
+    archive.keep_val(name)
+
+
 def committed(place=RESULTS):
     """What judge() has found, empty where nothing was asked yet."""
     path = place / f"{NAME}.csv"
@@ -258,9 +292,13 @@ def findings(place=RESULTS):
 def main():
     parser = argparse.ArgumentParser(prog="python -m study.stand_ins", description=__doc__.split("\n")[0])
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument("--all", choices=WORDS_OF, metavar="GIVEN", help='of every crystal: "composition + xrd", ...')
     parser.add_argument("--kept", type=Path, default=PROJECT / "build" / "known_crystals", help="of what was asked")
     arguments = parser.parse_args()
-    judge(arguments.kept, arguments.workers).to_csv(RESULTS / f"{NAME}.csv", index=False, float_format="%.5g")
+    if arguments.all:
+        answer_all(arguments.all, arguments.kept, arguments.workers)
+    else:
+        judge(arguments.kept, arguments.workers).to_csv(RESULTS / f"{NAME}.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":
