@@ -13,7 +13,9 @@ NAMES = "modalities predictors pretraining representations transfer scaling enco
 NAMES += (
     "other_pretrainings few_labels learning_rates mp90k polymorphs growth leads plus readers known_crystals fusions "
 )
-NAMES += "structures stand_ins texts knowledge interactions per_task committee evidence measured noise throughput"
+NAMES += (
+    "structures stand_ins texts knowledge interactions systems per_task committee evidence measured noise throughput"
+)
 EXPERIMENTS = tuple(importlib.import_module(f"study.{name}") for name in NAMES.split())
 
 # What figures show; a name stands for all that begin with it.
