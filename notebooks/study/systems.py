@@ -41,9 +41,9 @@ def claims():
     for target in fusions.SHOWN:
         paper = fusions.fused(fusions.PAPER, target)
         found += [
-            Claim(system="XxaCT-NN", source="arXiv 2507.01054", run=paper, than=fusions.fused(word, target), target=target,
-                  claim=f"cross-attention is better than {words_for_it}")
-            for word, words_for_it in (("concatenated", "summaries side by side"), ("late", "the mean of two answers"))
+            Claim(system="XxaCT-NN", source="arXiv 2507.01054", run=paper, than=fusions.fused(word, target),
+                  target=target, claim=f"cross-attention is better than {in_words}")
+            for word, in_words in (("concatenated", "summaries side by side"), ("late", "the mean of two answers"))
         ]  # fmt: skip
         found += [
             Claim(system=system, source=source, run=fusions.fused(word, target), than=paper, target=target,
