@@ -52,7 +52,7 @@ def figures(configs=None, place=RESULTS):
         for line, configs in lines().items():
             rows = results(configs, place)
             rows = rows[rows[metric].notna()] if metric in rows else rows[:0]
-            if len(rows):
+            if len(rows) > 1:
                 sizes, errors = rows["n_train"].astype(float), rows[metric]
                 panels[claims.spoken(line)] = sizes, errors, power_law(sizes, errors) if len(rows) > 2 else None
         if panels:

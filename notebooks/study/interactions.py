@@ -161,10 +161,10 @@ def read(place=RESULTS):
 def figures(configs=None, place=RESULTS):
     """Mean Shapley interactions in E_f between kinds of elements."""
     panels = {
-        word: rows.pivot(index="one", columns="other", values=VALUE).reindex(index=KINDS, columns=KINDS)
+        word: rows.pivot(index="one", columns="other", values=VALUE).reindex(index=KINDS, columns=KINDS) / 1000
         for word, rows in read(place).items()
     }
-    return {NAME: plots.pairs(panels, VALUE, archive.label("small"))} if panels else {}
+    return {NAME: plots.pairs(panels, "mean interaction (eV/atom)", archive.label("small"))} if panels else {}
 
 
 def findings(place=RESULTS):

@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from study.archive import RESULTS
-from study.claims import WORDS, spoken
+from study.claims import SUPERSEDED, WORDS, spoken
 from xxlib import PROJECT, plots
 from xxlib.answering.inference import Ensemble, model_files
 from xxlib.answering.predictor import CHECKPOINTS
@@ -210,9 +210,10 @@ def table(samples=None, place=RESULTS, draws=10_000):
 
 
 def figures(place=RESULTS):
-    """Accuracies of all models, a figure for each thing they were given."""
+    """Accuracies of the models, a figure for each thing they were given."""
     drawn = {}
     every = pd.read_csv(place / "measured_accuracy.csv")
+    every = every[~every["model"].isin(SUPERSEDED)]
     for given, rows in every[every["patterns"].isin(SHOWN)].groupby("given"):
         panels = {spoken(model): of_model for model, of_model in rows.groupby("model", sort=False)}
         name = f"measured_{given.replace(JOINED, '_and_')}"

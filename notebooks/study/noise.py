@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from study.archive import RESULTS
-from study.claims import WORDS, spoken
+from study.claims import SUPERSEDED, WORDS, spoken
 from study.measured import JOINED
 from xxlib import plots
 from xxlib.answering.inference import Ensemble, model_files
@@ -81,7 +81,8 @@ def noise_study(ensemble, severities=SEVERITIES):
 def figures(place=RESULTS):
     """Each quantity against the severity of effects, for each thing that the models were given."""
     drawn = {}
-    for given, table in pd.read_csv(place / "noise.csv").groupby("given"):
+    studied = pd.read_csv(place / "noise.csv")
+    for given, table in studied[~studied["run"].isin(SUPERSEDED)].groupby("given"):
         for name, quantity in QUANTITIES.items():
             if quantity in table:
                 shown = table.assign(run=table["run"].map(spoken)).rename(columns=SHOWN)

@@ -101,12 +101,13 @@ def pairs(panels, quantity, title=""):
     if not panels:
         raise ValueError("no model: nothing to draw")
     largest = max(np.nanmax(np.abs(table.to_numpy(float)), initial=0) for table in panels.values())
-    figure, axes = subplots(1, len(panels), size=(COLUMN if len(panels) == 1 else PAGE, 3.7), sharey=True)
+    size = (COLUMN, 3.4) if len(panels) == 1 else (PAGE, 3.2)
+    figure, axes = subplots(1, len(panels), size=size, sharey=True)
     for ax, table in zip(axes[0], panels.values()):
         last = ax is axes[0, -1]
         sns.heatmap(
-            table.astype(float), ax=ax, cmap="vlag", vmin=-largest, vmax=largest, annot=True, fmt=".0f",
-            annot_kws={"fontsize": SMALL}, square=True, cbar=last, cbar_kws={"label": quantity, "shrink": 0.8},
+            table.astype(float), ax=ax, cmap="vlag", vmin=-largest, vmax=largest, annot=True, fmt=".1f",
+            annot_kws={"fontsize": SMALL}, square=True, cbar=last, cbar_kws={"label": quantity, "shrink": 0.6},
         )  # fmt: skip
         ax.set(xlabel="", ylabel="")
         ax.tick_params(length=0)
