@@ -160,10 +160,9 @@ def read(place=RESULTS):
 
 def figures(configs=None, place=RESULTS):
     """Mean Shapley interactions in E_f between kinds of elements."""
-    panels = {
-        word: rows.pivot(index="one", columns="other", values=VALUE).reindex(index=KINDS, columns=KINDS) / 1000
-        for word, rows in read(place).items()
-    }
+    tables = {word: rows.pivot(index="one", columns="other", values=VALUE) for word, rows in read(place).items()}
+    panels = {word: table.reindex(index=KINDS, columns=KINDS) / 1000 for word, table in tables.items()}
+    panels = {word: table.round(1) + 0.0 for word, table in panels.items()}  # no -0.0
     return {NAME: plots.pairs(panels, "mean interaction (eV/atom)", archive.label("small"))} if panels else {}
 
 

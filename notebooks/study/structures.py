@@ -91,10 +91,9 @@ def lines(preset="small"):
 
 
 def runs(preset="small"):
-    """One a line, those that the others are compared with first; "smoke" has true structures and approximate ones."""
+    """One a line, those that the others are compared with first; "smoke" has the one of approximate structures."""
     of = lines(preset)
-    words = ("structure, by likelihood", "approximate structure") if preset == "smoke" else of
-    return [of[line] for line in words]
+    return [of["approximate structure"]] if preset == "smoke" else list(of.values())
 
 
 def table(configs=None, place=RESULTS):
