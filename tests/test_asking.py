@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from study import asking, known_crystals, stand_ins
+from study import archive, asking, known_crystals, plus, stand_ins
 from study.asking import Asked
 from study.measured import NEW
 
@@ -19,6 +19,7 @@ from xxlib.diffraction.patterns import TWO_THETA
 from xxlib.diffraction.wavelengths import ANODES, CU_KA
 from xxlib.predict import Predictor
 from xxlib.prepare import prepare
+from xxlib.training.config import RunConfig
 from xxlib.training.presets import PRESETS
 
 N = 12
@@ -241,6 +242,38 @@ def test_without_a_pattern_structure_types_of_the_formula_are_candidates(asked, 
             assert set(crystal.atomic_numbers.tolist()) == set(elements.tolist())
         assert (one["none"] == 1) == (not one["crystals"])
     assert seen > 0
+
+
+def test_what_is_said_of_every_crystal_is_kept_as_a_run(asked, tmp_path, trained_run, monkeypatch):
+    """Of val and test, in the form of a training; the error is that of what is kept."""
+    dataset, known = asked
+    folder = {"dataset": str(dataset.folder), "targets": ("e_form",), "n_steps": 5}
+    runs = [trained_run("structures", model=PRESETS["structure"].model, **folder),
+            trained_run("formulas", model=PRESETS["smoke"].model.only("composition"), **folder)]  # fmt: skip
+    for run in runs:
+        (tmp_path / run.name).symlink_to(run)
+    configs = [[RunConfig.load(run / "run.json")] for run in runs]
+    kept = []
+    for name, value in {"dataset": lambda: dataset, "all_known": lambda: known, "RUNS": tmp_path,
+                        "asked": lambda given: (*configs, [])}.items():  # fmt: skip
+        monkeypatch.setattr(stand_ins, name, value)
+    monkeypatch.setattr(asking, "HELD_OUT", ("val", "test"))
+    for name in ("keep", "keep_val"):
+        monkeypatch.setattr(stand_ins.archive, name, kept.append)
+    stand_ins.answer_all("composition", tmp_path / "candidates")
+    name = plus.STAND_INS["composition"]
+    assert kept == [name, name]
+    said = pd.read_parquet(tmp_path / name / "predictions.parquet").set_index("id")
+    rows = {split: dataset.indices(split) for split in ("val", "test")}
+    assert {split: set(part.index) for split, part in said.groupby("split")} == {
+        split: set(dataset.column("id")[own]) for split, own in rows.items()
+    }
+    record = archive.read(name, tmp_path)
+    for split, own in rows.items():
+        true = pd.Series(dataset.labels["e_form"][own], dataset.column("id")[own])
+        error = (said["e_form_predicted"][true.index] - true).abs().mean()
+        assert archive.value(name, "mae", "e_form", split, tmp_path, given="composition") == pytest.approx(1000 * error)
+    assert record.config["model"]["readers"] == [run.name for run in runs]
 
 
 def test_candidates_are_believed_as_far_as_they_are_sure():
