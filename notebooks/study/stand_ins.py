@@ -230,23 +230,28 @@ def _judged(given, folder, workers):
 
 
 def answer_all(given, folder, workers=1):
-    """What the best reader of structures, and what is given, say of every crystal of val and test: kept as a run's."""
+    """What a reader of structures and what is given say of every crystal of val and test: kept as a run's.  The reader
+    is the one with the least error on `val`."""
     started, inputs, name = time.monotonic(), given.split(" + "), plus.STAND_INS[given]
-    reader, alone = ([one for one in of if results(RUNS / one.name)][-1] for of in asked(given)[:2])
-    reads, knows = (Ensemble.load(model_files(RUNS / one.name)) for one in (reader, alone))
-    told, values, true, rows = {}, {}, {}, {}
-    for split in ("val", "test"):
-        found = candidates(split, given, folder, workers, n=None)
-        rows[split] = np.array([one["row"] for one in found])
-        crystals = as_dataset(found, folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found)}")
-        told[split], true[split] = said(found, crystals, reads), dataset().labels[TARGET][rows[split]]
-        values[split] = knows.of_rows(dataset(), rows[split], tuple(inputs)).values[TARGET]
-    weights, answers, metrics = fitted(told["val"], values["val"], true["val"]), {}, []
+    readers, (*_, alone), _ = [[one for one in of if results(RUNS / one.name)] for of in asked(given)]
+    knows, tried = Ensemble.load(model_files(RUNS / alone.name)), {}
+    found = {split: candidates(split, given, folder, workers, n=None) for split in ("val", "test")}
+    rows = {split: np.array([one["row"] for one in crystals]) for split, crystals in found.items()}
+    true = {split: dataset().labels[TARGET][own] for split, own in rows.items()}
+    values = {split: knows.of_rows(dataset(), own, tuple(inputs)).values[TARGET] for split, own in rows.items()}
+    places = {split: folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found[split])}" for split in found}
+    sets = {split: as_dataset(found[split], places[split]) for split in found}
+    for one in readers:
+        reads = Ensemble.load(model_files(RUNS / one.name))
+        told = {split: said(found[split], sets[split], reads) for split in found}
+        weights = fitted(told["val"], values["val"], true["val"])
+        of_reader = {split: np.asarray(believed(told[split], values[split], weights)) for split in found}
+        tried[np.abs(of_reader["val"] - true["val"]).mean()] = one, of_reader
+    (reader, chosen), answers, metrics = tried[min(tried)], {}, []
     labels = dataset().labels[TARGET][dataset().indices("train")]
     for split, own in rows.items():
-        answer = np.asarray(believed(told[split], values[split], weights))
-        answers[split] = dataset().column("id")[own], {f"{TARGET}_predicted": answer}
-        metrics += metrics_of(split, TARGETS[TARGET], true[split], answer, labels, 1, inputs)
+        answers[split] = dataset().column("id")[own], {f"{TARGET}_predicted": chosen[split]}
+        metrics += metrics_of(split, TARGETS[TARGET], true[split], chosen[split], labels, 1, inputs)
     model = {"architecture": NAME, "encoders": {key: {} for key in inputs}, "readers": [reader.name, alone.name]}
     config = {
         "name": name, "preset": NAME, "data": {"dataset": DATASET, "split": "formula", "also": []}, "model": model,
