@@ -71,6 +71,10 @@ FIGURES = {
         [("2θ (degree)", "0-100")],
     ),
     plots.elements: (lambda: plots.elements(COUNTS, 4), []),
+    plots.pairs: (
+        lambda: plots.pairs({"a model": pd.DataFrame([[0, -1.2], [np.nan, 0]], ["Na", "Cl"], ["Na", "Cl"])}, "E (eV)"),
+        [("", ""), ("", "E (eV)")],
+    ),
     plots.crystal_systems: (
         lambda: plots.crystal_systems(["cubic", "cubic", "trigonal"]),
         [("crystal system", "number of crystals")],

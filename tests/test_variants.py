@@ -90,10 +90,12 @@ def test_committed_runs_are_those_of_the_plan():
     """A committed run has the name, and apart from its machine the config, that the plan gives it."""
     of = experiments.planned()
     configs = [archive.read(name).config for name in archive.names()]
-    trained = [from_dict(config) for config in configs if config["preset"] != "floor"]
+    trained = [from_dict(config) for config in configs if config["preset"] not in ("floor", "stand_ins")]
     boosted = {config["name"] for config in configs if config["preset"] == "floor"}
     names = {floor.name(target, dataset=of) for target in floor.TARGETS for of in (floor.DATASET, mp90k.DATASET)}
     assert names <= boosted <= names | set(plus.BOOSTING.values())
+    stand_ins = {config["name"] for config in configs if config["preset"] == "stand_ins"}
+    assert stand_ins <= set(plus.STAND_INS.values())
     for config in trained:
         assert of[config.name].is_same_run(config), config.name
 
@@ -101,7 +103,7 @@ def test_committed_runs_are_those_of_the_plan():
 def test_committed_tables_are_those_of_the_committed_runs(tmp_path):
     experiments.write_tables(tmp_path)
     written = sorted(path.name for path in tmp_path.glob("*.csv"))
-    assert {"table_1.csv", "table_5.csv", "runs.csv"} <= set(written) and len(written) == 26
+    assert {"table_1.csv", "table_5.csv", "runs.csv"} <= set(written) and len(written) == 28
     for name in written:
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text(), f"{name}: python -m study --tables"
 

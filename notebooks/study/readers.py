@@ -5,7 +5,7 @@ changes reach together, from the pattern alone and with the composition; and wha
 last of these readers is shown for a quarter of the steps.
 The datasets of MORE are made by `python -m xxlib.prepare parquet ... --hkl --structure`, as mp36k is; OQMD's by
 `prepare oqmd`, for its energies are not the Materials Project's; that of minerals by `prepare amcsd amcsd ... --hkl`.
-Cost: 12 runs, 10 hours on a core.
+Cost: 12 runs, 10.8 hours on a core.
 """
 
 import dataclasses
