@@ -13,6 +13,7 @@ from xxlib.datasets.batches import MODALITIES
 from xxlib.models.fusion import FUSIONS
 from xxlib.training.presets import PRESETS
 from xxlib.training.records import record
+from xxlib.training.runs import load_model, save_weights
 
 
 def test_every_fusion_is_tried_and_its_configuration_is_short():
@@ -126,6 +127,16 @@ def test_the_gate_is_told_by_view_and_crystal_system(gated):
     both = table[table["given"] == gates.BOTH]
     assert both["all"].nunique() == 6 and both["cubic"].nunique() == 6
     assert both["all"].between(1, 99).all() and (both["cubic"] != both["all"]).all()
+
+
+def test_the_gate_of_a_run_of_mixed_precision_is_told_exactly(gated, tmp_path):
+    """As that of the same weights in fp32: it is asked in fp32."""
+    tensors, metadata = load_model(gated)
+    config = metadata["config"]
+    metadata["config"] = config | {"budget": config["budget"] | {"precision": "bf16"}}
+    save_weights(tmp_path, tensors, metadata)
+    told, mixed = (gates.weights(folder)["all"] for folder in (gated, tmp_path))
+    assert mixed.tolist() == told.tolist()
 
 
 def test_the_gate_by_crystal_system_is_a_table_of_its_views(gated):

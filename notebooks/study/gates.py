@@ -36,10 +36,10 @@ def weights(folder):
     where its fusion weighs nothing.
     """
     model, config, _ = load_trained(Path(folder) / "model.safetensors")
-    examples = examples_of(config)
+    examples, exact = examples_of(config), config.but(precision="fp32")
     systems, rows = examples.dataset.column("crystal_system")[examples.rows["test"]], []
     for view in views(config):
-        of_view = [output.weights for output in outputs(model, examples, "test", config, CPU, view)]
+        of_view = [output.weights for output in outputs(model, examples, "test", exact, CPU, view)]
         if of_view[0] is None:
             raise ValueError(f"{config.name} has no fusion that weighs: there is nothing to look at")
         of_view = 100 * torch.cat(of_view).numpy()  # (n, N)
