@@ -189,12 +189,18 @@ def judge(folder, workers=1):
     return pd.concat([_judged(given, folder, workers) for given in WORDS_OF], ignore_index=True)
 
 
+def _of_splits(given, folder, workers, n):
+    """By split, val and test: candidates, as a list and as a Dataset; rows and labels of the crystals they are of."""
+    found = {split: candidates(split, given, folder, workers, n) for split in ("val", "test")}
+    places = {split: folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found[split])}" for split in found}
+    rows = {split: np.array([one["row"] for one in crystals]) for split, crystals in found.items()}
+    sets = {split: as_dataset(crystals, places[split]) for split, crystals in found.items()}
+    return found, sets, rows, {split: dataset().labels[TARGET][own] for split, own in rows.items()}
+
+
 def _judged(given, folder, workers):
     """Errors on `test`, in the unit of the target; "explained": of crystals that a candidate is likelier than not."""
-    found = {split: candidates(split, given, folder, workers) for split in ("val", "test")}
-    places = {split: folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found[split])}" for split in found}
-    sets = {split: as_dataset(found[split], places[split]) for split in found}
-    true = {split: dataset().labels[TARGET][[one["row"] for one in found[split]]] for split in found}
+    found, sets, rows_of, true = _of_splits(given, folder, workers, N)
     scale, rows, there = TARGETS[TARGET].error_scale, [], {}
     for config in itertools.chain(*asked(given)):
         if results(RUNS / config.name):
@@ -204,7 +210,7 @@ def _judged(given, folder, workers):
             continue
         values, told, others = {}, {}, {}
         for split, crystals in found.items():
-            of = np.array([one["row"] for one in crystals])
+            of = rows_of[split]
             told[split] = said(crystals, sets[split], there[reader.name])
             values[split] = there[alone.name].of_rows(dataset(), of, tuple(given.split(" + "))).values[TARGET]
             formula = there[second.name].of_rows(dataset(), of, ("composition",)).values[TARGET]
@@ -235,12 +241,8 @@ def answer_all(given, folder, workers=1):
     started, inputs, name = time.monotonic(), given.split(" + "), plus.STAND_INS[given]
     readers, (*_, alone), _ = [[one for one in of if results(RUNS / one.name)] for of in asked(given)]
     knows, tried = Ensemble.load(model_files(RUNS / alone.name)), {}
-    found = {split: candidates(split, given, folder, workers, n=None) for split in ("val", "test")}
-    rows = {split: np.array([one["row"] for one in crystals]) for split, crystals in found.items()}
-    true = {split: dataset().labels[TARGET][own] for split, own in rows.items()}
+    found, sets, rows, true = _of_splits(given, folder, workers, n=None)
     values = {split: knows.of_rows(dataset(), own, tuple(inputs)).values[TARGET] for split, own in rows.items()}
-    places = {split: folder / f"{split}-{given.replace(' ', '')}-{NAME}-{len(found[split])}" for split in found}
-    sets = {split: as_dataset(found[split], places[split]) for split in found}
     for one in readers:
         reads = Ensemble.load(model_files(RUNS / one.name))
         told = {split: said(found[split], sets[split], reads) for split in found}
