@@ -286,29 +286,29 @@ def test_larger_is_better_where_it_is_an_accuracy(tmp_path):
 def test_speed_up_is_said_with_its_spread(tmp_path):
     scratch, pretrained = table_2_runs(tmp_path)
     table = pretraining.table([*scratch, *pretrained], tmp_path)
-    (said,) = pretraining.faster(table)
+    (said,) = pretraining.faster(table, BOTH)
     assert said.measured == "3.0 ± 1.4 times (2 seeds)" and said.verdict == "open (95 % over seeds: -9.7 to 15.7)"
     for column, value, verdict in (("+- speed-up", 0.1, "held"), ("speed-up", 0.05, "did not hold")):
         table[column] = value
-        assert pretraining.faster(table)[0].verdict.startswith(f"{verdict} (95 % over seeds: ")
+        assert pretraining.faster(table, BOTH)[0].verdict.startswith(f"{verdict} (95 % over seeds: ")
     table["+- speed-up"] = 0.019
-    assert "± 0.019 times" in pretraining.faster(table)[0].measured, "a small spread is not none"
-    (one,) = pretraining.faster(pretraining.table([scratch[0], pretrained[0]], tmp_path))
+    assert "± 0.019 times" in pretraining.faster(table, BOTH)[0].measured, "a small spread is not none"
+    (one,) = pretraining.faster(pretraining.table([scratch[0], pretrained[0]], tmp_path), BOTH)
     assert one.verdict == "open, one seed"
-    (half,) = pretraining.faster(pretraining.table([scratch[0], *pretrained], tmp_path))
+    (half,) = pretraining.faster(pretraining.table([scratch[0], *pretrained], tmp_path), BOTH)
     assert half.verdict == "open, one seed", "the other seed has nothing to be compared with"
     nothing = pretraining.table([variant("small", "bimodal", "multi", BOTH)], tmp_path)
     for claim in (pretraining.faster, pretraining.better):
-        assert "not finished" in sentences(claim(nothing))
+        assert "not finished" in sentences(claim(nothing, BOTH))
 
 
 def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
     scratch, pretrained = table_2_runs(tmp_path)
-    several = sentences(pretraining.better(pretraining.table([*scratch, *pretrained], tmp_path), tmp_path))
+    several = sentences(pretraining.better(pretraining.table([*scratch, *pretrained], tmp_path), BOTH, tmp_path))
     assert "from 80 ± 0 (2 seeds) to 60 ± 0 (2 seeds) meV/atom. Held, -20 meV/atom" in several
     for config, error in ((scratch[0], 0.1), (pretrained[0], 0.075)):
         predict(tmp_path, config, {0: error, 1: 0.1})
-    (one,) = pretraining.better(pretraining.table([scratch[0], pretrained[0]], tmp_path), tmp_path)
+    (one,) = pretraining.better(pretraining.table([scratch[0], pretrained[0]], tmp_path), BOTH, tmp_path)
     assert one.verdict.startswith("open, ") and one.verdict.endswith("over crystals, one seed each: -44 to +4.5)")
     for config in (variant("small", "bimodal", "multi"), variant("small", "bimodal", "multi", BOTH)):
         rising = {"crystal_system_accuracy": np.minimum(1e-4 * STEPS, 0.9)}
@@ -318,7 +318,7 @@ def test_pretraining_is_better_beyond_the_spread_or_the_scatter(tmp_path):
             e_form_mae=0.08 - gain / 10, crystal_system_accuracy=0.6 + gain,
         )  # fmt: skip
     both = [variant("small", "bimodal", "multi", *start) for start in ((), (BOTH,))]
-    multi = sentences(pretraining.better(pretraining.table(both, tmp_path), tmp_path))
+    multi = sentences(pretraining.better(pretraining.table(both, tmp_path), BOTH, tmp_path))
     assert "crystal system of a model of both targets: from 60 to 70 %. Held, +10 points" in multi
 
 
@@ -464,7 +464,7 @@ def test_claims_on_mp90k_appear_as_its_runs_finish(tmp_path):
         return [(one.claim, one.of) for one in [*mp90k.findings(tmp_path), *growth.findings(tmp_path)]]
 
     assert said() == []
-    run = partial(mp90k.run, "small", **mp90k.half())
+    run, half = partial(mp90k.run, "small", **mp90k.quarter()), partial(mp90k.run, "small", **mp90k.half())
     for model, accuracy in (("composition", 0.5), ("xrd", 0.6), ("bimodal", 0.7)):
         assert said() == []
         exchanged = {"crystal_system_accuracy": 0.4} if model == "bimodal" else None
@@ -472,7 +472,7 @@ def test_claims_on_mp90k_appear_as_its_runs_finish(tmp_path):
     assert said() == [(modalities.CLAIM, "accuracy of crystal system")]
     (finding,) = mp90k.findings(tmp_path)
     assert finding.measured.startswith("70 from both, 50 from the composition alone, 60 from the pattern alone")
-    for config, rate in ((run("bimodal", "e_form"), 1e-4), (run("bimodal", "e_form", mp90k.start()), 2e-4)):
+    for config, rate in ((half("bimodal", "e_form"), 1e-4), (half("bimodal", "e_form", mp90k.start()), 2e-4)):
         finish(tmp_path, config, falling(rate), e_form_mae=0.08)
     assert said()[1:] == [(pretraining.FASTER, "MAE of E_f"), (pretraining.BETTER, "MAE of E_f")]
     for line in list(growth.lines().values())[:2]:

@@ -155,21 +155,23 @@ def speed_up(scratch, pretrained, rising=False, share=SHARES[-1]):
 # ---------------------------------------------------------------- what is found
 
 
-def findings(place=RESULTS, table_2=None, **changes):
+def findings(place=RESULTS, table_2=None, start=None, **changes):
     """That pretraining saves steps, and that it improves what is reached in the end.
 
-    changes: by which the runs of a table differ from those of Table 2, as RunConfig.but takes them.
+    start: the pretraining by both tasks, if it is not that of Table 2.  changes: by which the runs that follow it
+    differ from those of Table 2, as RunConfig.but takes them.
     """
     table_2 = table(place=place) if table_2 is None else table_2
-    return faster(table_2, **changes) + better(table_2, place, **changes)
+    start = start or starts()["both"]
+    return faster(table_2, start) + better(table_2, start, place, **changes)
 
 
-def faster(table_2, **changes):
+def faster(table_2, start):
     """That pretraining by both tasks saves steps: a Finding a model; one seed does not say whether it is luck.
 
     Held is that it saves some, not that it saves the 4.2 times of the paper.
     """
-    both = starts(**changes)["both"].name
+    both = start.name
     rows = table_2[(table_2["start"] == both) & table_2["speed-up"].notna()]
     return [_sped_up(row) for _, row in rows.iterrows()] or [claims.unfinished(FASTER, "any target", [both])]
 
@@ -187,11 +189,10 @@ def _sped_up(row):
     return claims.Finding(FASTER, of, measured, f"{held} (95 % over seeds: {interval})", in_paper)
 
 
-def better(table_2, place=RESULTS, **changes):
+def better(table_2, start, place=RESULTS, **changes):
     """That pretraining by both tasks improves what is reached in the end, with the same steps of fine-tuning: a Finding
     a model."""
-    found, start = [], starts(**changes)["both"]
-    both = start.name
+    found, both = [], start.name
     for _, rows in table_2.groupby(["targets", "metric", "n_steps"], sort=False):
         rows = rows.dropna(subset="test").set_index("start")
         if both in rows.index and "scratch" in rows.index:

@@ -68,8 +68,8 @@ def claims():
         ("MatMMFuse", "arXiv 2505.04634", "attention over both is better than the text",
          words["MatMMFuse: one layer, asked by the text"], text),
     ]  # fmt: skip
-    found += [Claim(system=system, source=source, claim=claim, run=run, than=than)
-              for system, source, claim, run, than in of_words]  # fmt: skip
+    found += [Claim(system=system, source=source, claim=claim, run=run, than=than, target=target)
+              for target in texts.BOTH["targets"] for system, source, claim, run, than in of_words]  # fmt: skip
     for task, target in (("E_f", "e_form"), ("band gap", "band_gap")):
         found.append(Claim(
             system="imKT", source="arXiv 2511.03371", claim="a student that is taught is better than from scratch",
