@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from study import archive, latent
+from study import archive, knowledge, latent, texts
 from study.variants import variant
 
 from xxlib import PROJECT
 from xxlib.datasets.store import Dataset
+from xxlib.datasets.targets import TARGETS
 from xxlib.training import runs
 
 
@@ -71,6 +72,11 @@ def test_ids_and_labels_are_kept_once(trained, kept):
     assert columns == {"row", "e_form_predicted", "crystal_system_predicted"}
 
 
+def test_labels_are_kept_of_every_target_whose_gain_has_an_interval(tmp_path):
+    targets = {name for run in [*knowledge.lines().values(), *texts.runs()] for name in run.objectives.targets}
+    assert "log_bulk_modulus" in targets and targets <= set(archive.crystals("data/demo", tmp_path))
+
+
 def test_a_search_keeps_no_predictions(trained_run, tmp_path, monkeypatch):
     folder = trained_run("search", n_steps=4, evaluate_test=False)
     monkeypatch.setattr(runs, "RUNS", folder.parent)
@@ -89,7 +95,7 @@ def test_committed_records_are_whole():
         assert record.config["name"] == name
         judged = record.config["objectives"]["targets"] if record.config["evaluate_test"] else ()
         for target in set(judged) & set(archive.KEPT):
-            metric = "mae" if target in ("e_form", "band_gap") else "accuracy"
+            metric = "mae" if TARGETS[target].kind == "regression" else "accuracy"
             value = archive.value(name, metric, target)
             error = archive.errors(name, target).mean()
             assert error == pytest.approx(value if metric == "mae" else 100 - value, rel=1e-5)

@@ -37,7 +37,7 @@ LABELS = {
     "data/mp90k": "DFT labels of the Materials Project",
     "data/nomad2018": "DFT labels of the NOMAD 2018 competition",
 }
-KEPT = ("e_form", "band_gap", "crystal_system", "space_group")  # labels
+KEPT = ("e_form", "band_gap", "crystal_system", "space_group", "log_bulk_modulus", "log_shear_modulus")  # labels
 MOST = 50_000  # crystals of which all are kept; of a larger dataset those that judge
 LIKELIEST = 5  # classes that are kept of a prediction, the most likely one first
 DIGITS = 8  # of curves

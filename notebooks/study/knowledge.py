@@ -128,11 +128,9 @@ def reduced(run, scratch, target, place=RESULTS):
     before, after = error(scratch, target, place), error(run, target, place)
     if before is None or after is None:
         return None, None
-    half = np.nan
-    if target in archive.KEPT:
-        both = [archive.errors(one.name, target, place) for one in (scratch, run)]
-        if all(one is not None for one in both):
-            half = 1.96 * 100 / before * (both[0] - both[1]).dropna().sem()
+    half, both = np.nan, [archive.errors(one.name, target, place) for one in (scratch, run)]
+    if all(one is not None for one in both):
+        half = 1.96 * 100 / before * (both[0] - both[1]).dropna().sem()
     return 100 * (1 - after / before), half
 
 
