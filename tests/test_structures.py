@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +17,7 @@ from xxlib.crystals.crystal import Crystal, RejectedCrystal, lattice_from_cell
 from xxlib.crystals.descriptions import description
 from xxlib.crystals.distortions import DISTORTIONS, Distortions, distorted, draw, replaced, traded
 from xxlib.crystals.neighbours import N_NEAREST, check_nearest, neighbours
-from xxlib.datasets.batches import collate_structure, has_modalities, make_batch
+from xxlib.datasets.batches import collate_structure, has_modalities, make_batch, training_rows
 from xxlib.datasets.sources import parsed
 from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.sources.parquet import parquet
@@ -422,6 +423,19 @@ def test_micro_batches_have_the_gradient_of_the_whole(dataset, tmp_path, masked)
         losses = step_gradients(run.model, run.examples, run.config, 0, CPU)
         gradients.append([p.grad for p in run.model.parameters() if p.grad is not None] + list(losses.values()))
     assert all(torch.allclose(a, b, atol=1e-5, rtol=1e-3) for a, b in zip(*gradients))
+
+
+def test_structures_of_a_size_are_next_to_one_another_in_a_batch(monkeypatch):
+    atoms, of_structures = np.random.default_rng(0).integers(1, 100, 500), PRESETS["structure"].but(batch_size=200)
+    examples = SimpleNamespace(
+        dataset=SimpleNamespace(lengths=lambda _, rows: atoms[rows]), rows={"train": np.arange(500)}
+    )
+    monkeypatch.setattr(steps, "has_structure", lambda _, rows: np.ones(len(rows), bool))
+    drawn = training_rows(np.arange(500), 3, 200, of_structures.seed)
+    rows = steps.rows_of_step(examples, of_structures, 3)
+    for block in (slice(0, 128), slice(128, 200)):
+        assert set(rows[block]) == set(drawn[block]) and (np.diff(atoms[rows[block]]) >= 0).all()
+    assert (steps.rows_of_step(examples, PRESETS["small"].but(batch_size=200), 3) == drawn).all()
 
 
 def test_it_learns_the_embedded_crystals(tmp_path):

@@ -3,7 +3,7 @@ MatMMFuse (arXiv 2505.04634), beside the structure alone and the text alone; and
 the difference that the authors of CAST report.  E_f and band gap on mp36k; bulk and shear modulus.
 
 A text is written of the structure by our template: every row knows the structure.  Energy and gap are two targets of
-one run, as are the moduli: per_task.py says that two runs would gain little.  Absolute errors, a quarter of the steps;
+one run, as are the moduli: per_task.py says that two runs would gain little.  Absolute errors, an eighth of the steps;
 a small transformer of our own in place of MatSciBERT and SciBERT, but for with_language_model.
 Cost: 18 runs, 3 hours on a core, none trained yet.
 """
@@ -58,7 +58,7 @@ def model(fusion=None, alone="structure", words=WORDS):
 def lines(preset="small"):
     """What a row is, in words -> its run; starts before what starts from them."""
     base, of = PRESETS["structure"], PRESETS[preset]
-    base = base.but(dataset=dataset_of(preset), batch_size=of.budget.batch_size, n_steps=of.budget.n_steps // 4)
+    base = base.but(dataset=dataset_of(preset), batch_size=of.budget.batch_size, n_steps=of.budget.n_steps // 8)
     base = base.but(absolute=True, micro_batch=32, **BOTH, **MIXED)
 
     def run(name, model, seed=0, start=None, **changes):
@@ -72,7 +72,7 @@ def lines(preset="small"):
     masked = run("pretrain-masked", cast, absolute=False, **MASKED, **slow)
     aligned = run("pretrain-aligned", concat, absolute=False, micro_batch=None, **ALIGNED)
     moduli = OF_MODULI if preset == "small" else {}
-    moduli = moduli | {"n_steps": base.budget.n_steps // 2, "batch_size": base.budget.batch_size // 2}
+    moduli = moduli | {"batch_size": base.budget.batch_size // 2}
     return {
         "structure": run("structure", structure),
         "text": run("text", text, **fast),

@@ -9,6 +9,7 @@ import torch
 
 from xxlib.crystals.distortions import DISTORTIONS
 from xxlib.datasets.batches import (
+    OF_STRUCTURES,
     drawn_absent,
     drawn_distortions,
     drawn_effects,
@@ -22,10 +23,20 @@ from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.training import parallel
 from xxlib.training.masking import hidden_elements, hidden_tokens
 
+BLOCK = 128  # samples, of which crystals are put in order of their size
+
 
 def rows_of_step(examples, config, step):
-    """The rows (batch_size,) of the whole batch of a step."""
-    return training_rows(examples.rows["train"], step, config.budget.batch_size, config.seed)
+    """The rows (batch_size,) of the whole batch of a step.
+
+    Structures of a size are next to one another within BLOCK samples.  Micro-batches then have little padding (CAST
+    trains at 1.4 times the speed on a core), and yet each process has small crystals and large ones.
+    """
+    rows = training_rows(examples.rows["train"], step, config.budget.batch_size, config.seed)
+    if not OF_STRUCTURES & set(config.model.modalities):
+        return rows
+    atoms = np.where(has_structure(examples.dataset, rows), examples.dataset.lengths("atom_ids", rows), 0)
+    return rows[np.lexsort((atoms, np.arange(len(rows)) // BLOCK))]
 
 
 def effects_of_step(config, step):
