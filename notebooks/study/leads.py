@@ -1,7 +1,7 @@
 """Which leads make energies better?  The ablation behind the preset `plus`: each lead by itself, E_f on `val` of mp36k,
 by likelihood and with a quarter of the steps; nothing here sees `test`.
 
-Cost: 14 runs, 1.5 hours on a core.
+Cost: 16 runs, 1.6 hours on a core.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import pandas as pd
 from study import archive, formulas
 from study.archive import RESULTS
 from study.tables import origin, whole
-from study.variants import models, variant
+from study.variants import MIXED, models, pretraining, variant
 from xxlib import plots
 from xxlib.datasets.targets import TARGETS
 from xxlib.training.presets import PRESETS
@@ -40,6 +40,13 @@ def of_energies(preset="small"):
     return first.but(name="pretrain-formulas-s0", targets=targets, n_steps=2 * first.budget.n_steps)
 
 
+def of_both(preset="small"):
+    """The encoder of compositions taught the embedding of the model of both inputs."""
+    teacher, steps = base(preset, "bimodal"), base(preset).budget.n_steps
+    run = pretraining(preset, "taught", model=base(preset).model, n_steps=steps, **MIXED)
+    return run.but(name="pretrain-taught-by-both-s0", taught=f"data/runs/{teacher.name}")
+
+
 def leads(preset="small"):
     """What is tried -> (the run it is compared with, its run)."""
     alone, both, gap = base(preset), base(preset, "bimodal"), base(preset, target="band_gap", **SQUARES)
@@ -62,13 +69,14 @@ def leads(preset="small"):
         "mat2vec beside learned vectors": lead("vectors", model=model(element_vectors="learned + mat2vec")),
         "jitter of fractions": lead("jitter", jitter=0.02),
         "volume as a second target": lead("volume", targets=("e_form", "log_volume"), one_target=False),
+        "student of the model of both inputs": lead("student", initial=f"data/runs/{of_both(preset).name}"),
         "from both: encoder of compositions from formulas": lead("bimodal-formulas", both, initial=start),
     }
 
 
 def runs(preset="small"):
     """The runs that leads are compared with and start from, then the leads."""
-    starts = [of_formulas(preset), of_energies(preset)]
+    starts = [of_formulas(preset), of_energies(preset), base(preset, "bimodal"), of_both(preset)]
     pairs = [config for pair in leads(preset).values() for config in pair]
     return list({config.name: config for config in [*starts, *pairs]}.values())
 
