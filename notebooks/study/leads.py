@@ -42,9 +42,9 @@ def of_energies(preset="small"):
 
 def of_both(preset="small"):
     """The encoder of compositions taught the embedding of the model of both inputs."""
-    teacher, steps = base(preset, "bimodal"), base(preset).budget.n_steps
-    run = pretraining(preset, "taught", model=base(preset).model, n_steps=steps, **MIXED)
-    return run.but(name="pretrain-taught-by-both-s0", taught=f"data/runs/{teacher.name}")
+    teacher, student = base(preset, "bimodal"), base(preset)
+    learns = {"taught": f"data/runs/{teacher.name}", "model": student.model, "n_steps": student.budget.n_steps}
+    return pretraining(preset, "taught", **learns, **MIXED).but(name="pretrain-taught-by-both-s0")
 
 
 def leads(preset="small"):

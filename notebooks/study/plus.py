@@ -5,7 +5,7 @@ Equal data: what is trained on the 27,833 crystals of mp36k alone.  All data: th
 encoder of compositions has learned from OQMD's and the Materials Project's formulas, or that learn from mp90k or from
 the band gaps of 94,956 formulas, too; the composition of no crystal that judges is among them.  Every kind of model has
 the same weight; where what all kinds say of `val` is kept, also the weights that are best there.
-Cost: 10 runs, 3.5 hours on a core, and boosting; and those of modalities.
+Cost: 10 runs, 3.4 hours on a core, and boosting; and those of modalities.
 """
 
 import numpy as np
