@@ -17,7 +17,7 @@ COUNTS = [*WHOLE, "crystals", "crystals in test", "span (tokens)"]
 RECIPE = ["batch_size", "learning_rate", "n_steps"]
 # What sets a run apart from one from scratch on all training crystals, with the value there.
 APART = {"initial": "", "frozen": False, "left_out": "", "n_train": "all", "likelihood": False, "effects": ""}
-APART |= {"absent_rate": 0.0}
+APART |= {"absent_rate": 0.0, "absolute": False}
 # What runs have in common that differ by their seed alone.
 ABOUT = ["modalities", "targets", "parameters", "samples", *RECIPE]
 ABOUT += ["dataset", "labels", "split", "preset", "architecture", *APART]
@@ -184,8 +184,9 @@ FOLDED = {  # where a row comes from, how many crystals it is of, and what a fig
     "crystals in test", "val at 5%", "val at 15%", "val at 25%", "steps to scratch's 25%", "where from",
 }  # fmt: skip
 LEADING = ("n_train", "model", "modalities", "start", "initial", "targets", "set apart by")  # columns, in this order
-SET_APART = {"frozen": "frozen", "likelihood": "by likelihood", "effects": "{} effects", "left_out": "without {}"}
-SET_APART |= {"absent_rate": "an input absent in {:.0%}", "n_steps": "{:,.0f} steps"}
+SET_APART = {"frozen": "frozen", "likelihood": "by likelihood", "absolute": "by absolute errors"}
+SET_APART |= {"effects": "{} effects", "left_out": "without {}", "absent_rate": "an input absent in {:.0%}"}
+SET_APART |= {"n_steps": "{:,.0f} steps"}
 CALLED = {"modalities": "inputs", "n_train": "training crystals", "initial": "start", "note": "missing"}
 
 
@@ -322,7 +323,7 @@ def as_text(table):
 def _with_what(row, usual):
     """A model without its preset, and what else its runs had: "XxaCT-NN, likelihood"; usual: the steps of most."""
     steps, preset = row["n_steps"], row["preset"]
-    others = ["likelihood"] if row["likelihood"] is True else []
+    others = [name for name in ("likelihood", "absolute") if row.get(name) is True]
     if preset == "small" and steps not in list(usual):
         others.append(f"{steps:,.0f} steps")
     return ", ".join([row["model"].removesuffix(f" {preset}").removesuffix(","), *others])
