@@ -94,6 +94,7 @@ def test_lines_meet_where_no_difference_shows(place):
     assert sentence.startswith(
         "At 95,765 crystals composition and pattern is ahead of the composition alone on mp90k's"
     )
+    assert "-95.0 ± 5.7 meV/atom, -95.0 ± 9.8 on mp36k's own part" in sentence  # of four and of two: -90 and -100
     kept(place, both, ["a", "b", "c", "d"], [-2.01, -1.98, -1.2, -2.2])
     assert "is level with the composition alone" in growth.meetings(place)[0]
 
