@@ -82,9 +82,9 @@ def meetings(place=RESULTS):
             half = 1.96 * change.sem()
             side = "level with" if abs(change.mean()) <= half else "ahead of" if change.mean() < 0 else "behind"
             part = change[change.index.isin(own)]
+            there = f"{part.mean():+.1f} ± {1.96 * part.sem():.1f} on mp36k's own part of it"
             said.append(
                 f"At {size:,} crystals {claims.spoken(name)} is {side} the composition alone on mp90k's test: MAE of "
-                f"E_f {change.mean():+.1f} ± {half:.1f} meV/atom, {part.mean():+.1f} ± {1.96 * part.sem():.1f} on mp36k's "
-                "own part of it (95 % over crystals, one seed each)."
+                f"E_f {change.mean():+.1f} ± {half:.1f} meV/atom, {there} (95 % over crystals, one seed each)."
             )
     return said
