@@ -41,7 +41,8 @@ CHANGES = {
     ),
 }  # fmt: skip
 EDGES = (0.05, 25, 50, 100, 200, np.inf)  # meV/atom above the lowest crystal of the formula, upper ends
-NOT_DRAWN = ("each crystal as often", "mp36k, squared errors", "two targets", "three times")  # models that stand in the table alone
+# Models that stand in the table alone.
+NOT_DRAWN = ("each crystal as often", "mp36k, squared errors", "two targets", "three times")
 BINS = ("the lowest", *(f"{low:g}-{high:g}" for low, high in zip((0, *EDGES[1:-2]), EDGES[1:-1])), f"> {EDGES[-2]:g}")
 LIKELIHOOD = {"likelihood": True}
 
