@@ -1,7 +1,7 @@
 """Which leads make energies better?  The ablation behind the preset `plus`: each lead by itself, E_f on `val` of mp36k,
 by likelihood and with a quarter of the steps; nothing here sees `test`.
 
-Cost: 16 runs, 1.6 hours on a core.
+Cost: 17 runs, 1.6 hours on a core.
 """
 
 import dataclasses
@@ -69,6 +69,7 @@ def leads(preset="small"):
         "mat2vec beside learned vectors": lead("vectors", model=model(element_vectors="learned + mat2vec")),
         "jitter of fractions": lead("jitter", jitter=0.02),
         "volume as a second target": lead("volume", targets=("e_form", "log_volume"), one_target=False),
+        "twice the steps, as a student has": lead("longer", n_steps=2 * alone.budget.n_steps, **MIXED),
         "student of the model of both inputs": lead("student", initial=f"data/runs/{of_both(preset).name}"),
         "from both: encoder of compositions from formulas": lead("bimodal-formulas", both, initial=start),
     }
