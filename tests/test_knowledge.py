@@ -154,7 +154,7 @@ def test_a_teacher_that_does_not_fit_is_refused_in_words(dataset, teacher, tmp_p
 def test_the_runs_of_the_study_are_short_and_in_order():
     for preset in ("small", "smoke"):
         planned = knowledge.runs(preset)
-        assert len({run.name for run in planned}) == len(planned) == {"small": 26, "smoke": 4}[preset]
+        assert len({run.name for run in planned}) == len(planned) == {"small": 30, "smoke": 4}[preset]
         usual = json.dumps(PRESETS[preset].as_dict(), indent=1).splitlines()
         for k, run in enumerate(planned):
             own = json.dumps(run.as_dict(), indent=1).splitlines()
@@ -169,7 +169,7 @@ def test_the_runs_of_the_study_are_short_and_in_order():
     assert schedule.start_of(taught) == knowledge.teacher().name and schedule._reads_structures(taught)
     assert not schedule._reads_structures(knowledge.student("E_f"))
     table = knowledge.table()
-    assert len(table) == 28 and table["knows the structure"].sum() == 1
+    assert len(table) == 33 and table["knows the structure"].sum() == 1
 
 
 @pytest.fixture

@@ -72,8 +72,9 @@ def claims():
               for target in texts.BOTH["targets"] for system, source, claim, run, than in of_words]  # fmt: skip
     for task, target in (("E_f", "e_form"), ("band gap", "band_gap")):
         found.append(Claim(
-            system="imKT", source="arXiv 2511.03371", claim="a student that is taught is better than from scratch",
-            run=students[task, knowledge.TAUGHT], than=students[task, knowledge.ALONE], target=target,
+            system="imKT", source="arXiv 2511.03371", claim="a student that is taught is better than from scratch, in "
+            "as many steps together", run=students[task, knowledge.TAUGHT], than=students[task, knowledge.TWICE],
+            target=target,
         ))  # fmt: skip
     return found
 
