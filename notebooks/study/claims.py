@@ -91,12 +91,15 @@ def measured(row, metric):
     return f"{row[metric]:.3g}" + (f" ± {spread:.2g} ({row['seeds']:.0f} seeds)" if np.isfinite(spread) else "")
 
 
-def paired(one, other, target, place=RESULTS):
+def paired(one, other, target, place=RESULTS, among=None):
     """How much larger the errors of one run are than those of another, and half of the 95 % interval of that.
 
-    Over the crystals of `test` that both have; meV/atom, eV, or points of wrong classes.  NaN where no predictions are.
+    Over the crystals of `test` that both have, or those of them with ids `among` some; meV/atom, eV, or points of wrong
+    classes.  NaN where no predictions are.
     """
     change = _change(one, other, target, place)
+    if change is not None and among is not None:
+        change = change[change.index.isin(among)]
     return (np.nan, np.nan) if change is None else (change.mean(), 1.96 * change.sem())
 
 

@@ -5,7 +5,9 @@ The fits from mp36k say that the pretrained model's line meets that of the compo
 Cost: 6 runs, 1.2 hours on a core; the largest are those of mp90k.
 """
 
-from study import archive, claims, mp90k, scaling
+import numpy as np
+
+from study import claims, mp90k, scaling
 from study.archive import RESULTS
 from study.power_laws import power_law
 from study.tables import E_FORM, planned_table, summary_table
@@ -72,19 +74,17 @@ def meetings(place=RESULTS):
     Crystal by crystal, so that no fit is needed.
     """
     alone, *others = lines().items()
-    own, said = archive.crystals("data/mp36k", place).index, []
+    own, said = mp90k.own(place), []
     for name, configs in others:
-        for size, *pair in zip(SIZES, configs, alone[1]):
-            errors = [archive.errors(config.name, "e_form", place) for config in pair]
-            if any(one is None for one in errors):
-                continue
-            change = (errors[0] - errors[1]).dropna()
-            half = 1.96 * change.sem()
-            side = "level with" if abs(change.mean()) <= half else "ahead of" if change.mean() < 0 else "behind"
-            part = change[change.index.isin(own)]
-            there = f"{part.mean():+.1f} ± {1.96 * part.sem():.1f} on mp36k's own part of it"
-            said.append(
-                f"At {size:,} crystals {claims.spoken(name)} is {side} the composition alone on mp90k's test: MAE of "
-                f"E_f {change.mean():+.1f} ± {half:.1f} meV/atom, {there} (95 % over crystals, one seed each)."
+        for size, config, other in zip(SIZES, configs, alone[1]):
+            (change, half), (own_change, own_half) = (
+                claims.paired(config.name, other.name, "e_form", place, among) for among in (None, own)
             )
+            if np.isfinite(change):
+                side = "level with" if abs(change) <= half else "ahead of" if change < 0 else "behind"
+                said.append(
+                    f"At {size:,} crystals {claims.spoken(name)} is {side} the composition alone on mp90k's test: MAE "
+                    f"of E_f {change:+.1f} ± {half:.1f} meV/atom, {own_change:+.1f} ± {own_half:.1f} on mp36k's own "
+                    "part of it (95 % over crystals, one seed each)."
+                )
     return said

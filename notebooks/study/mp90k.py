@@ -72,6 +72,11 @@ def of_mp36k(metric):
     return metric.replace("test", "mp36k's test", 1)
 
 
+def own(place=RESULTS):
+    """The ids of mp36k's crystals, which are mp90k's, too."""
+    return archive.crystals("data/mp36k", place).index
+
+
 def own_error(name, target, place=RESULTS):
     """Mean error, or accuracy, of a run on the crystals of `test` that are mp36k's, in the unit of the tables."""
     record = archive.read(name, place)
@@ -80,7 +85,7 @@ def own_error(name, target, place=RESULTS):
     errors = archive.errors(name, target, place)
     if errors is None:
         return np.nan
-    mean = errors[errors.index.isin(archive.crystals("data/mp36k", place).index)].mean()
+    mean = errors[errors.index.isin(own(place))].mean()
     return 100 - mean if target == "crystal_system" else mean
 
 

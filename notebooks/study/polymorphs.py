@@ -3,8 +3,8 @@ the lowest of its formula: what a formula cannot know, and a pattern can.
 
 A model of the composition alone answers alike for all polymorphs of a formula, so that what it was asked on mp36k is
 its answer for the further polymorphs of mp90k, too.
-What turns it round: as many looks at each crystal; the lowest crystal of each formula as the target of the composition
-alone, or as a second target; the pattern.
+What may turn it round: as many looks at each crystal; the lowest crystal of each formula as the target of the
+composition alone, or as a second target; the pattern.
 Cost: 4 runs, 0.8 hours on a core; the others are those of modalities and of mp90k.
 """
 
@@ -147,7 +147,7 @@ def changes(place=RESULTS):
     if not len(table(place=place)):
         return []
     judged, rows = errors(place), []
-    own = judged.index.isin(archive.crystals("data/mp36k", place).index)
+    own = judged.index.isin(mp90k.own(place))
     for name, (after, before) in CHANGES.items():
         if after in judged and before in judged:
             change = judged[after].abs() - judged[before].abs()

@@ -3,8 +3,9 @@ MatMMFuse (arXiv 2505.04634), beside the structure alone and the text alone; and
 the difference that the authors of CAST report.  E_f and band gap on mp36k; bulk and shear modulus.
 
 A text is written of the structure by our template: every row knows the structure.  Energy and gap are two targets of
-one run, as are the moduli: per_task.py says that two runs would gain little.  Absolute errors, an eighth of the steps;
-a small transformer of our own in place of MatSciBERT and SciBERT, but for with_language_model.
+one run, as are the moduli: half of the trainings, alike for all systems; what a target loses by it was not measured.
+Absolute errors, an eighth of the steps; a small transformer of our own in place of MatSciBERT and SciBERT, but for
+with_language_model.
 Cost: 18 runs, 3 hours on a core, none trained yet.
 """
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import re
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from xxlib.datasets.writing import write_atomically
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.models.build import ARCHITECTURES, guessable
-from xxlib.models.config import EncoderConfig, ModelConfig
-from xxlib.training.fields import ConfigError, check_fields, check_value
+from xxlib.models.config import ModelConfig
+from xxlib.training.fields import ConfigError, check_fields, read_fields
 from xxlib.training.relations import MEASURED
 
 PRECISIONS = ("fp32", "bf16")
@@ -269,48 +268,7 @@ def from_dict(values):
             f"this is a run of the first design: {', '.join(moved)}, objectives is objectives.contrastive and "
             "objectives.masked, model has encoders and fusion; write it anew"
         )
-    return _read(RunConfig, values, "")
-
-
-def _read(cls, values, where):
-    """A dataclass of a dict, and those within it."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where.rstrip('.')} must be an object, it is {json.dumps(values)[:60]}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ConfigError(f"unknown key {where}{unknown[0]}; there are {', '.join(fields)}")
-    needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise ConfigError(f"missing key {where}{missing[0]}")
-    types = typing.get_type_hints(cls)
-    read = {name: _value(types[name], value, f"{where}{name}") for name, value in values.items()}
-    try:
-        return cls(**read)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(str(error)) from error
-
-
-def _value(kind, value, where):
-    """A value of JSON as the field of this type has it."""
-    if typing.get_origin(kind) is dict:
-        if not isinstance(value, dict):
-            raise ConfigError(f"{where} must be an object")
-        return {name: _read(EncoderConfig, each, f"{where}.{name}.") for name, each in value.items()}
-    options = typing.get_args(kind) or (kind,)
-    if value is None and type(None) in options:
-        return None
-    for option in options:
-        if dataclasses.is_dataclass(option):
-            return _read(option, value, f"{where}.")
-    value = _tuples(value)
-    check_value(kind, value, where)
-    return value
-
-
-def _tuples(value):
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+    return read_fields(RunConfig, values)
 
 
 def check_name(name):

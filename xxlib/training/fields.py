@@ -1,6 +1,7 @@
-"""What the fields of a run may hold, by their types: in JSON a text may stand where a number should."""
+"""How the fields of a run are read and checked by their types: in JSON a text may stand where a number should."""
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -57,3 +58,45 @@ def _is_finite(number):
         return math.isfinite(number)
     except OverflowError:  # an integer of hundreds of digits
         return False
+
+
+def read_fields(cls, values, where=""):
+    """A dataclass of a dict as JSON has it, and those within it; raises ConfigError for unknown or missing keys, and
+    for values that are not of a field's type.  where: the name of the field that it is, with a dot behind it."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where.rstrip('.')} must be an object, it is {json.dumps(values)[:60]}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ConfigError(f"unknown key {where}{unknown[0]}; there are {', '.join(fields)}")
+    needed = [name for name, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        raise ConfigError(f"missing key {where}{missing[0]}")
+    types = typing.get_type_hints(cls)
+    read = {name: _value(types[name], value, f"{where}{name}") for name, value in values.items()}
+    try:
+        return cls(**read)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _value(kind, value, where):
+    """A value of JSON as the field of this type has it."""
+    if typing.get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} must be an object")
+        return {name: read_fields(typing.get_args(kind)[1], each, f"{where}.{name}.") for name, each in value.items()}
+    options = typing.get_args(kind) or (kind,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        if dataclasses.is_dataclass(option):
+            return read_fields(option, value, f"{where}.")
+    value = _tuples(value)
+    check_value(kind, value, where)
+    return value
+
+
+def _tuples(value):
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
