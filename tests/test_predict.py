@@ -417,8 +417,9 @@ def test_answers_of_the_repository_are_pinned():
         ours = answer.json() | {"nearest": answer.nearest.tolist()}
         for name, value in expected.items():
             numbers = name in ("e_form", "band_gap") or name.endswith(("_interval", "_probabilities"))
-            # Known crystals, which the probabilities are also of, are refined by least squares.
-            near = 1e-3 if name.endswith("_probabilities") else 1e-6
+            # Known crystals, which the probabilities are also of, are refined by least squares: the last bits of BLAS,
+            # which differ between CPUs, move them by up to 0.0044 (OPENBLAS_CORETYPE=Haswell against the default).
+            near = 1e-2 if name.endswith("_probabilities") else 1e-6
             assert ours[name] == (pytest.approx(value, abs=near) if numbers else value), (expected["formula"], name)
 
 
