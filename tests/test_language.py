@@ -198,9 +198,11 @@ def test_damaged_weights_are_said_in_one_line(bert, tmp_path):
 
 def test_the_runs_with_a_language_model_are_configurations(bert):
     found = texts.with_language_model(bert)
-    assert [run.model.encoders["text"].lora for run in found.values()] == [0, 0, 8]
-    assert len({run.name for run in found.values()}) == 3
-    for run in found.values():
+    structure, *with_texts = found.values()
+    assert [run.model.encoders["text"].lora for run in with_texts] == [0, 0, 8]
+    assert len({run.name for run in found.values()}) == 4 and structure.model.modalities == ("structure",)
+    assert {run.budget.n_steps for run in found.values()} == {250}
+    for run in with_texts:
         assert run.model.modalities == ("structure", "text") and isinstance(run, RunConfig)
         with torch.device("meta"):
             build(run.model, run.widths)
