@@ -28,6 +28,7 @@ GOAL, PUBLISHED = 10, 15.7  # % less error: of E_f; on average over 32 tasks
 ALONE, TWICE, LABELS = "from scratch", "from scratch, twice the steps", "after energies of formulas"
 TAUGHT, MORE = "taught, mp36k", "taught, mp90k"
 CONTRASTIVE = "after the contrastive task with structures"
+BEGUN = (ALONE, TWICE, TAUGHT, MORE, CONTRASTIVE, LABELS)
 TEACHES = ("e_form", "log_volume", "crystal_system")
 # What a student is fine-tuned to: words for it -> target and what else differs; where crystals are few, fewer steps.
 TASKS = {
@@ -141,7 +142,7 @@ def figures(configs=None, place=RESULTS):
     """What a start takes off the error of a student, in % of that from scratch; 95 % intervals, a seed each."""
     found = table(place=place).dropna(subset=GAIN)
     groups = {
-        start: ([_named(row) for row in rows.to_dict("records")], rows[GAIN], rows[f"+- {GAIN}"].fillna(0))
+        start: ([named(row) for row in rows.to_dict("records")], rows[GAIN], rows[f"+- {GAIN}"].fillna(0))
         for start, rows in found.groupby("start", sort=False)
     }
     if not groups:
@@ -149,19 +150,24 @@ def figures(configs=None, place=RESULTS):
     return {TABLE: plots.differences(groups, f"{GAIN}, test", archive.label("small"))}
 
 
-def _named(row):
+def named(row):
+    """How a figure and a page call the task of a row."""
     return f"{row['task']}, {TARGETS[row['target']].short}" if row["task"] == "moduli" else row["task"]
 
 
 def findings(place=RESULTS):
-    """The error from the formula alone and what each start takes off it, a sentence a task; then whether the goal is
-    met, and the mean over tasks."""
+    """The error from the formula alone and what each start takes off it, a sentence a task; then in_all()."""
     found = table(place=place).dropna(subset="test mae")
     sentences = []
     for (task, target), rows in found[found["start"] != "teacher"].groupby(["task", "target"], sort=False):
         said = [f"{row['test mae']:.3g} {row['start']}{_percent(row)}" for row in rows.to_dict("records")]
         sentences.append(f"{task}, MAE of {target} on test ({rows['unit'].iloc[0]}): {', '.join(said)}.")
-    gains = found.dropna(subset=GAIN)
+    return [*sentences, *in_all(place)] or ["Knowledge transfer: no run is finished."]
+
+
+def in_all(place=RESULTS):
+    """What twice the steps give; whether the goal is met, and the mean over tasks, with each crystals to teach."""
+    sentences, gains = [], table(place=place).dropna(subset=GAIN)
     longer = gains[gains["start"] == TWICE]
     if len(longer):
         said = [f"{_percent(row).strip(' ()')} of {row['target']}" for row in longer.to_dict("records")]
@@ -181,7 +187,7 @@ def findings(place=RESULTS):
                 f"Over {len(each)} targets it has {each.mean():.1f} % less error on average, and less of "
                 f"{(each > 0).sum()} of them; the literature has {PUBLISHED} %, and 25 of 32."
             )
-    return sentences or ["Knowledge transfer: no run is finished."]
+    return sentences
 
 
 def _percent(row):

@@ -16,7 +16,9 @@ import numpy as np
 from study import (
     archive,
     claims,
+    fusions,
     growth,
+    knowledge,
     modalities,
     mp90k,
     paper,
@@ -27,6 +29,7 @@ from study import (
     representations,
     scaling,
     tables,
+    texts,
 )
 from study.measured import NEW
 from xxlib import PROJECT
@@ -170,6 +173,18 @@ def row(name, /, **where):
     return only
 
 
+def turned(name, label, column, values, less):
+    """A committed table with a row a label and a column a value: label of a row -> cells, the error and in brackets
+    how much less it is than that of another, from a column in %; a dash where it was not measured."""
+    found = {}
+    for one in rows(name):
+        if one[column] in values and np.isfinite(one["test mae"]):
+            cells = found.setdefault(label(one), ["–"] * len(values))
+            by = f" ({one[less]:.1f} %)" if np.isfinite(one[less]) and one[less] else ""
+            cells[values.index(one[column])] = f"{one['test mae']:.3g}{by}"
+    return found
+
+
 def crystals(split, dataset="data/mp36k"):
     """The number of crystals of a split by formula."""
     return int((archive.crystals(dataset)["split"] == split).sum())
@@ -294,13 +309,14 @@ def environment():
     functions = (
         value, number, mean, gain, ahead, level, percent_less, percent_more, rows, row, crystals, parameters,
         surprise, limit, of_space_groups, spread, measured, laws, findings, noise, reached, in_paper, released, known,
-        both_known, right, contradiction, of_start, paper_start,
+        both_known, right, contradiction, of_start, paper_start, turned,
     )  # fmt: skip
     made.globals |= RUNS | {function.__name__: function for function in functions}
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"NEW": NEW, "crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
     made.globals |= {"mp90k": mp90k, "growth": growth, "polymorphs": polymorphs, "plus": plus}
+    made.globals |= {"fusions": fusions, "texts": texts, "knowledge": knowledge}
     return made
 
 

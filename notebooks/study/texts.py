@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from study import archive
+from study import archive, claims
 from study.archive import RESULTS
 from study.structures import dataset_of
 from study.tables import origin, whole
@@ -192,12 +192,12 @@ def error(run, target, place=RESULTS):
 
 
 def findings(place=RESULTS):
-    """The errors on `test`, a sentence a target; then what masked nodes are worth."""
+    """The errors on `test`, a sentence a target; then what masked nodes and language models are worth."""
     found, sentences = table(place=place).dropna(subset="test mae"), []
     for target, rows in found.groupby("target", sort=False):
         said = [f"{row['line']} {row['test mae']:.3g}" for _, row in rows.iterrows()]
         sentences.append(f"MAE of {target} on test ({rows['unit'].iloc[0]}): {', '.join(said)}.")
-    return [*sentences, *masked_nodes(place)] or ["Texts: no run is finished."]
+    return [*sentences, *masked_nodes(place), *language_models(place)] or ["Texts: no run is finished."]
 
 
 def masked_nodes(place=RESULTS):
@@ -221,6 +221,29 @@ def _gain(run, target, place):
     same = run.but(initial=None, name=run.name.replace("-from-masked", ""))
     before, after = error(same, target, place), error(run, target, place)
     return None if before is None or after is None else before - after
+
+
+def language_models(place=RESULTS):
+    """What a language model takes off the error of the same fusion with our encoder: a sentence a target."""
+    of, sentences = with_language_model(), []
+    _, ours, *others = of
+    for target in BOTH["targets"]:
+        said = []
+        for line in others:
+            gain, half = claims.paired(of[ours].name, of[line].name, target, place)
+            if np.isfinite(gain):
+                said.append(f"{line} {gain:.3g} ± {half:.2g}")
+        if said:
+            sentences.append(
+                f"In place of our encoder a language model takes off the MAE of {target} ({TARGETS[target].error_unit}, "
+                f"95 % interval): {', '.join(said)}."
+            )
+    return sentences
+
+
+def named(row):
+    """How a page calls a row, whichever its target."""
+    return row["line"].removeprefix("moduli, ")
 
 
 # ---------------------------------------------------------------- what CAST attends to
