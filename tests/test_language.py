@@ -201,7 +201,7 @@ def test_the_runs_with_a_language_model_are_configurations(bert):
     structure, *with_texts = found.values()
     assert [run.model.encoders["text"].lora for run in with_texts] == [0, 0, 8]
     assert len({run.name for run in found.values()}) == 4 and structure.model.modalities == ("structure",)
-    assert {run.budget.n_steps for run in found.values()} == {250}
+    assert {run.budget.n_steps for run in found.values()} == {1000}
     for run in with_texts:
         assert run.model.modalities == ("structure", "text") and isinstance(run, RunConfig)
         with torch.device("meta"):
