@@ -12,9 +12,10 @@ from study import archive, formulas, knowledge, schedule
 from test_plots import at_print_size
 from test_structures import (
     dataset,  # noqa: F401, a fixture
+    finished,
     with_structure,
 )
-from test_texts import finished, trained
+from test_texts import trained
 from test_train import CPU, TINY, config
 
 from xxlib.datasets.sources.formulas import formulas as of_formulas

@@ -7,11 +7,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
-from study import archive, experiments
+from study import experiments
 from study import texts as study
 from test_datasets import listed, rock_salt
 from test_structures import (
     dataset,  # noqa: F401, a fixture
+    finished,
     garnet_like,
     primitive_rock_salt,
     structure_of,
@@ -41,7 +42,7 @@ from xxlib.training.config import ConfigError, from_dict
 from xxlib.training.examples import examples_of
 from xxlib.training.judging import View, views
 from xxlib.training.objectives import step_gradients
-from xxlib.training.records import curve, record
+from xxlib.training.records import curve
 
 GRAPH = EncoderConfig(kind="cgcnn", d_model=16, n_layers=2)
 MIXED = "ignore:1 of 49 crystals"
@@ -359,17 +360,6 @@ def test_the_runs_of_the_study_fit_their_models(tmp_path):
     table = study.table()
     assert len(table) == 40 and table["knows the structure"].all()
     assert study.findings(tmp_path) == ["Texts: no run is finished."]
-
-
-def finished(name, config, place, errors):
-    """A record of a run with these errors on `test`, by target."""
-    given = " + ".join(config.model.modalities)
-    metrics = [record("test", "mae", value, target=target, given=config.model.modalities) | {"step": 1}
-               for target, value in errors.items()]  # fmt: skip
-    assert metrics[0]["given"] == given
-    archive.save(archive.Record(
-        name=name, config=config.as_dict(), parameters=1, samples=1, best_step=1, seconds=1.0, hardware="", commit="",
-        metrics=metrics, curves=[]), place)  # fmt: skip
 
 
 def test_a_row_says_what_is_taken_off_the_error_of_the_structure(tmp_path):

