@@ -70,7 +70,6 @@ def lines(preset="small"):
     everything = dataclasses.replace(everything, encoders=everything.encoders | {"structure": EDGES})
     asks_atoms = fused("composition", "structure", preset=preset)
     silent = dataclasses.replace(asks_atoms, fusion=dataclasses.replace(asks_atoms.fusion, silent=True))
-    silent_edges = dataclasses.replace(silent, encoders=silent.encoders | {"structure": EDGES})
     formulas = {"initial": f"data/runs/{leads.of_energies(preset).name}", "learning_rate": 5e-4}
     return {
         "structure": run("structure-e_form-likelihood", **likely, **MIXED),
@@ -85,8 +84,8 @@ def lines(preset="small"):
         "the same, from the crystals of mp90k": run(
             "formulas-candidate-e_form-mp90k", model=silent, **formulas, **approximate, **MIXED, **more
         ),
-        "approximate structure, edges updated, asked by a composition that knows formulas, batches of 32": run(
-            "formulas-candidate-edges-e_form", model=silent_edges, **formulas, **approximate, **finer
+        "approximate structure, edges updated, batches of 32": run(
+            "structure-candidate-edges-e_form-likelihood", **edges, **approximate, **finer
         ),
     }
 
