@@ -254,7 +254,7 @@ def test_what_is_said_of_every_crystal_is_kept_as_a_run(asked, tmp_path, trained
         (tmp_path / run.name).symlink_to(run)
     configs = [[RunConfig.load(run / "run.json")] for run in runs]
     kept = []
-    for name, value in {"dataset": lambda: dataset, "all_known": lambda: known, "RUNS": tmp_path,
+    for name, value in {"dataset": lambda: dataset, "all_known": lambda: known, "RUNS": tmp_path, "RESULTS": tmp_path,
                         "asked": lambda given: (*configs, [])}.items():  # fmt: skip
         monkeypatch.setattr(stand_ins, name, value)
     monkeypatch.setattr(asking, "HELD_OUT", ("val", "test"))
