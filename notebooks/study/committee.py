@@ -19,10 +19,13 @@ from study import archive
 from study.archive import RESULTS
 from study.floor import composition_statistics
 from xxlib import PROJECT, plots
+from xxlib.datasets.batches import CPU
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS
+from xxlib.training.machine import commit, hardware
 from xxlib.training.presets import PRESETS
 
+DATASET = PRESETS["small"].data.dataset
 FILE, TARGET = "committee.csv", TARGETS["e_form"]
 ROUNDS, LABELS, MEMBERS, SEEDS = 5, 1000, 5, 3  # labels of the beginning, and of each round
 BOOSTING = {"learning_rate": 0.1, "max_iter": 150, "max_leaf_nodes": 31}
@@ -120,7 +123,9 @@ def figures(configs=None, place=RESULTS):
 
 def main():
     argparse.ArgumentParser(prog="python -m study.committee", description=__doc__.split("\n")[0]).parse_args()
-    table = measure(Dataset(PROJECT / PRESETS["small"].data.dataset))
+    origin = {"dataset": DATASET, "labels of": archive.LABELS[DATASET], "split": "formula"}
+    origin |= {"preset": "none: gradient boosting", "commit": commit(), "hardware": hardware(CPU, 1)}
+    table = measure(Dataset(PROJECT / DATASET)).assign(**origin)
     table.to_csv(RESULTS / FILE, index=False, float_format="%.5g")
 
 

@@ -19,17 +19,20 @@ from scipy.stats import t
 from torch import nn
 from tqdm import tqdm
 
-from study.archive import RESULTS
+from study.archive import LABELS, RESULTS
 from study.families import FAMILIES
 from study.floor import composition_statistics
 from xxlib import PROJECT
 from xxlib.answering.calibration import conformal_quantile
 from xxlib.datasets import splits
+from xxlib.datasets.batches import CPU
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.targets import TARGETS, Normaliser
 from xxlib.training.examples import members_of
+from xxlib.training.machine import commit, hardware
 from xxlib.training.presets import PRESETS
 
+DATASET = PRESETS["small"].data.dataset
 FILE, TARGET, LEVEL = "evidence.csv", TARGETS["e_form"], 0.9
 WIDTH, BATCH, EPOCHS, RATE = 256, 256, 40, 1e-3
 DOUBT = 0.01  # weight of the term that takes evidence away where the answer is wrong, as published
@@ -105,7 +108,8 @@ def measure(dataset, epochs=EPOCHS):
         answers = {split: said(model, x[split]) for split in ("val", "test")}
         errors = {split: np.abs(answers[split][0] - y[split]) for split in answers}
         for name, widths in half_widths((errors["val"], answers["val"][1]), answers["test"][1]).items():
-            row = {"judged on": family or "test", "interval": name, "crystals": len(widths)}
+            row = {"judged on": family or "test", "split": "family" if family else "formula", "interval": name}
+            row |= {"crystals": len(widths)}
             row |= {"test mae": TARGET.error_scale * scale.std * errors["test"].mean()}
             row |= {"coverage (%)": 100 * (errors["test"] <= widths).mean()}
             rows.append(row | {f"width ({TARGET.error_unit})": 2 * TARGET.error_scale * scale.std * widths.mean()})
@@ -130,7 +134,9 @@ def findings(place=RESULTS):
 
 def main():
     argparse.ArgumentParser(prog="python -m study.evidence", description=__doc__.split("\n")[0]).parse_args()
-    table = measure(Dataset(PROJECT / PRESETS["small"].data.dataset))
+    origin = {"dataset": DATASET, "labels": LABELS[DATASET], "preset": "none: a network of its own", "seed": 0}
+    origin |= {"commit": commit(), "hardware": hardware(CPU, torch.get_num_threads())}
+    table = measure(Dataset(PROJECT / DATASET)).assign(**origin)
     table.to_csv(RESULTS / FILE, index=False, float_format="%.5g")
 
 

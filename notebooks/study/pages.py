@@ -16,6 +16,8 @@ import numpy as np
 from study import (
     archive,
     claims,
+    committee,
+    evidence,
     fusions,
     growth,
     knowledge,
@@ -315,8 +317,8 @@ def environment():
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"NEW": NEW, "crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
-    made.globals |= {"mp90k": mp90k, "growth": growth, "polymorphs": polymorphs, "plus": plus}
-    made.globals |= {"fusions": fusions, "texts": texts, "knowledge": knowledge}
+    experiments = (mp90k, growth, polymorphs, plus, fusions, texts, knowledge, evidence, committee)
+    made.globals |= {module.__name__.rpartition(".")[2]: module for module in experiments}
     return made
 
 
