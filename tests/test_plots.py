@@ -388,6 +388,9 @@ def test_scaling_is_logarithmic_and_says_the_exponent():
     assert list(others.axes[0].get_xticks()) == [1e3, 1e4, 1e5, 1e6], "their sizes are far from ours"
     assert [text.get_text() for text in others.legends[0].get_texts()] == ["m", "theirs"]
 
+    close = np.array([1000, 2000, 5000, 6000])
+    ticks = plots.scaling({"m": (close, close, None)}, "MAE (eV)").axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["1,000", "2,000", "", "6,000"], "two that touch are not both written"
     joined = plots.scaling({"m": (SIZES[::-1], SIZES[::-1] ** -0.5, None)}, "MAE (eV)").axes[0].get_lines()
     assert [list(line.get_xdata()) for line in joined] == [list(SIZES)], "without a law the points are joined in order"
     assert joined[0].get_linestyle() == "-"

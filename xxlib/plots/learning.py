@@ -175,13 +175,22 @@ def scaling(panels, quantity, title="", others=None):
     sizes = sorted({int(size) for n, *_ in panels.values() for size in n})
     if others:
         sizes = [10**k for k in range(3, 8) if min(sizes) / 2 < 10**k < 2 * max(max(n) for n, _ in others.values())]
-    ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    ax.set_xticks(sizes, [f"{size:,}" if size in apart(sizes) else "" for size in sizes])
     ax.xaxis.set_minor_locator(NullLocator())
     _log_scale(ax)
     ax.grid(which="major")
     figure.legend(handles=handles, loc="outside lower left")
     entitle(figure, title)
     return figure
+
+
+def apart(sizes):
+    """Those of some sizes, ascending, whose numbers do not touch on a logarithmic axis: the largest, and downwards."""
+    kept, room = sizes[-1:], 0.12 * np.log(sizes[-1] / sizes[0])
+    for size in reversed(sizes[:-1]):
+        if np.log(kept[-1] / size) > room:
+            kept.append(size)
+    return kept
 
 
 @journal
