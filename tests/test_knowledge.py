@@ -210,7 +210,9 @@ def test_a_row_says_what_a_start_takes_off_the_error(place, tmp_path_factory):
     assert sentences[-2] == (
         "A student taught with mp90k has 12.5 % less error of E_f (one seed); the goal, 10 %, is met."
     )
-    assert sentences[-1].startswith("Over 3 targets it has 8.3 % less error on average, and less of 2 of them")
+    assert sentences[-1].startswith(
+        "A student taught with mp90k has over 3 targets 8.3 % less error on average, and less of 2 of them"
+    )
     ((name, figure),) = knowledge.figures(place=place).items()
     assert name == "knowledge" and not at_print_size(figure)
     nothing = tmp_path_factory.mktemp("nothing")

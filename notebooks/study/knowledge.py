@@ -198,8 +198,8 @@ def in_all(place=RESULTS):
         each = own.groupby(["target", own["task"].str.split(",").str[0]])[GAIN].mean().astype(float)
         if len(each) > 1:
             sentences.append(
-                f"Over {len(each)} targets it has {each.mean():.1f} % less error on average, and less of "
-                f"{(each > 0).sum()} of them; the literature has {PUBLISHED} %, and 25 of 32."
+                f"A student {start} has over {len(each)} targets {each.mean():.1f} % less error on average, and less "
+                f"of {(each > 0).sum()} of them; the literature has {PUBLISHED} %, and 25 of 32."
             )
     return sentences
 

