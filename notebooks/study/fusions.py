@@ -5,7 +5,7 @@ All at the rate that was chosen for cross-attention, those of the crystal system
 with an eighth.  The fusions are trained with a fifth of the samples without their composition and a fifth without their
 pattern, under the effects of a diffractometer; energies by likelihood, for the squared errors of what is asked without
 its composition outweigh all the rest.  Pretraining and what follows it have both inputs always and ideal patterns.
-Cost: 22 runs, 2.8 hours on a core.
+Cost: 22 runs, 2.4 hours on a core.
 """
 
 import dataclasses
