@@ -184,8 +184,8 @@ def in_all(place=RESULTS):
     sentences, gains = [], table(place=place).dropna(subset=GAIN)
     longer = gains[gains["start"] == TWICE]
     if len(longer):
-        said = [f"{_percent(row).strip(' ()')} of {row['target']}" for row in longer.to_dict("records")]
-        sentences.append(f"Twice the steps, which a taught student of E_f or band gap has in all: {', '.join(said)}.")
+        said = [f"{_percent(row).strip(' ()')} for {named(row)}" for row in longer.to_dict("records")]
+        sentences.append(f"Error after twice the steps from scratch: {', '.join(said)}.")
     for start in (TAUGHT, MORE, BY_STRUCTURE):
         own = gains[gains["start"] == start]
         energies = own[own["target"] == "e_form"][GAIN].astype(float)
