@@ -20,6 +20,7 @@ from study import (
     evidence,
     fusions,
     growth,
+    interactions,
     knowledge,
     modalities,
     mp90k,
@@ -317,7 +318,7 @@ def environment():
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"NEW": NEW, "crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
-    experiments = (mp90k, growth, polymorphs, plus, fusions, texts, knowledge, evidence, committee)
+    experiments = (mp90k, growth, polymorphs, plus, fusions, texts, knowledge, interactions, evidence, committee)
     made.globals |= {module.__name__.rpartition(".")[2]: module for module in experiments}
     return made
 
