@@ -71,11 +71,12 @@ def claims():
     found += [Claim(system=system, source=source, claim=claim, run=run, than=than, target=target)
               for target in texts.BOTH["targets"] for system, source, claim, run, than in of_words]  # fmt: skip
     for task, target in (("E_f", "e_form"), ("band gap", "band_gap")):
-        found.append(Claim(
-            system="imKT", source="arXiv 2511.03371", claim="a student that is taught is better than from scratch, in "
-            "as many steps together", run=students[task, knowledge.TAUGHT], than=students[task, knowledge.TWICE],
-            target=target,
-        ))  # fmt: skip
+        found += [
+            Claim(system="imKT", source="arXiv 2511.03371", run=students[task, start],
+                  than=students[task, knowledge.TWICE], target=target,
+                  claim=f"a student {start} is better than from scratch, in as many steps together")
+            for start in (knowledge.TAUGHT, knowledge.BY_STRUCTURE)
+        ]  # fmt: skip
     return found
 
 
