@@ -41,11 +41,11 @@ def test_it_is_said_how_many_labels_are_saved(tmp_path, committee_ends_at):
             for n, error in ((1000, 150.0), (6000, end))]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / committee.FILE, index=False)
     (sentence,) = committee.findings(tmp_path)
-    saved = "3,500 reach this (42 % fewer)" if committee_ends_at == 90 else "they do not"
+    saved = "reach this with 3,500 (42 % fewer)" if committee_ends_at == 90 else "do not reach this"
     assert sentence == (
-        f"With 6,000 labels at random boosting has 120.5 meV/atom on test (150.5 with 1,000); where models disagree "
-        f"most, {saved}, and end at {committee_ends_at + 0.5:.1f}; drawn by disagreement, 4,000 reach this (33 % "
-        f"fewer), and end at 100.5."
+        "With 6,000 labels at random boosting has 120.5 meV/atom on test (150.5 with 1,000). Labels where models "
+        f"disagree most {saved} and end at {committee_ends_at + 0.5:.1f}. Labels drawn by disagreement reach this with "
+        "4,000 (33 % fewer) and end at 100.5."
     )
     (figure,) = committee.figures(place=tmp_path).values()
     assert not at_print_size(figure)

@@ -57,11 +57,12 @@ def rounds(choice, train, test, seed=0, n=LABELS):
         yield int(used.sum()), float(np.abs(said - true).mean())
         if k < ROUNDS:
             left = np.flatnonzero(~used)
-            doubt = np.std([one.predict(features[left]) for one in committee], axis=0)
+            doubt = np.ones(len(left))
+            if choice != "at random":
+                doubt = np.std([one.predict(features[left]) for one in committee], axis=0)
             if choice == CHOICES[0]:
                 asked = left[np.argsort(-doubt, kind="stable")[:n]]
             else:
-                doubt = doubt if choice == CHOICES[1] else np.ones(len(left))
                 asked = random.choice(left, n, replace=False, p=doubt / doubt.sum())
             used[asked] = True
 
@@ -109,11 +110,12 @@ def findings(place=RESULTS):
     n, (first, last) = chance[0][-1], chance[1][[0, -1]]
     for choice, curve in found.items():
         labels = needed(curve, last)
-        reached = f"{labels:,.0f} reach this ({100 * (1 - labels / n):.0f} % fewer)"
-        said.append(f"; {choice}, {'they do not' if np.isnan(labels) else reached}, and end at {curve[1][-1]:.1f}")
+        reach = f"reach this with {labels:,.0f} ({100 * (1 - labels / n):.0f} % fewer)"
+        reach = "do not reach this" if np.isnan(labels) else reach
+        said.append(f" Labels {choice} {reach} and end at {curve[1][-1]:.1f}.")
     return [
-        f"With {n:,} labels at random boosting has {last:.1f} meV/atom on test ({first:.1f} with {chance[0][0]:,})"
-        f"{''.join(said)}."
+        f"With {n:,} labels at random boosting has {last:.1f} meV/atom on test ({first:.1f} with {chance[0][0]:,})."
+        + "".join(said)
     ]
 
 

@@ -184,7 +184,8 @@ def turned(name, label, column, values, less):
         if one[column] in values and np.isfinite(one["test mae"]):
             cells = found.setdefault(label(one), ["–"] * len(values))
             by = f" ({one[less]:.1f} %)" if np.isfinite(one[less]) and one[less] else ""
-            cells[values.index(one[column])] = f"{one['test mae']:.3g}{by}"
+            shown = f"{one['test mae']:.0f}" if one["test mae"] >= 100 else f"{one['test mae']:#.3g}"
+            cells[values.index(one[column])] = shown + by
     return found
 
 
@@ -306,7 +307,7 @@ def environment():
         "beside": lambda ours, theirs: ours if theirs == "–" else f"{ours} ({theirs})",
         "spoken": lambda words: words.replace("composition + xrd", "both"),
         "in_words": {"composition + xrd": "both", "composition": "composition alone", "xrd": "pattern alone"}.get,
-        "signed": lambda pair: "{:+.1f} ± {:.1f}".format(*pair),
+        "signed": lambda pair, target="e_form": "{:+.{n}f} ± {:.{n}f}".format(*pair, n=DECIMALS[target]),
         "listed": lambda parts: " and ".join(", ".join(map(str, parts)).rsplit(", ", 1)),
     }
     functions = (
