@@ -1,6 +1,7 @@
 """What became of the claims of other systems."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from study import archive, systems
 
@@ -37,3 +38,15 @@ def test_a_claim_holds_where_its_run_is_better(tmp_path, monkeypatch):
     (row,) = (row for row in systems.table(place=tmp_path).to_dict("records") if row["outcome"] != "open")
     assert row["system"] == "MultiMat" and row["outcome"] == "held" and row[systems.GAIN] == pytest.approx(20)
     assert "MultiMat" in systems.findings(tmp_path)[0] and "held (+20" in systems.findings(tmp_path)[0]
+
+
+@pytest.mark.parametrize(("second", "outcome"), [(10.0, "held"), (50.0, "seeds disagree")])
+def test_a_second_seed_may_disagree(monkeypatch, second, outcome):
+    claim = next(one for one in systems.claims() if one.again)
+    ((run, than),) = claim.again
+    said = {claim.run.name: 10.0, claim.than.name: 30.0, run.name: second, than.name: 30.0}
+    noise = pd.Series(np.random.default_rng(0).normal(size=50))
+    monkeypatch.setattr(archive, "errors", lambda name, target, place: noise + said[name] if name in said else None)
+    rows = systems.table().to_dict("records")
+    (row,) = (row for row in rows if (row["run"], row["other"]) == (claim.run.name, claim.than.name))
+    assert row["outcome"] == outcome and row[systems.GAIN] == pytest.approx(20)
