@@ -291,3 +291,14 @@ def test_candidates_are_believed_as_far_as_they_are_sure():
     assert errors[~sure].mean() < 1.05 * np.abs(alone - true)[~sure].mean()
     nothing = told.assign(candidates=np.nan, spread=np.nan)
     assert np.array_equal(stand_ins.believed(nothing, alone, weights), alone)
+
+
+@pytest.mark.parametrize(("error", "said"), [(41.0, "is met: 41.0 meV/atom (b)."), (57.6, "has 55.2.")])
+def test_the_goal_is_of_the_best_reader_of_formula_and_pattern(tmp_path, error, said):
+    rows = [
+        {"given": given, "reader of structures": name, "with candidates": value, "true structure": 55.2}
+        for given, name, value in (("composition + xrd", "a", 60.0), ("composition + xrd", "b", error),
+                                   ("composition", "c", 30.0))
+    ]  # fmt: skip
+    pd.DataFrame(rows).assign(unit="meV/atom").to_csv(tmp_path / "stand_ins.csv", index=False)
+    assert stand_ins.goal(tmp_path).endswith(said) and "(b)" in stand_ins.goal(tmp_path)

@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -489,6 +490,16 @@ def test_the_goal_is_of_true_structures_alone(tmp_path):
     assert "goal, 38 meV/atom, is missed: 39.1 (structure)." in structures.findings(tmp_path)[-1]
     finished(of["approximate structure"].name, of["approximate structure"], tmp_path, {"e_form": 0.038})
     assert "goal, 38 meV/atom, is met: 38 (approximate structure)." in structures.findings(tmp_path)[-1]
+
+
+def test_what_a_run_knows_of_what_it_was_trained_with_is_said(tmp_path):
+    structure = structures.lines()["structure"]
+    finished(structure.name, structure, tmp_path, {"e_form": 0.060})
+    row = {"run": structure.name, "crystals": 2000, "train mae": 40.0, "val mae": 60.0, "unit": "meV/atom"}
+    pd.DataFrame([row, row | {"run": "another"}]).to_csv(tmp_path / "fit.csv", index=False)
+    goal, fit = structures.goal(tmp_path)
+    assert "missed: 60 (structure)" in goal
+    assert fit.startswith("Of 2000 crystals that it was trained with it has 40 meV/atom, of as many of val 60: ")
 
 
 @pytest.mark.filterwarnings("ignore:1 of 49")

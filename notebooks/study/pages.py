@@ -31,6 +31,8 @@ from study import (
     pretraining,
     representations,
     scaling,
+    stand_ins,
+    structures,
     tables,
     texts,
 )
@@ -319,7 +321,8 @@ def environment():
     made.globals |= {target.upper(): column for target, column in COLUMNS.items()}
     made.globals |= {"NEW": NEW, "crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
-    experiments = (mp90k, growth, polymorphs, plus, fusions, texts, knowledge, interactions, evidence, committee)
+    experiments = (mp90k, growth, polymorphs, plus, structures, stand_ins, fusions, texts, knowledge, interactions)
+    experiments += (evidence, committee)
     made.globals |= {module.__name__.rpartition(".")[2]: module for module in experiments}
     return made
 

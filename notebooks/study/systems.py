@@ -57,22 +57,24 @@ def claims():
         system="relational pretraining", source="MMFRL", run=alike, than=contrastive, target="crystal_system",
         claim="similarities between samples teach more than contrastive pairs",
     ))  # fmt: skip
-    structure, text = words["structure"], words["text"]
+    structure, alone, attention = "structure", "text", "MatMMFuse: one layer, asked by the text"
+    masked, nothing = "CAST", "CAST without masked nodes"
     of_words = [
-        ("CAST", "arXiv 2502.06836", "structure and text are better than the structure", words["CAST"], structure),
-        ("CAST", "arXiv 2502.06836", "masked node prediction makes a difference", words["CAST"],
-         words["CAST without masked nodes"]),
-        ("CrysMMNet", "UAI 2023", "a text beside the structure makes it better", words["CrysMMNet: concatenation"],
-         structure),
+        ("CAST", "arXiv 2502.06836", "structure and text are better than the structure", masked, structure),
+        ("CAST", "arXiv 2502.06836", "masked node prediction makes a difference", masked, nothing),
+        ("CrysMMNet", "UAI 2023", "a text beside the structure makes it better", "CrysMMNet: concatenation", structure),
         ("MultiMat", "arXiv 2312.00111", "contrastive pretraining makes the structure's encoder better",
-         words["MultiMat: structure after contrastive"], structure),
-        ("MatMMFuse", "arXiv 2505.04634", "attention over both is better than the structure",
-         words["MatMMFuse: one layer, asked by the text"], structure),
-        ("MatMMFuse", "arXiv 2505.04634", "attention over both is better than the text",
-         words["MatMMFuse: one layer, asked by the text"], text),
+         "MultiMat: structure after contrastive", structure),
+        ("MatMMFuse", "arXiv 2505.04634", "attention over both is better than the structure", attention, structure),
+        ("MatMMFuse", "arXiv 2505.04634", "attention over both is better than the text", attention, alone),
     ]  # fmt: skip
-    found += [Claim(system=system, source=source, claim=claim, run=run, than=than, target=target)
-              for target in texts.BOTH["targets"] for system, source, claim, run, than in of_words]  # fmt: skip
+    for of, targets in (("", texts.BOTH["targets"]), ("moduli, ", texts.OF_MODULI["targets"])):
+        seeds = [[words[f"{line}, {seed} seed"] for line in (masked, nothing)] for seed in texts.FURTHER if not of]
+        found += [
+            Claim(system=system, source=source, claim=claim, run=words[of + line], than=words[of + than], target=target,
+                  again=tuple(map(tuple, seeds)) if than == nothing else ())
+            for target in targets for system, source, claim, line, than in of_words
+        ]  # fmt: skip
     for task, target in (("E_f", "e_form"), ("band gap", "band_gap")):
         found += [
             Claim(system="imKT", source="arXiv 2511.03371", run=students[task, start],
