@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from study import archive, asking, known_crystals, plus, stand_ins
+from study import archive, asking, known_crystals, measured_stand_ins, plus, stand_ins
 from study.asking import Asked
 from study.measured import NEW
 
@@ -302,3 +302,43 @@ def test_the_goal_is_of_the_best_reader_of_formula_and_pattern(tmp_path, error, 
     ]  # fmt: skip
     pd.DataFrame(rows).assign(unit="meV/atom").to_csv(tmp_path / "stand_ins.csv", index=False)
     assert stand_ins.goal(tmp_path).endswith(said) and "(b)" in stand_ins.goal(tmp_path)
+
+
+def test_candidates_of_measured_scans_are_judged_once(asked, tmp_path, trained_run, monkeypatch):
+    """A scan of a crystal whose formula is hidden; by hand: weights that believe the candidates wholly, or not."""
+    dataset, known = asked
+    run = trained_run(
+        "structures", model=PRESETS["structure"].model, dataset=str(dataset.folder), targets=("e_form",), n_steps=5
+    )
+    for name, value in {"dataset": lambda: dataset, "all_known": lambda: known, "RUNS": run.parent,
+                        "RESULTS": tmp_path}.items():  # fmt: skip
+        monkeypatch.setattr(measured_stand_ins, name, value)
+
+    def scan_of(row):
+        counts = 100 * asking.observed(dataset, row, None)[0].root ** 2
+        own = {"reduced_formula": dataset.column("formula")[row], "mp_id": dataset.column("id")[row], "e_form": 1.0}
+        counts += np.random.default_rng(0).normal(30, 3, len(counts))
+        return own | {"sample": "a", "two_theta": TWO_THETA, "intensity": counts}
+
+    scans = (scan_of(int(row)) for row in dataset.indices("train"))
+    scan = next(one for one in scans if measured_stand_ins.candidates(pd.DataFrame([one]))[0]["crystals"])
+    pd.DataFrame([scan, scan | {"sample": "b", "e_form": np.nan}]).to_parquet(tmp_path / "scans.parquet")
+    released = {"model": measured_stand_ins.RELEASED, "given": "composition + xrd", "patterns": "measured"}
+    pd.DataFrame([released | {"sample": "a", "e_form_predicted": 0.9}]).to_csv(tmp_path / "measured_samples.csv")
+    pd.DataFrame(columns=["model", "patterns", "patterns_sha256", "sha256"]).to_csv(tmp_path / "measured_log.csv")
+    row = {"given": "composition + xrd", "with candidates": 50.0, "weight": -99.0}
+    row |= dict.fromkeys(stand_ins.WEIGHTS[1:], 0.0) | {"reader of structures": run.name}
+    for weight, error in ((-99.0, 100.0), (99.0, None)):
+        pd.DataFrame([row | {"weight": weight}]).to_csv(tmp_path / "stand_ins.csv", index=False)
+        chosen = stand_ins.committed(tmp_path).iloc[0]
+        table = measured_stand_ins.judge(pd.DataFrame([scan]), chosen, tmp_path / f"kept{weight}")
+        assert table["alone"][0] == pytest.approx(100) and (table["with candidates"][0] == pytest.approx(100)) == (
+            error is not None
+        )
+    monkeypatch.setattr(measured_stand_ins, "committed", lambda: stand_ins.committed(tmp_path))
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path / "scans.parquet"), "--kept", str(tmp_path / "kept")])
+    measured_stand_ins.main()
+    (said,) = measured_stand_ins.findings(tmp_path)
+    assert said.startswith(f"E_f of 1 measured crystals by mp36k-wide and {run.name} (meV/atom, standard error): 100 ")
+    with pytest.raises(SystemExit, match=r"scans\.parquet was asked with this reader"):
+        measured_stand_ins.main()

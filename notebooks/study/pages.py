@@ -22,6 +22,7 @@ from study import (
     growth,
     interactions,
     knowledge,
+    measured_stand_ins,
     modalities,
     mp90k,
     paper,
@@ -322,7 +323,7 @@ def environment():
     made.globals |= {"NEW": NEW, "crossing": power_laws.crossing, "classes": lambda target: TARGETS[target].width}
     made.globals |= {"paper": paper, "RELEASED": RELEASED, "SYSTEMS": CRYSTAL_SYSTEMS, "ENERGIES": mp90k.ENERGIES}
     experiments = (mp90k, growth, polymorphs, plus, structures, stand_ins, fusions, texts, knowledge, interactions)
-    experiments += (evidence, committee)
+    experiments += (measured_stand_ins, evidence, committee)
     made.globals |= {module.__name__.rpartition(".")[2]: module for module in experiments}
     return made
 

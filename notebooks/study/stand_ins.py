@@ -81,7 +81,11 @@ def _of_patterns(rows):
 
 
 def _of_pattern(row):
-    explanation, _ = explanation_of(row, SETTING)
+    return first(row, explanation_of(row, SETTING)[0])
+
+
+def first(row, explanation):
+    """The first MOST crystals of an Explanation with their probabilities, as candidates() has them; none of None."""
     if explanation is None:
         return {"row": row, "none": 1.0, "crystals": [], "probabilities": []}
     n = min(MOST, len(explanation))
