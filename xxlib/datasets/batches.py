@@ -15,13 +15,14 @@ from xxlib.diffraction import patterns
 from xxlib.diffraction.effects import draw
 from xxlib.diffraction.simulation import augmented, expansion
 from xxlib.models.encoders.text import MAX_WORDS
-from xxlib.models.inputs import Composition, Pattern, Structure, Text
+from xxlib.models.inputs import Composition, Description, Pattern, Structure, Text
 
 # Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
 EFFECTS_STREAM, ABSENT_STREAM, DISTORTIONS_STREAM = (0, 1), (0, 2), (0, 3)
 
 MODALITIES = ("composition", "xrd")  # what a laboratory has
 CPU = torch.device("cpu")
+MAX_LETTERS = 8192  # of a description: several times what a language model has positions for
 GPU_MULTIPLE = 8  # of 1 + E on a GPU: aligned attention, and one compiled kernel for compositions of up to 7 elements
 
 
@@ -157,11 +158,25 @@ def collate_text(dataset, rows, device=CPU, drawn=None):
     return Text(send(torch.from_numpy(word_ids), device)), has
 
 
+def collate_description(dataset, rows, device=CPU, drawn=None):
+    """Description of some rows on a device, and which of them have one (B,); what is beyond MAX_LETTERS is cut off.
+
+    Raises DatasetError where the dataset has no descriptions.
+    """
+    said = [dataset.descriptions[row].encode()[:MAX_LETTERS] for row in rows]
+    lengths = np.array(list(map(len, said)), np.int64)
+    filled = np.arange(max(1, lengths.max())) < lengths[:, None]  # (B, S)
+    letters = np.zeros(filled.shape, np.uint8)
+    letters[filled] = np.frombuffer(b"".join(said), np.uint8)
+    return Description(send(torch.from_numpy(letters), device)), lengths > 0
+
+
 COLLATE = {
     "composition": collate_composition,
     "xrd": collate_pattern,
     "structure": collate_structure,
     "text": collate_text,
+    "description": collate_description,
 }
 COLUMNS = {"composition": "element_ids", "xrd": "two_theta"}  # that a row lacks where it lacks the modality
 OF_STRUCTURES = {"structure", "text"}  # modalities that are read of one
@@ -171,6 +186,8 @@ def has_modalities(dataset, rows, modalities):
     """Which of some rows have each modality: modality -> (B,) bool."""
     has = {name: dataset.lengths(COLUMNS[name], rows) > 0 for name in modalities if name in COLUMNS}
     has |= {name: has_structure(dataset, rows) for name in modalities if name in OF_STRUCTURES}
+    if "description" in modalities:
+        has["description"] = dataset.descriptions[rows] != ""
     return {name: torch.from_numpy(has[name]) for name in modalities}
 
 

@@ -3,6 +3,7 @@
 dataset.json       what it is: schema version, grid, wavelength, symprec, source, labels, counts, sha256 of every shard
 shard-00000.arrow  one crystal a row (schema()), memory-mapped; of a formula without a crystal only what follows from it
 rejects.parquet    id, source, reason of every crystal that was read and refused (REJECTS)
+descriptions.parquet  optional, of xxlib describe or of one's own: id, and description, what is written of the crystal
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from xxlib.crystals.crystal import Crystal, lattice_from_cell
 from xxlib.datasets.labels import OTHER_LABELS, Labels
@@ -44,6 +46,7 @@ ATOMS = [
     ("frac_coords", pa.list_(pa.float32())),  # (3n,) x, y, z of one atom after the other
     ("occupancies", pa.list_(pa.float16())),  # (n,), or empty where all are 1
 ]
+DESCRIPTIONS = "descriptions.parquet"
 REJECTS = pa.schema([("id", pa.string()), ("source", pa.string()), ("reason", pa.string())])
 
 
@@ -147,6 +150,7 @@ class Dataset:
 
     def __init__(self, folder, check=True):
         self.folder = Path(folder)
+        self.folders = [self.folder]
         path = self.folder / "dataset.json"
         if not path.is_file():
             raise DatasetError(f"{path} is missing: make the dataset with `python -m xxlib.prepare`")
@@ -203,6 +207,24 @@ class Dataset:
     def has_structure(self):
         """Whether crystals are stored: columns lattice, atom_ids, frac_coords and occupancies."""
         return all("atom_ids" in columns for columns in self.ragged)
+
+    @cached_property
+    def descriptions(self):
+        """What is written of each row, (n,) str; "" where nothing is.
+
+        Raises DatasetError where the folder has no descriptions, or they cannot be read.
+        """
+        written = {}
+        for path in (folder / DESCRIPTIONS for folder in self.folders):
+            if not path.is_file():
+                raise DatasetError(f"{path} is missing: python -m xxlib.describe {path.parent} writes it, in hours")
+            try:
+                table = pq.read_table(pa.memory_map(os.fsencode(path)), columns=["id", "description"])
+            except (pa.ArrowException, KeyError, OSError) as error:
+                why = " ".join(str(error).split())[:200]
+                raise DatasetError(f"{path} cannot be read ({why}): it needs columns id and description") from error
+            written |= zip(table["id"].cast(pa.string()).to_pylist(), table["description"].to_pylist())
+        return np.array([written.get(id) or "" for id in self.column("id")], dtype=object)
 
     def crystal(self, row):
         """The Crystal of a row: coordinates to float32, a along x; its own cell, not necessarily its own orientation.
@@ -268,6 +290,7 @@ def joined(first, second):
     """The rows of one Dataset and, after them, those of another."""
     both = object.__new__(Dataset)
     both.folder, both.meta, both.shards = first.folder, first.meta, first.shards + second.shards
+    both.folders = first.folders + second.folders
     both.first_rows = np.cumsum([0] + [shard.num_rows for shard in both.shards])
     return both
 

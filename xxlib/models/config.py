@@ -10,6 +10,7 @@ KINDS = {  # of encoders, by modality
     "xrd": ("transformer", "convolutions"),
     "structure": ("cgcnn", "edge_updates"),
     "text": ("transformer", "language_model"),
+    "description": ("language_model",),
 }
 ELEMENT_VECTORS = ("learned", "mat2vec", "learned + mat2vec")
 LARGEST = {"d_model": 16_384, "n_layers": 500, "n_heads": 256, "d_ff": 65_536, "d_fused": 16_384, "n_experts": 256}
@@ -24,7 +25,8 @@ class ModelError(ValueError):
 class EncoderConfig:
     """A transformer that reads one modality; of patterns, with convolutions in front where kind is "convolutions".
 
-    Of structures a graph network, which has neither heads nor d_ff; of texts also a language model, of its own sizes.
+    Of structures a graph network, which has neither heads nor d_ff; of texts also, and of descriptions always, a
+    language model, of its own sizes.
     """
 
     kind: str = "transformer"  # a name of KINDS

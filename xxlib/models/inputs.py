@@ -1,7 +1,7 @@
 """What models read: one input a modality, and the tokens that its encoder makes of it.
 
-Shapes: B samples, E elements, L tokens of a pattern of P points each, S words, T tokens of any modality, D width;
-of all crystals together N atoms and M edges.
+Shapes: B samples, E elements, L tokens of a pattern of P points each, S words or letters, T tokens of any modality, D
+width; of all crystals together N atoms and M edges.
 """
 
 from typing import NamedTuple
@@ -92,6 +92,21 @@ class Text(NamedTuple):
         return self._replace(word_ids=self.word_ids.masked_fill(absent[:, None], 0))
 
 
+class Description(NamedTuple):
+    """What somebody has written of a crystal; of a sample of which nothing is written all is padding."""
+
+    letters: Tensor  # (B, S) uint8, in UTF-8, 0 = padding
+
+    @property
+    def pad(self):
+        """(B, S) bool, True = ignore."""
+        return self.letters == 0
+
+    def without(self, absent):
+        """The same input, empty where `absent` (B,) bool."""
+        return self._replace(letters=self.letters.masked_fill(absent[:, None], 0))
+
+
 class Tokens(NamedTuple):
     """What an encoder or a fusion says of a batch."""
 
@@ -100,4 +115,10 @@ class Tokens(NamedTuple):
 
 
 # Every modality by its name.
-INPUTS = {"composition": Composition, "xrd": Pattern, "structure": Structure, "text": Text}
+INPUTS = {
+    "composition": Composition,
+    "xrd": Pattern,
+    "structure": Structure,
+    "text": Text,
+    "description": Description,
+}

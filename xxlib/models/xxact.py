@@ -7,7 +7,7 @@ from torch import nn
 
 from xxlib.models.encoders.composition import CompositionEncoder
 from xxlib.models.encoders.convolutions import ConvolutionalEncoder
-from xxlib.models.encoders.language import LanguageModelEncoder
+from xxlib.models.encoders.language import DescriptionEncoder, LanguageModelEncoder
 from xxlib.models.encoders.structure import StructureEncoder
 from xxlib.models.encoders.text import TextEncoder
 from xxlib.models.encoders.xrd import XRDEncoder
@@ -23,6 +23,7 @@ ENCODERS = {
     ("structure", "edge_updates"): StructureEncoder,
     ("text", "transformer"): TextEncoder,
     ("text", "language_model"): LanguageModelEncoder,
+    ("description", "language_model"): DescriptionEncoder,
 }
 
 

@@ -83,6 +83,8 @@ def examples_of(config):
         check_structures(dataset, rows, config.data)
     if "text" in config.model.modalities:
         _count_long_texts(dataset, splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed))
+    if "description" in config.model.modalities:
+        _count_descriptions(dataset, np.concatenate(list(rows.values())))
     mean_square = None
     if "xrd" in config.objectives.masked:
         seen = splits.beginning(rows["train"], SCALE_CRYSTALS, config.seed)
@@ -121,6 +123,13 @@ def _count_long_texts(dataset, rows):
             f"{n} of the first {len(rows)} texts are longer than {MAX_WORDS} words: what is beyond is not read",
             stacklevel=3,
         )
+
+
+def _count_descriptions(dataset, rows):
+    """Warn where nothing is written of some rows."""
+    n = int((dataset.descriptions[rows] == "").sum())
+    if n:
+        warnings.warn(f"{n} of {len(rows)} crystals have no description: nothing is read of them", stacklevel=3)
 
 
 def _further(dataset, assigned, folder, config):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from xxlib.crystals.compositions import mat2vec
 from xxlib.crystals.descriptions import WORDS
-from xxlib.datasets.batches import collate_composition
+from xxlib.datasets import splits
+from xxlib.datasets.batches import collate_composition, make_batch
 from xxlib.datasets.store import DatasetError
 from xxlib.datasets.writing import write_atomically
 from xxlib.models.build import build
@@ -30,6 +32,7 @@ from xxlib.training.starts import start_from
 from xxlib.training.teachers import vectors_to_learn
 
 BETAS, WEIGHT_DECAY = (0.9, 0.98), 0.01  # the paper's
+COUNTED = 256  # training crystals of which it is said how many texts a language model cannot read to their end
 
 
 @dataclass
@@ -71,8 +74,9 @@ def prepare(config, folder, device):
     model = build_model(config)
     if config.model.element_vectors != "learned":
         model.encoders["composition"].set_element_vectors(mat2vec())
-    if "text" in config.model.encoders and config.model.encoders["text"].folder:
-        model.encoders["text"].read(WORDS)
+    for name in (name for name, encoder in config.model.encoders.items() if encoder.folder):
+        model.encoders[name].read(WORDS)
+        _count_long(model.encoders[name], name, examples)
     if config.model.element_terms:
         fit_element_terms(model.element_terms, examples)
     parameters = count_parameters(model)
@@ -110,6 +114,18 @@ def prepare(config, folder, device):
 
 
 @torch.no_grad()
+def _count_long(encoder, name, examples):
+    """Warn where a language model cannot read some texts to their end."""
+    rows = splits.beginning(examples.rows["train"], COUNTED, 0)
+    n = encoder.n_too_long(make_batch(examples.dataset, rows, (name,)).inputs[name])
+    if n:
+        warnings.warn(
+            f"{n} of {len(rows)} inputs {name!r} have more pieces than the {encoder.most} that its language model "
+            "reads: what is beyond is not read",
+            stacklevel=2,
+        )
+
+
 def fit_element_terms(element_terms, examples):
     """Set ElementTerms to the ridge regressions of the labels of train, normalised, on fractions."""
     rows = examples.rows["train"]

@@ -1,4 +1,4 @@
-"""A description in words -> tokens: a language model of the form of BERT, as MatSciBERT, SciBERT and MiniLM are."""
+"""Words -> tokens: a language model of the form of BERT, as MatSciBERT, SciBERT and MiniLM are."""
 
 import contextlib
 from importlib.util import find_spec
@@ -28,12 +28,13 @@ class LanguageModelEncoder(nn.Module):
     it makes no tokens.  Untrained until `read` has brought the weights of its folder, or a checkpoint has.
     """
 
+    modality = "text"
     masks_what_is_absent = False  # it is padding
 
     def __init__(self, config):
         """config: a ModelConfig.  Raises ModelError where the folder is not that of a language model."""
         super().__init__()
-        sizes = config.encoders["text"]
+        sizes = config.encoders[self.modality]
         self.folder, self.learns = folder_of(sizes.folder), sizes.lora > 0
         transformers = _imported("transformers")
         with _readable(self.folder):
@@ -47,11 +48,21 @@ class LanguageModelEncoder(nn.Module):
                 lora_dropout=config.dropout,
             )  # fmt: skip
             peft.inject_adapter_in_model(lora, self.model)
-        self.register_buffer("pieces", torch.zeros(N_WORDS, PIECES, dtype=torch.int64))  # of each word, 0 = none
         self.register_buffer("ends", torch.zeros(2, dtype=torch.int64))  # what stands before and after a text
+        self.learn_pieces()
         self.project = nn.Linear(own.hidden_size, config.d_fused)
         self.sums_up = config.fusion is not None and not config.fusion.kind.endswith("attention")
         self.remembered = {}  # words of a text -> its mean vector (D,)
+
+    def learn_pieces(self):
+        """Make room for the pieces of each word of a Text."""
+        self.register_buffer("pieces", torch.zeros(N_WORDS, PIECES, dtype=torch.int64))  # 0 = none
+
+    def keep_pieces(self, words, tokenizer):
+        """Take the pieces of each word, as a tokenizer has them."""
+        for row, word in zip(self.pieces, words, strict=True):
+            own = tokenizer(word, add_special_tokens=False)["input_ids"]
+            row[: len(own)] = torch.tensor(own)
 
     @torch.no_grad()
     def read(self, words):
@@ -71,13 +82,18 @@ class LanguageModelEncoder(nn.Module):
             for name, values in self.model.named_parameters():
                 if "lora_" not in name:
                     values.copy_(weights[name.replace(".base_layer", "")])
-            tokenizer = transformers.BertTokenizerFast.from_pretrained(self.folder, local_files_only=True)
-            if tokenizer.pad_token_id != 0:
-                raise ValueError(f"its padding is piece {tokenizer.pad_token_id}, not 0")
-            for row, word in zip(self.pieces, words, strict=True):
-                own = tokenizer(word, add_special_tokens=False)["input_ids"]
-                row[: len(own)] = torch.tensor(own)
+            tokenizer = self.tokenizer()
+            self.keep_pieces(words, tokenizer)
             self.ends.copy_(torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
+
+    def tokenizer(self):
+        """That of the folder; raises ValueError where it has another padding than ours."""
+        transformers = _imported("transformers")
+        transformers.logging.set_verbosity_error()  # it warns of texts that are cut below
+        tokenizer = transformers.BertTokenizerFast.from_pretrained(self.folder, local_files_only=True)
+        if tokenizer.pad_token_id != 0:
+            raise ValueError(f"its padding is piece {tokenizer.pad_token_id}, not 0")
+        return tokenizer
 
     def train(self, mode=True):
         """As of nn.Module; a language model that learns nothing has no dropout."""
@@ -90,10 +106,11 @@ class LanguageModelEncoder(nn.Module):
 
         A text of more pieces than the model has positions for is cut.
         """
+        ids = text[0]
         if cls_only or self.sums_up:
-            cls = self.summaries(text.word_ids)
+            cls = self.summaries(ids)
             return Tokens(self.project(cls[:, None]), text.pad.new_zeros(len(cls), 1))
-        cls, x, pad = self.vectors(text.word_ids)
+        cls, x, pad = self.vectors(ids)
         return Tokens(self.project(torch.cat([cls[:, None], x], dim=1)), F.pad(pad, (1, 0), value=False))
 
     def summaries(self, word_ids):
@@ -114,11 +131,15 @@ class LanguageModelEncoder(nn.Module):
 
     def vectors(self, word_ids):
         """Of words (B, S) the mean vectors (B, D), those of all pieces (B, S', D), and their padding (B, S')."""
-        ids, pad = self.in_pieces(word_ids)
+        ids, pad = (values[:, : self.most] for values in self.in_pieces(word_ids))
         with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
             x = self.model(input_ids=ids, attention_mask=(~pad).long()).last_hidden_state  # (B, S', D)
         weights = (~pad)[..., None] / (~pad).sum(1)[:, None, None]  # (B, S', 1)
         return (x * weights).sum(1), x, pad
+
+    def n_too_long(self, text):
+        """How many of an input (B,) have more pieces than the model has positions for."""
+        return int(((~self.in_pieces(text[0])[1]).sum(1) > self.most).sum())
 
     def in_pieces(self, word_ids):
         """Words (B, S) -> pieces (B, S') between the two ends, and their padding."""
@@ -127,9 +148,29 @@ class LanguageModelEncoder(nn.Module):
         there = ids > 0
         there[:, [0, -1]] = True
         order = (~there).int().argsort(dim=1, stable=True)  # what is there first, in its order
-        longest = min(int(there.sum(1).max()), self.most)
+        longest = int(there.sum(1).max())
         ids, there = (values.gather(1, order)[:, :longest] for values in (ids, there))
         return ids, ~there
+
+
+class DescriptionEncoder(LanguageModelEncoder):
+    """The same for a Description, which the tokenizer of the folder takes to pieces."""
+
+    modality = "description"
+
+    def learn_pieces(self):
+        """As the tokenizer has them; it must be there whenever a model is built, as config.json must."""
+        with _readable(self.folder):
+            self.cut = self.tokenizer()
+
+    def keep_pieces(self, words, tokenizer):
+        """There are no words of ours."""
+
+    def in_pieces(self, letters):
+        """Letters (B, S) -> pieces (B, S') between the two ends, and their padding."""
+        said = [bytes(row[row > 0].tolist()).decode(errors="ignore") for row in letters.cpu()]
+        pieces = self.cut(said, padding=True, return_tensors="pt").to(letters.device)
+        return pieces["input_ids"], pieces["attention_mask"] == 0
 
 
 def folder_of(name):
