@@ -342,7 +342,7 @@ def test_it_learns_from_texts(dataset, tmp_path, others):  # noqa: F811
 def test_the_runs_of_the_study_fit_their_models(tmp_path):
     for preset in ("small", "smoke"):
         planned = list(study.lines(preset).values())
-        assert len({one.name for one in planned}) == len(planned) == 20
+        assert len({one.name for one in planned}) == len(planned) == 21
         for k, one in enumerate(planned):
             objectives = one.objectives
             with torch.device("meta"):
@@ -358,7 +358,7 @@ def test_the_runs_of_the_study_fit_their_models(tmp_path):
     assert all(set(one.objectives.targets) <= set(columns) for one in smoke)
     assert all(one in planned for one in smoke) and len(study.table(smoke)) == len(smoke) == 3
     table = study.table()
-    assert len(table) == 44 and table["knows the structure"].all()
+    assert len(table) == 46 and table["knows the structure"].all()
     assert study.findings(tmp_path) == ["Texts: no run is finished."]
 
 
