@@ -382,14 +382,17 @@ def test_a_row_says_what_is_taken_off_the_error_of_the_structure(tmp_path):
 
 
 def test_attention_is_kept_as_histograms_and_drawn(tmp_path):
-    rows = [{"line": line, "layer": layer, "bin": k, "share": 0.04} for line in study.ATTENDING
-            for layer in range(1, 5) for k in range(25)]  # fmt: skip
+    means = dict(zip(study.ATTENDING, (0.9, 0.8)))
+    rows = [{"line": line, "layer": layer, "mean": means[line] + 0.02 * layer, "bin": k, "share": 0.04}
+            for line in study.ATTENDING for layer in range(1, 5) for k in range(25)]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "text_attention.csv", index=False)
     (figure,) = study.figures(place=tmp_path).values()
     assert len(figure.axes) == 2 and [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == [
         f"layer {k}" for k in range(1, 5)
     ]
-    assert study.figures(place=tmp_path / "nowhere") == {}
+    assert study.figures(place=tmp_path / "nowhere") == {} and study.attended(tmp_path / "nowhere") == []
+    (said,) = study.attended(tmp_path)
+    assert "a cosine of 0.92 to 0.98 on average" in said and "of 0.82 to 0.88 with them" in said
 
 
 @pytest.mark.filterwarnings(MIXED)

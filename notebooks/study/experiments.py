@@ -35,6 +35,7 @@ CAPTIONS = {
     "fusions": "What another fusion gains over the paper's, and pretraining over none; 95 % intervals, a seed each.",
     "knowledge": "What a start takes off the error of a student of formulas; 95 % intervals, a seed each.",
     "interactions": "What pairs of kinds of elements add to E_f in the eyes of a run; means over formulas of test.",
+    "text_attention": "How alike the atoms of a crystal attend to the words of its text, layer by layer; 256 of val.",
     "few_shot": "Error of the band gap against the number of labels, a seed each, without intervals.",
     "readers": "What a reader of patterns gains by each change and those before it; 95 % intervals, a seed each.",
     "measured": "Accuracy on measured and on simulated patterns; 95 % intervals.",
