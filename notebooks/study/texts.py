@@ -26,13 +26,14 @@ from study.tables import origin, whole
 from study.variants import MIXED
 from xxlib import PROJECT, plots
 from xxlib.answering.explain import attention_similarities
-from xxlib.datasets.batches import chunks, make_batch
+from xxlib.datasets.batches import CPU, chunks, make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.datasets.structures import texts as of_structures
 from xxlib.datasets.targets import TARGETS
 from xxlib.models.build import build
 from xxlib.models.config import EncoderConfig, FusionConfig
 from xxlib.training.config import from_dict
+from xxlib.training.machine import commit, hardware
 from xxlib.training.presets import PRESETS
 from xxlib.training.runs import RUNS, load_model, load_weights
 
@@ -279,12 +280,15 @@ def write_attention(n=256):
     """
     rows = []
     for line in ATTENDING:
-        similarities = attention(RUNS / lines()[line].name, n)
+        run = lines()[line]
+        similarities = attention(RUNS / run.name, n)
         for layer, own in enumerate(similarities, start=1):
             shares = np.histogram(own.clip(0, 1), BINS)[0] / len(own)  # a cosine may be 1 + 1e-7
-            about = {"line": line, "layer": layer, "mean": own.mean(), "crystals of val": n}
+            about = {"line": line, "run": run.name, "layer": layer, "mean": own.mean(), "crystals": n}
             rows += [about | {"bin": k, "share": share} for k, share in enumerate(shares)]
-    pd.DataFrame(rows).to_csv(RESULTS / f"{ATTENTION}.csv", index=False, float_format="%.5g")
+    origin = {"dataset": run.data.dataset, "split": "val", "preset": run.preset, "seed": run.seed}
+    table = pd.DataFrame(rows).assign(**origin, commit=commit(), hardware=hardware(CPU, 1))
+    table.to_csv(RESULTS / f"{ATTENTION}.csv", index=False, float_format="%.5g")
 
 
 def attention(folder, n):
