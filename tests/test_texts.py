@@ -375,8 +375,8 @@ def test_a_row_says_what_is_taken_off_the_error_of_the_structure(tmp_path):
     )
     assert np.isclose(table.loc[("moduli, text", "log_shear_modulus"), "test mae"], 0.11)
     assert study.masked_nodes(tmp_path) == [
-        "Masked node prediction takes 5 meV/atom off CAST's MAE of e_form (one seed, 5 to 5).",
-        "Masked node prediction takes 0.05 eV off CAST's MAE of band_gap (one seed, 0.05 to 0.05).",
+        "Masked node prediction takes 5 meV/atom off CAST's MAE of e_form (one seed).",
+        "Masked node prediction takes 0.05 eV off CAST's MAE of band_gap (one seed).",
     ]
     assert "MAE of e_form on test (meV/atom): structure 40" in study.findings(tmp_path)[0]
 

@@ -223,10 +223,10 @@ def masked_nodes(place=RESULTS):
         gains = [_gain(run, target, place) for run in begun if target in run.objectives.targets]
         gains = [gain for gain in gains if gain is not None]
         if gains:
-            seeds = f"{len(gains)} seeds" if len(gains) > 1 else "one seed"
+            seeds = f"{len(gains)} seeds, {min(gains):.3g} to {max(gains):.3g}" if len(gains) > 1 else "one seed"
             sentences.append(
                 f"Masked node prediction takes {np.mean(gains):.3g} {TARGETS[target].error_unit} off CAST's MAE of "
-                f"{target} ({seeds}, {min(gains):.3g} to {max(gains):.3g})."
+                f"{target} ({seeds})."
             )
     of = lines()
     for target in BOTH["targets"]:
@@ -256,10 +256,10 @@ def language_models(place=RESULTS):
         for line in others:
             gain, half = claims.paired(of[ours].name, of[line].name, target, place)
             if np.isfinite(gain):
-                said.append(f"{line} {gain:.3g} ± {half:.2g}")
+                said.append(f"{line} {gain:+.3g} ± {half:.2g}")
         if said:
             sentences.append(
-                f"In place of our encoder a language model takes off the MAE of {target} "
+                f"Language models in place of our encoder gain in the MAE of {target} "
                 f"({TARGETS[target].error_unit}, 95 % interval): {', '.join(said)}."
             )
     return sentences
