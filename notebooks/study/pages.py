@@ -52,6 +52,7 @@ CARD = CHECKPOINTS / RELEASED / "metrics.json"
 # A part of README.md that is rendered, from the template of its name.
 PART = re.compile(r"(<!-- (\w+): rendered by study.pages -->\n).*?(<!-- end of \2 -->\n)", re.DOTALL)
 DECIMALS = {"e_form": 1, "band_gap": 3, "crystal_system": 1, "space_group": 1}
+DECIMALS |= {"log_bulk_modulus": 4, "log_shear_modulus": 4}
 METRICS = {"e_form": "mae", "band_gap": "mae", "crystal_system": "accuracy", "space_group": "accuracy"}
 COLUMNS = dict(zip(METRICS, (tables.E_FORM, tables.BAND_GAP, tables.CRYSTAL_SYSTEM, tables.SPACE_GROUP)))
 # The runs that a page names often.
