@@ -352,5 +352,5 @@ def test_a_file_that_is_not_of_jarvis_is_refused(tmp_path):
     path = write_jarvis(tmp_path / "cut.zip", [jarvis_entry()])
     path.write_bytes(path.read_bytes()[:-100])
     (record,) = jarvis(path).records()
-    with pytest.raises(RejectedCrystal, match="begins with b'PK"):
+    with pytest.raises(RejectedCrystal, match=r"begins with b['\"]PK"):
         record.crystal()
