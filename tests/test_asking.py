@@ -293,11 +293,18 @@ def test_candidates_are_believed_as_far_as_they_are_sure():
     assert np.array_equal(stand_ins.believed(nothing, alone, weights), alone)
 
 
-@pytest.mark.parametrize(("error", "said"), [(41.0, "is met: 41.0 meV/atom (b)."), (57.6, "has 55.2.")])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (41.0, "is met: 41.0 meV/atom (b)."),
+        (57.6, "has 55.2: reading them keeps from the goal more than the candidates do."),
+        (90.0, "has 55.2."),
+    ],
+)
 def test_the_goal_is_of_the_best_reader_of_formula_and_pattern(tmp_path, error, said):
     rows = [
         {"given": given, "reader of structures": name, "with candidates": value, "true structure": 55.2}
-        for given, name, value in (("composition + xrd", "a", 60.0), ("composition + xrd", "b", error),
+        for given, name, value in (("composition + xrd", "a", 95.0), ("composition + xrd", "b", error),
                                    ("composition", "c", 30.0))
     ]  # fmt: skip
     pd.DataFrame(rows).assign(unit="meV/atom").to_csv(tmp_path / "stand_ins.csv", index=False)
@@ -341,4 +348,14 @@ def test_candidates_of_measured_scans_are_judged_once(asked, tmp_path, trained_r
     (said,) = measured_stand_ins.findings(tmp_path)
     assert said.startswith(f"E_f of 1 measured crystals by mp36k-wide and {run.name} (meV/atom, standard error): 100 ")
     with pytest.raises(SystemExit, match=r"scans\.parquet was asked with this reader"):
+        measured_stand_ins.main()
+    # What cannot be read has no candidates; what is not known, and columns that lack, are said.
+    unread = measured_stand_ins.candidates(pd.DataFrame([scan | {"intensity": np.zeros(len(TWO_THETA))}]))
+    assert unread == [{"row": 0, "none": 1.0, "crystals": [], "probabilities": []}]
+    with pytest.raises(ValueError, match=r"a: mp36k-wide was not judged on it, or .* has no such crystal"):
+        measured_stand_ins.judge(pd.DataFrame([scan | {"mp_id": "elsewhere"}]), chosen, tmp_path / "none")
+    with pytest.raises(ValueError, match="c: mp36k-wide was not judged on it"):
+        measured_stand_ins.judge(pd.DataFrame([scan | {"sample": "c"}]), chosen, tmp_path / "none")
+    pd.DataFrame([scan]).drop(columns="mp_id").to_parquet(tmp_path / "scans.parquet")
+    with pytest.raises(SystemExit, match=r"scans\.parquet has no column mp_id"):
         measured_stand_ins.main()

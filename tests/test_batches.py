@@ -16,6 +16,7 @@ from xxlib.diffraction.effects import EFFECTS, Effects, draw
 from xxlib.diffraction.scattering import sticks
 from xxlib.diffraction.wavelengths import CU_KA
 from xxlib.prepare import prepare
+from xxlib.training import draws
 
 NORMALISERS = {"e_form": Normaliser(-5.0, 2.0)}
 
@@ -95,7 +96,7 @@ def test_a_row_without_a_pattern_has_none(mixed):
     """All of its tokens are hidden; the others are as without it, under effects, too."""
     rows = np.array([2, 12, 7, 13])
     assert np.isnan(batches.labels_of(mixed, "log_volume", rows)).all()
-    for drawn in (None, batches.drawn_effects(EFFECTS["laboratory"], 0, 4, 0)):
+    for drawn in (None, draws.drawn_effects(EFFECTS["laboratory"], 0, 4, 0)):
         batch = batches.make_batch(mixed, rows, targets=[TARGETS["e_form"]], normalisers=NORMALISERS, drawn=drawn)
         tokens, hidden = batch.inputs["xrd"]
         assert batch.given["xrd"].tolist() == [True, False, True, False] and batch.given["composition"].all()
@@ -163,12 +164,12 @@ def test_compositions_are_padded_with_nothing(tmp_path):
 
 def test_every_epoch_sees_every_crystal_once_and_depends_on_nothing_else():
     rows = np.arange(100, 137)
-    seen = np.concatenate([batches.training_rows(rows, step, 10, seed=5) for step in range(37)])
+    seen = np.concatenate([draws.training_rows(rows, step, 10, seed=5) for step in range(37)])
     for epoch in range(10):
         assert sorted(seen[37 * epoch : 37 * (epoch + 1)]) == list(rows)
     assert not np.array_equal(seen[:37], seen[37:74])
-    assert np.array_equal(batches.training_rows(rows, 9, 10, seed=5), seen[90:100])
-    assert not np.array_equal(batches.training_rows(rows, 9, 10, seed=6), seen[90:100])
+    assert np.array_equal(draws.training_rows(rows, 9, 10, seed=5), seen[90:100])
+    assert not np.array_equal(draws.training_rows(rows, 9, 10, seed=6), seen[90:100])
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -179,6 +180,6 @@ def test_exchanged_rows_are_all_of_other_crystals(n):
 
 
 def test_drawn_targets_are_uniform_and_repeatable():
-    drawn = torch.cat([batches.drawn_targets(2, step, 100, seed=0) for step in range(50)])
+    drawn = torch.cat([draws.drawn_targets(2, step, 100, seed=0) for step in range(50)])
     assert abs(drawn.float().mean().item() - 0.5) < 0.03
-    assert torch.equal(batches.drawn_targets(2, 7, 100, seed=0), drawn[700:800])
+    assert torch.equal(draws.drawn_targets(2, 7, 100, seed=0), drawn[700:800])

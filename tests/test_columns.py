@@ -11,12 +11,13 @@ from test_datasets import copied, listed, rock_salt, rock_salts
 
 from xxlib import prepare
 from xxlib.crystals.crystal import Crystal, cell_from_lattice, lattice_from_cell, space_group
+from xxlib.datasets.columns import Strings
 from xxlib.datasets.duplicates import leakage
 from xxlib.datasets.preparing import writer
 from xxlib.datasets.sources import parsed, refused
 from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.splits import by_random
-from xxlib.datasets.store import ATOMS, COLUMNS, HKL, LATTICE, Dataset, DatasetError, Strings
+from xxlib.datasets.store import ATOMS, COLUMNS, HKL, LATTICE, Dataset, DatasetError
 from xxlib.diffraction.scattering import sticks
 
 SKEW = Crystal(

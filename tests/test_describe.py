@@ -103,6 +103,12 @@ def test_killed_it_goes_on_where_it_was(salts):
     assert said[0] == "of mine" and said[7] == "CsBr – a salt of 8 atoms" and (said != "").all()
 
 
+def test_a_damaged_beginning_is_named(salts):
+    (salts / PART).write_text('["s0", "of mine", ""]\n["s1", 3\n')
+    with pytest.raises(DatasetError, match=r"descriptions\.part\.jsonl is damaged .*: remove it, and the"):
+        describe(salts, progress=False)
+
+
 def test_what_cannot_be_described_is_refused(salts, tmp_path, monkeypatch):
     monkeypatch.setattr("xxlib.describe.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="is not installed: pip install inflect pubchempy && pip install --no-deps"):

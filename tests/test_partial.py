@@ -12,7 +12,7 @@ from test_models import changed
 from test_train import CPU, TINY, config, rock_salt_dataset, run_folder, series
 
 from xxlib import launch, train
-from xxlib.datasets.batches import Batch, drawn_absent, drawn_effects, make_batch
+from xxlib.datasets.batches import Batch, make_batch
 from xxlib.datasets.store import Dataset
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.models.build import build
@@ -23,6 +23,7 @@ from xxlib.models.xxact import count_parameters
 from xxlib.training import run as loop
 from xxlib.training import runs, state, steps
 from xxlib.training.config import ConfigError, from_dict
+from xxlib.training.draws import drawn_absent, drawn_effects
 from xxlib.training.examples import examples_of
 from xxlib.training.judging import View, evaluate, views
 from xxlib.training.losses import target_losses

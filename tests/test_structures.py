@@ -18,11 +18,12 @@ from xxlib.crystals.crystal import Crystal, RejectedCrystal, lattice_from_cell
 from xxlib.crystals.descriptions import description
 from xxlib.crystals.distortions import DISTORTIONS, Distortions, distorted, draw, replaced, traded
 from xxlib.crystals.neighbours import N_NEAREST, check_nearest, neighbours
-from xxlib.datasets.batches import collate_structure, has_modalities, make_batch, training_rows
+from xxlib.datasets.batches import collate_structure, has_modalities, make_batch
+from xxlib.datasets.columns import Ragged
 from xxlib.datasets.sources import parsed
 from xxlib.datasets.sources.formulas import formulas
 from xxlib.datasets.sources.parquet import parquet
-from xxlib.datasets.store import Dataset, DatasetError, Ragged
+from xxlib.datasets.store import Dataset, DatasetError
 from xxlib.models.build import build, guessable
 from xxlib.models.config import EncoderConfig, FusionConfig, ModelConfig, ModelError
 from xxlib.models.inputs import Structure
@@ -32,6 +33,7 @@ from xxlib.release import release
 from xxlib.training import run as loop
 from xxlib.training import runs, state, steps
 from xxlib.training.config import ConfigError, from_dict
+from xxlib.training.draws import training_rows
 from xxlib.training.examples import examples_of
 from xxlib.training.judging import View, views
 from xxlib.training.objectives import step_gradients
@@ -500,6 +502,8 @@ def test_what_a_run_knows_of_what_it_was_trained_with_is_said(tmp_path):
     goal, fit = structures.goal(tmp_path)
     assert "missed: 60 (structure)" in goal
     assert fit.startswith("Of 2000 crystals that it was trained with it has 40 meV/atom, of as many of val 60: ")
+    pd.DataFrame([row | {"train mae": 4.0}]).to_csv(tmp_path / "fit.csv", index=False)
+    assert structures.goal(tmp_path)[1].endswith("of as many of val 60.")
 
 
 @pytest.mark.filterwarnings("ignore:1 of 49")

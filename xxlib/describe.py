@@ -18,6 +18,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
@@ -59,8 +60,8 @@ def describe(
 def _all(dataset, part, n_workers, time_limit, progress):
     """(id, description, why there is none) of every crystal of a dataset; each is kept in a file as it comes."""
     found = _begun(part)
-    ids = dataset.column("id")[:]
-    left = [row for row in range(len(dataset)) if ids[row] not in found and dataset.lengths("atom_ids", [row])[0]]
+    ids, has = dataset.column("id")[:], dataset.lengths("atom_ids", np.arange(len(dataset))) > 0
+    left = [row for row in np.flatnonzero(has) if ids[row] not in found]
     bar = tqdm(total=len(found) + len(left), initial=len(found), unit="crystal", desc="describe", disable=not progress)
     with bar, open(part, "a") as file, workers.pool(n_workers) as (submit, n):
         chunks = ([dataset.crystal(row)] for row in left)
@@ -81,13 +82,20 @@ def _how(lost, time_limit):
 
 
 def _begun(part):
-    """What an earlier attempt has left, by id; a last line that was not finished is taken off the file."""
+    """What an earlier attempt has left, by id; a last line that was not finished is taken off the file.
+
+    Raises DatasetError where the file is damaged.
+    """
     if not part.exists():
         return {}
     lines = part.read_bytes().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n")]
+    try:
+        found = {id: (id, description, why) for id, description, why in map(json.loads, whole)}
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{part} is damaged ({error}): remove it, and the work begins anew") from error
     part.write_bytes(b"".join(whole))
-    return {line[0]: tuple(line) for line in map(json.loads, whole)}
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -220,6 +220,12 @@ def _chunk(asked, pairs):
 # ---------------------------------------------------------------- asking for measured patterns
 
 
+def of_formula(library, sample):
+    """(n,) bool, crystals of a Library that have the formula of a Sample, or one that its decimals may stand for."""
+    wholes = whole_amounts(sample.element_ids, sample.fractions)
+    return np.isin(library.formula_keys, np.array([formula_key(*one[:2]) for one in wholes], np.uint64))
+
+
 def answers_measured(path, known, given, setting, minerals=None):
     """Answers for the measured patterns of a file, a DataFrame, with the Sample as it was read (None: it was refused).
 
@@ -241,12 +247,10 @@ def answers_measured(path, known, given, setting, minerals=None):
         except ValueError:  # nothing is said of it
             rows.append(answer | said(None))
             continue
-        wholes = [] if formula is None else whole_amounts(sample.element_ids, sample.fractions)
-        own = [formula_key(*one[:2]) for one in wholes]
         if setting == "formula held out":
-            mask = np.isin(known.library.formula_keys, np.array(own, np.uint64))
+            mask = of_formula(known.library, sample)
         if minerals is not None and formula is not None:
-            alike = np.isin(minerals.formula_keys, np.array(own, np.uint64))
+            alike = of_formula(minerals, sample)
             alike &= minerals.space_groups == row["space_group"]
             if alike.any():
                 answer["published"] = float(np.median((minerals.volumes / minerals.n_atoms)[alike]))

@@ -18,15 +18,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from study.archive import RESULTS
-from study.asking import all_known, dataset, explained
+from study.asking import all_known, dataset, explained, of_formula
 from study.measured import add, scan_of
 from study.stand_ins import NAME, SETTING, TARGET, WEIGHTS, as_dataset, believed, committed, first, said
 from xxlib import PROJECT
 from xxlib.answering.inference import Ensemble, model_files
 from xxlib.answering.predictor import DEFAULT as RELEASED
-from xxlib.candidates.library import formula_key
 from xxlib.candidates.observed import Observed
-from xxlib.candidates.stoichiometries import whole_amounts
 from xxlib.datasets.batches import CPU
 from xxlib.datasets.store import sha256
 from xxlib.datasets.targets import TARGETS
@@ -38,13 +36,18 @@ TABLE = f"measured_{NAME}"
 
 
 def candidates(scans):
-    """What may be the crystals of measured scans, a table, as stand_ins.candidates has it."""
+    """What may be the crystals of measured scans, a table, as stand_ins.candidates has it.
+
+    Of a scan that cannot be read nothing is.
+    """
     known, found = all_known(), []
     for row, scan in enumerate(tqdm(scans.to_dict("records"), desc=SETTING, unit="scan")):
-        sample = read_sample(scan["reduced_formula"], scan_of(scan))
-        composition = sample.element_ids, sample.fractions
-        own = np.array([formula_key(*one[:2]) for one in whole_amounts(*composition)], np.uint64)
-        mask = np.isin(known.library.formula_keys, own)
+        try:
+            sample = read_sample(scan["reduced_formula"], scan_of(scan))
+        except ValueError:
+            found.append(first(row, None))
+            continue
+        composition, mask = (sample.element_ids, sample.fractions), of_formula(known.library, sample)
         found.append(first(row, explained(known, Observed.of_sample(sample), mask, composition)[0]))
     return found
 
@@ -61,14 +64,18 @@ def chosen():
 def judge(scans, row, folder):
     """Errors of measured crystals by the reader and weights of a row of stand_ins.csv: a row as there.
 
-    alone: by the released checkpoint, as it was judged on the same scans.
+    alone: by the released checkpoint, as it was judged on the same scans.  Raises ValueError, naming a sample, where it
+    was not, or where the dataset lacks its crystal.
     """
+    kept = pd.read_csv(RESULTS / "measured_samples.csv").query("model == @RELEASED and given == 'composition + xrd'")
+    alone = kept.query("patterns == 'measured'").set_index("sample")[f"{TARGET}_predicted"].reindex(scans["sample"])
+    rows = pd.Index(dataset().column("id")[:]).get_indexer(scans["mp_id"])
+    for name, unknown in zip(scans["sample"], alone.isna().to_numpy() | (rows < 0)):
+        if unknown:
+            raise ValueError(f"{name}: {RELEASED} was not judged on it, or {dataset().folder} has no such crystal")
     ensemble = Ensemble.load(model_files(RUNS / row["reader of structures"]))
     found = candidates(scans)
     told = said(found, as_dataset(found, folder), ensemble)
-    kept = pd.read_csv(RESULTS / "measured_samples.csv").query("model == @RELEASED and given == 'composition + xrd'")
-    alone = kept.query("patterns == 'measured'").set_index("sample")[f"{TARGET}_predicted"].loc[scans["sample"]]
-    rows = pd.Index(dataset().column("id")[:]).get_indexer(scans["mp_id"])
     values = {
         "alone": alone.to_numpy(),
         "with candidates": believed(told, alone.to_numpy(), row[list(WEIGHTS)].to_numpy(float)),
@@ -111,10 +118,17 @@ def main():
     before = pd.read_csv(log)
     if (before[list(entry)] == pd.Series(entry)).all(axis=1).any():
         sys.exit(f"measured_stand_ins: {arguments.patterns.name} was asked with this reader; {RESULTS} has the answers")
-    scans = pd.read_parquet(arguments.patterns).dropna(subset=TARGET).reset_index(drop=True)
+    scans = pd.read_parquet(arguments.patterns)
+    if missing := {"sample", "reduced_formula", "mp_id", "intensity", TARGET} - set(scans):
+        sys.exit(f"measured_stand_ins: {arguments.patterns} has no column {', '.join(sorted(missing))}")
+    scans = scans.dropna(subset=TARGET).reset_index(drop=True)
     entry |= {"evaluated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "n": len(scans)}
+    try:
+        table = judge(scans, row, arguments.kept / entry["patterns_sha256"][:12])
+    except ValueError as error:
+        sys.exit(f"measured_stand_ins: {error}")
     add(pd.DataFrame([entry | {"commit": commit()}]), log)
-    judge(scans, row, arguments.kept).to_csv(RESULTS / f"{TABLE}.csv", index=False, float_format="%.5g")
+    table.to_csv(RESULTS / f"{TABLE}.csv", index=False, float_format="%.5g")
 
 
 if __name__ == "__main__":

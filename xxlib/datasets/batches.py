@@ -1,6 +1,5 @@
 """Batches: what one step of training sees, collated and rendered from sticks at the moment it is needed."""
 
-import functools
 import math
 from dataclasses import dataclass, replace
 
@@ -8,17 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xxlib.crystals import distortions as structures
 from xxlib.crystals.descriptions import NUMBER_OF
 from xxlib.datasets.structures import graphs, has_structure, texts
 from xxlib.diffraction import patterns
-from xxlib.diffraction.effects import draw
 from xxlib.diffraction.simulation import augmented, expansion
 from xxlib.models.encoders.text import MAX_WORDS
 from xxlib.models.inputs import Composition, Description, Pattern, Structure, Text
-
-# Behind (seed, step): each draw of a step has random numbers of its own; masks and targets have one number there.
-EFFECTS_STREAM, ABSENT_STREAM, DISTORTIONS_STREAM = (0, 1), (0, 2), (0, 3)
 
 MODALITIES = ("composition", "xrd")  # what a laboratory has
 CPU = torch.device("cpu")
@@ -266,25 +260,6 @@ def _padded(ids, fractions, lengths, multiple=1):
     return element_ids, padded
 
 
-def training_rows(rows, step, batch_size, seed):
-    """The rows of one step: an endless run through `rows`, reshuffled each time round.
-
-    Depends on its arguments alone, so that a killed run goes on with exactly the batches it would have had.
-    """
-    position = step * batch_size + np.arange(batch_size)
-    epochs = position // len(rows)
-    out = np.empty(batch_size, np.int64)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        out[here] = rows[_order(len(rows), int(epoch), seed)[position[here] % len(rows)]]
-    return out
-
-
-@functools.lru_cache(maxsize=2)  # of the epoch at hand and the next; shuffling millions takes longer than a step
-def _order(n, epoch, seed):
-    return np.random.default_rng((seed, epoch)).permutation(n)
-
-
 def chunks(rows, size):
     """Some rows, at most `size` at a time."""
     for start in range(0, len(rows), size):
@@ -294,31 +269,3 @@ def chunks(rows, size):
 def exchanged_rows(rows):
     """For each of some rows another of them, half of them further on: pairs that do not belong together."""
     return np.roll(rows, len(rows) // 2)
-
-
-def drawn_targets(n_targets, step, batch_size, seed):
-    """Index (B,) of the target each example of a step is trained on, uniform; a function of its arguments alone."""
-    return torch.from_numpy(np.random.default_rng((seed, step, n_targets)).integers(n_targets, size=batch_size))
-
-
-def drawn_absent(rate, given, step, seed):
-    """What the examples of a step are not given, modality -> (B,) bool: each modality at this rate, never the last.
-
-    given: modality -> (B,) bool, what they have.
-    """
-    *first, last = given
-    share = torch.from_numpy(np.random.default_rng((seed, step, *ABSENT_STREAM)).random(len(given[last])))
-    absent = {name: (k * rate <= share) & (share < (k + 1) * rate) for k, name in enumerate(first)}
-    absent[last] = share >= 1 - rate
-    others = sum(has.int() for has in given.values())
-    return {name: which & (others - given[name].int() > 0) for name, which in absent.items()}
-
-
-def drawn_effects(effects, step, batch_size, seed):
-    """The Effects drawn for the examples of a step; a function of its arguments alone."""
-    return draw(effects, batch_size, (seed, step, *EFFECTS_STREAM))
-
-
-def drawn_distortions(distortions, step, batch_size, seed):
-    """The Distortions drawn for the examples of a step; a function of its arguments alone."""
-    return structures.draw(distortions, batch_size, (seed, step, *DISTORTIONS_STREAM))

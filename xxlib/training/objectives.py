@@ -5,8 +5,9 @@ Losses divide by counts of the whole batch, so that sums over its parts are its 
 
 import torch
 
-from xxlib.datasets.batches import drawn_targets, has_modalities, make_targets, send
+from xxlib.datasets.batches import has_modalities, make_targets, send
 from xxlib.training import parallel
+from xxlib.training.draws import drawn_targets
 from xxlib.training.losses import (
     balance_loss,
     contrastive_loss,

@@ -113,7 +113,6 @@ def prepare(config, folder, device):
     return Run(config, folder, device, examples, model, optimizer, metadata, parameters, first_bad, average)
 
 
-@torch.no_grad()
 def _count_long(encoder, name, examples):
     """Warn where a language model cannot read some texts to their end."""
     rows = splits.beginning(examples.rows["train"], COUNTED, 0)
@@ -126,6 +125,7 @@ def _count_long(encoder, name, examples):
         )
 
 
+@torch.no_grad()
 def fit_element_terms(element_terms, examples):
     """Set ElementTerms to the ridge regressions of the labels of train, normalised, on fractions."""
     rows = examples.rows["train"]

@@ -8,19 +8,12 @@ import numpy as np
 import torch
 
 from xxlib.crystals.distortions import DISTORTIONS
-from xxlib.datasets.batches import (
-    OF_STRUCTURES,
-    drawn_absent,
-    drawn_distortions,
-    drawn_effects,
-    has_modalities,
-    make_batch,
-    training_rows,
-)
+from xxlib.datasets.batches import OF_STRUCTURES, has_modalities, make_batch
 from xxlib.datasets.structures import has_structure
 from xxlib.diffraction.effects import EFFECTS
 from xxlib.diffraction.patterns import N_TOKENS
 from xxlib.training import parallel
+from xxlib.training.draws import drawn_absent, drawn_distortions, drawn_effects, training_rows
 from xxlib.training.masking import hidden_elements, hidden_tokens
 
 BLOCK = 128  # samples, of which crystals are put in order of their size

@@ -1,7 +1,9 @@
 """Crystals -> what robocrystallographer writes of them: the work that worker processes do."""
 
-import signal
 import warnings
+
+from xxlib.crystals.crystal import RejectedCrystal
+from xxlib.datasets.preparing.rows import attempt
 
 
 def written(time_limit, crystals):
@@ -9,31 +11,23 @@ def written(time_limit, crystals):
 
     One that takes longer than the limit (s) ends this process by SIGALRM: only for processes that may die (workers.py).
     """
-    return [(crystal.id, *_attempt(time_limit, crystal)) for crystal in crystals]
-
-
-def _attempt(time_limit, crystal):
-    signal.setitimer(signal.ITIMER_REAL, time_limit)
-    try:
-        return description(crystal), ""
-    except ImportError:  # nothing is wrong with the crystal
-        raise
-    except Exception as error:  # at one crystal of thousands: said, not fatal
-        return "", " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    found = []
+    for crystal in crystals:
+        said = attempt(time_limit, lambda crystal=crystal: [description(crystal)])
+        found.append((crystal.id, "", said) if isinstance(said, str) else (crystal.id, *said, ""))
+    return found
 
 
 def description(crystal):
     """A Crystal in the words of robocrystallographer, without the oxidation states that it guesses.
 
-    Raises whatever it raises, and ValueError where a site has several elements.
+    Raises whatever it raises, and RejectedCrystal where a site has several elements.
     """
     from pymatgen.core import Structure
     from robocrys import StructureCondenser, StructureDescriber
 
     if (crystal.occupancies < 1).any():
-        raise ValueError("a site of several elements: a description needs one element a site")
+        raise RejectedCrystal("a site of several elements: a description needs one element a site")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         structure = Structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)

@@ -48,21 +48,23 @@ class LanguageModelEncoder(nn.Module):
                 lora_dropout=config.dropout,
             )  # fmt: skip
             peft.inject_adapter_in_model(lora, self.model)
-        self.register_buffer("ends", torch.zeros(2, dtype=torch.int64))  # what stands before and after a text
-        self.learn_pieces()
+        self.make_vocabulary()
         self.project = nn.Linear(own.hidden_size, config.d_fused)
         self.sums_up = config.fusion is not None and not config.fusion.kind.endswith("attention")
         self.remembered = {}  # words of a text -> its mean vector (D,)
 
-    def learn_pieces(self):
-        """Make room for the pieces of each word of a Text."""
+    def make_vocabulary(self):
+        """Make room for the pieces of each word of a Text: a checkpoint brings them."""
         self.register_buffer("pieces", torch.zeros(N_WORDS, PIECES, dtype=torch.int64))  # 0 = none
+        self.register_buffer("ends", torch.zeros(2, dtype=torch.int64))  # what stands before and after a text
 
-    def keep_pieces(self, words, tokenizer):
-        """Take the pieces of each word, as a tokenizer has them."""
+    def fill_vocabulary(self, words):
+        """Take the pieces of each word from the tokenizer of the folder."""
+        tokenizer = self.tokenizer()
         for row, word in zip(self.pieces, words, strict=True):
             own = tokenizer(word, add_special_tokens=False)["input_ids"]
             row[: len(own)] = torch.tensor(own)
+        self.ends.copy_(torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
 
     @torch.no_grad()
     def read(self, words):
@@ -82,9 +84,7 @@ class LanguageModelEncoder(nn.Module):
             for name, values in self.model.named_parameters():
                 if "lora_" not in name:
                     values.copy_(weights[name.replace(".base_layer", "")])
-            tokenizer = self.tokenizer()
-            self.keep_pieces(words, tokenizer)
-            self.ends.copy_(torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
+            self.fill_vocabulary(words)
 
     def tokenizer(self):
         """That of the folder; raises ValueError where it has another padding than ours."""
@@ -106,7 +106,7 @@ class LanguageModelEncoder(nn.Module):
 
         A text of more pieces than the model has positions for is cut.
         """
-        ids = text[0]
+        ids = text[0]  # of words or of letters
         if cls_only or self.sums_up:
             cls = self.summaries(ids)
             return Tokens(self.project(cls[:, None]), text.pad.new_zeros(len(cls), 1))
@@ -158,13 +158,13 @@ class DescriptionEncoder(LanguageModelEncoder):
 
     modality = "description"
 
-    def learn_pieces(self):
-        """As the tokenizer has them; it must be there whenever a model is built, as config.json must."""
+    def make_vocabulary(self):
+        """That of the tokenizer, which must be there whenever a model is built, as config.json must."""
         with _readable(self.folder):
             self.cut = self.tokenizer()
 
-    def keep_pieces(self, words, tokenizer):
-        """There are no words of ours."""
+    def fill_vocabulary(self, words):
+        """It is whole."""
 
     def in_pieces(self, letters):
         """Letters (B, S) -> pieces (B, S') between the two ends, and their padding."""
