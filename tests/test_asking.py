@@ -342,6 +342,7 @@ def test_candidates_of_measured_scans_are_judged_once(asked, tmp_path, trained_r
         assert table["alone"][0] == pytest.approx(100) and (table["with candidates"][0] == pytest.approx(100)) == (
             error is not None
         )
+        assert table["gain"][0] == pytest.approx(100 - table["with candidates"][0])
     monkeypatch.setattr(measured_stand_ins, "committed", lambda: stand_ins.committed(tmp_path))
     monkeypatch.setattr("sys.argv", ["", str(tmp_path / "scans.parquet"), "--kept", str(tmp_path / "kept")])
     measured_stand_ins.main()

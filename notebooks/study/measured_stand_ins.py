@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from study.archive import RESULTS
-from study.asking import all_known, dataset, explained, of_formula
+from study.asking import DATASET, all_known, dataset, explained, of_formula
 from study.measured import add, scan_of
 from study.stand_ins import NAME, SETTING, TARGET, WEIGHTS, as_dataset, believed, committed, first, said
 from xxlib import PROJECT
@@ -85,12 +85,15 @@ def judge(scans, row, folder):
     about = {"reader of structures": row["reader of structures"], "reader of what is given": RELEASED}
     about |= {"target": TARGET, "unit": TARGETS[TARGET].error_unit}
     about |= {"crystals": len(scans), "explained": int(sure.sum())}
-    for name, value in values.items():
-        errors = scale * np.abs(value - scans[TARGET].to_numpy())
+    all_errors = {name: scale * np.abs(value - scans[TARGET].to_numpy()) for name, value in values.items()}
+    gains = pd.Series(all_errors["alone"] - all_errors["with candidates"])
+    about |= {"gain": gains.mean(), "+- gain": gains.sem()}
+    for name, errors in all_errors.items():
         about |= {name: errors.mean(), f"+- {name}": pd.Series(errors).sem()}
         about |= {f"{name}, explained": errors[sure].mean() if sure.any() else np.nan}
-    origin = {"split": "experimental", "setting": SETTING, "patterns": "measured", "preset": "small", "seed": 0}
-    return pd.DataFrame([about | origin | {"commit": commit(), "hardware": hardware(CPU, 1)}])
+    origin = {"dataset": DATASET, "split": "experimental", "setting": SETTING, "patterns": "measured"}
+    origin |= {"preset": "small", "seed": 0, "commit": commit(), "hardware": hardware(CPU, 1)}
+    return pd.DataFrame([about | origin])
 
 
 def findings(place=RESULTS):
@@ -100,8 +103,9 @@ def findings(place=RESULTS):
         f"E_f of {row['crystals']} measured crystals by {row['reader of what is given']} and "
         f"{row['reader of structures']} ({row['unit']}, standard error): {row['alone']:.0f} ± {row['+- alone']:.0f} "
         f"from formula and scan, {row['with candidates']:.0f} ± {row['+- with candidates']:.0f} with the candidates, "
-        f"{row['true structure']:.0f} ± {row['+- true structure']:.0f} from the true structure; {row['explained']} are "
-        "likelier than not one of the candidates."
+        f"{row['true structure']:.0f} ± {row['+- true structure']:.0f} from the true structure. The candidates gain "
+        f"{row['gain']:.1f} ± {row['+- gain']:.1f}. Where the candidates are likelier than none of them "
+        f"({row['explained']} scans), {row['alone, explained']:.0f} become {row['with candidates, explained']:.0f}."
         for row in (pd.read_csv(path).to_dict("records") if path.exists() else ())
     ]
 

@@ -84,7 +84,6 @@ def lines(preset="small"):
     everything = dataclasses.replace(everything, encoders=everything.encoders | {"structure": EDGES})
     asks_atoms = fused("composition", "structure", preset=preset)
     silent = dataclasses.replace(asks_atoms, fusion=dataclasses.replace(asks_atoms.fusion, silent=True))
-    asks_edges = dataclasses.replace(silent, encoders=silent.encoders | {"structure": EDGES})
     formulas = {"initial": f"data/runs/{leads.of_energies(preset).name}", "learning_rate": 5e-4}
     return {
         "structure": run("structure-e_form-likelihood", **likely, **MIXED),
@@ -101,9 +100,6 @@ def lines(preset="small"):
         ),
         "approximate structure, edges updated, batches of 32": run(
             "structure-candidate-edges-e_form-likelihood", **edges, **approximate, **finer
-        ),
-        "the same, asked by a composition that knows formulas": run(
-            "formulas-candidate-edges-e_form", model=asks_edges, **formulas, **approximate, **finer
         ),
     }
 
