@@ -347,7 +347,7 @@ def test_candidates_of_measured_scans_are_judged_once(asked, tmp_path, trained_r
     monkeypatch.setattr("sys.argv", ["", str(tmp_path / "scans.parquet"), "--kept", str(tmp_path / "kept")])
     measured_stand_ins.main()
     (said,) = measured_stand_ins.findings(tmp_path)
-    assert said.startswith(f"E_f of 1 measured crystals by mp36k-wide and {run.name} (meV/atom, standard error): 100 ")
+    assert said.startswith("Candidates take the error of E_f of 1 measured crystals from 100 (mp36k-wide, ")
     with pytest.raises(SystemExit, match=r"scans\.parquet was asked with this reader"):
         measured_stand_ins.main()
     # What cannot be read has no candidates; what is not known, and columns that lack, are said.

@@ -87,10 +87,9 @@ def judge(scans, row, folder):
     about |= {"crystals": len(scans), "explained": int(sure.sum())}
     all_errors = {name: scale * np.abs(value - scans[TARGET].to_numpy()) for name, value in values.items()}
     gains = pd.Series(all_errors["alone"] - all_errors["with candidates"])
-    about |= {"gain": gains.mean(), "+- gain": gains.sem()}
+    about |= {"gain": gains.mean(), "+- gain": 1.96 * gains.sem()}
     for name, errors in all_errors.items():
-        about |= {name: errors.mean(), f"+- {name}": pd.Series(errors).sem()}
-        about |= {f"{name}, explained": errors[sure].mean() if sure.any() else np.nan}
+        about |= {name: errors.mean(), f"{name}, explained": errors[sure].mean() if sure.any() else np.nan}
     origin = {"dataset": DATASET, "split": "experimental", "setting": SETTING, "patterns": "measured"}
     origin |= {"preset": "small", "seed": 0, "commit": commit(), "hardware": hardware(CPU, 1)}
     return pd.DataFrame([about | origin])
@@ -100,12 +99,11 @@ def findings(place=RESULTS):
     """What candidates give to measured crystals, in a sentence; none where nothing was asked."""
     path = place / f"{TABLE}.csv"
     return [
-        f"E_f of {row['crystals']} measured crystals by {row['reader of what is given']} and "
-        f"{row['reader of structures']} ({row['unit']}, standard error): {row['alone']:.0f} ± {row['+- alone']:.0f} "
-        f"from formula and scan, {row['with candidates']:.0f} ± {row['+- with candidates']:.0f} with the candidates, "
-        f"{row['true structure']:.0f} ± {row['+- true structure']:.0f} from the true structure. The candidates gain "
-        f"{row['gain']:.1f} ± {row['+- gain']:.1f}. Where the candidates are likelier than none of them "
-        f"({row['explained']} scans), {row['alone, explained']:.0f} become {row['with candidates, explained']:.0f}."
+        f"Candidates take the error of E_f of {row['crystals']} measured crystals from {row['alone']:.0f} "
+        f"({row['reader of what is given']}, from formula and scan) to {row['with candidates']:.0f} {row['unit']} "
+        f"({row['reader of structures']}): {row['gain']:.1f} ± {row['+- gain']:.1f} less. Where the candidates are "
+        f"likelier than none of them ({row['explained']} scans), {row['alone, explained']:.0f} become "
+        f"{row['with candidates, explained']:.0f}. The true structures alone give {row['true structure']:.0f}."
         for row in (pd.read_csv(path).to_dict("records") if path.exists() else ())
     ]
 
