@@ -75,6 +75,17 @@ def claims():
                   again=tuple(map(tuple, seeds)) if than == nothing else ())
             for target in targets for system, source, claim, line, than in of_words
         ]  # fmt: skip
+    _, ours, frozen, adapted = texts.with_language_model().values()
+    for target in texts.BOTH["targets"]:
+        found += [
+            Claim(system=system, source=source, claim=claim, run=run, than=than, target=target)
+            for system, source, claim, run, than in (
+                ("CAST", "arXiv 2502.06836", "masked node prediction is better than as many steps more with labels",
+                 words[masked], words[f"{nothing}, twice the steps"]),
+                ("CrysMMNet", "UAI 2023", "a frozen language model is better than an encoder of our own", frozen, ours),
+                ("CrysMMNet", "UAI 2023", "a language model is better adapted by LoRA than frozen", adapted, frozen),
+            )
+        ]  # fmt: skip
     for task, target in (("E_f", "e_form"), ("band gap", "band_gap")):
         found += [
             Claim(system="imKT", source="arXiv 2511.03371", run=students[task, start],
