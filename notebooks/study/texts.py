@@ -222,10 +222,9 @@ def masked_nodes(place=RESULTS):
         gains = masked_node_gains(target, place)
         if gains:
             seeds = f"{len(gains)} seeds, {min(gains):.3g} to {max(gains):.3g}" if len(gains) > 1 else "one seed"
-            sentences.append(
-                f"Masked node prediction takes {np.mean(gains):.3g} {TARGETS[target].error_unit} off CAST's MAE of "
-                f"{target} ({seeds})."
-            )
+            size, mae = f"{abs(np.mean(gains)):.3g} {TARGETS[target].error_unit}", f"CAST's MAE of {target}"
+            change = f"takes {size} off {mae}" if np.mean(gains) > 0 else f"adds {size} to {mae}"
+            sentences.append(f"Masked node prediction {change} ({seeds}).")
     of = lines()
     for target in BOTH["targets"]:
         longer = of["CAST without masked nodes, twice the steps"].name
