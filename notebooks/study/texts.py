@@ -230,9 +230,12 @@ def masked_nodes(place=RESULTS):
         longer = of["CAST without masked nodes, twice the steps"].name
         gain, half = claims.paired(longer, of["CAST"].name, target, place)
         if np.isfinite(gain):
+            size, less = (
+                f"{abs(gain):.3g} ± {half:.2g} {TARGETS[target].error_unit}",
+                "smaller" if gain > 0 else "larger",
+            )
             sentences.append(
-                f"Against CAST that learns from labels in as many steps in all it takes {gain:.3g} ± {half:.2g} "
-                f"{TARGETS[target].error_unit} off the MAE of {target}."
+                f"After masked nodes CAST's MAE of {target} is {size} {less} than after as many steps with labels."
             )
     return sentences
 
