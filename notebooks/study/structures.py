@@ -7,7 +7,7 @@ method that gave the energies.
     PYTHONPATH=notebooks .venv/bin/python -m study.structures
 
 asks the runs of the structure alone about crystals that they were trained with, and writes fit.csv.
-Cost: 8 runs, 7 hours on a core; the one from mp90k takes an hour.
+Cost: 7 runs, 6.4 hours on a core; the one from mp90k takes an hour.
 """
 
 import dataclasses

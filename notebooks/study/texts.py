@@ -10,7 +10,7 @@ with_language_model.
     PYTHONPATH=notebooks .venv/bin/python -m study.texts
 
 looks at what CAST attends to, once its runs are trained, and writes text_attention.csv.
-Cost: 25 runs, 9 hours on a core.
+Cost: 25 runs, 8.2 hours on a core.
 """
 
 import dataclasses
