@@ -80,7 +80,7 @@ def claims():
         found += [
             Claim(system=system, source=source, claim=claim, run=run, than=than, target=target)
             for system, source, claim, run, than in (
-                ("CAST", "arXiv 2502.06836", "masked node prediction is better than as many steps more with labels",
+                ("CAST", "arXiv 2502.06836", "masked node prediction is better than as many steps with labels",
                  words[masked], words[f"{nothing}, twice the steps"]),
                 ("CrysMMNet", "UAI 2023", "a frozen language model is better than an encoder of our own", frozen, ours),
                 ("CrysMMNet", "UAI 2023", "a language model is better adapted by LoRA than frozen", adapted, frozen),
