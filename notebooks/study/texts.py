@@ -230,10 +230,9 @@ def masked_nodes(place=RESULTS):
         longer = of["CAST without masked nodes, twice the steps"].name
         gain, half = claims.paired(longer, of["CAST"].name, target, place)
         if np.isfinite(gain):
-            less = "smaller" if gain > 0 else "larger"
+            change = f"{abs(gain):.3g} ± {half:.2g} {TARGETS[target].error_unit} {'smaller' if gain > 0 else 'larger'}"
             sentences.append(
-                f"After masked nodes CAST's MAE of {target} is {abs(gain):.3g} ± {half:.2g} {TARGETS[target].error_unit} "
-                f"{less} than after as many steps with labels."
+                f"After masked nodes CAST's MAE of {target} is {change} than after as many steps with labels."
             )
     return sentences
 

@@ -54,8 +54,8 @@ def main():
             n = max(1, arguments.samples // BATCH[kind])
             took[kind].append(seconds(run.device, lambda run=run: state.step(run), n) / n)
     dataset = next(iter(runs.values())).examples.dataset
-    atoms = dataset.take("atom_ids", dataset.indices("train")[:2000])[0].size / 2000
-    found = {"device": machine.hardware(torch.device("cpu"), arguments.threads), "mean_atoms": round(atoms, 1)}
+    atoms = dataset.lengths("atom_ids", dataset.indices("train")).mean()
+    found = {"device": machine.hardware(torch.device("cpu"), arguments.threads), "mean_atoms": round(float(atoms), 1)}
     for kind, times in took.items():
         found[f"{kind}_samples_per_s"] = round(BATCH[kind] / statistics.median(times), 1)
     print(json.dumps(found))
