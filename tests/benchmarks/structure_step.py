@@ -56,6 +56,13 @@ def main():
     dataset = next(iter(runs.values())).examples.dataset
     atoms = dataset.lengths("atom_ids", dataset.indices("train")).mean()
     found = {"device": machine.hardware(torch.device("cpu"), arguments.threads), "mean_atoms": round(float(atoms), 1)}
+    found |= {
+        "dataset": str(arguments.dataset),
+        "preset": "structure",
+        "seed": 0,
+        "batch_size": BATCH,
+        "commit": machine.commit(),
+    }
     for kind, times in took.items():
         found[f"{kind}_samples_per_s"] = round(BATCH[kind] / statistics.median(times), 1)
     print(json.dumps(found))
