@@ -15,8 +15,9 @@ from xxlib.datasets.sources import Record, refused
 
 CHUNK = 1 << 20  # bytes
 MAX_ITEM = 10_000_000  # bytes; a structure of 1,000 atoms takes 300,000
-# Up to the next brace outside a string, or to the quote of a string that has escapes or goes on in the next chunk.
-TO_BRACE = re.compile(rb'[^"{}]*+(?:"[^"\\]*+"[^"{}]*+)*+')
+# Up to the next brace outside a string, or to a quote: of a string that has escapes or goes on in the next chunk, or of
+# the 257th.  (The bound keeps the memory small; a possessive group would, too, but Python before 3.11.5 errs in it.)
+TO_BRACE = re.compile(rb'[^"{}]*+(?:"[^"\\]*+"[^"{}]*+){0,256}')
 IN_STRING = re.compile(rb'\\.|"', re.DOTALL)
 
 
