@@ -412,10 +412,11 @@ def test_a_logarithmic_axis_has_as_many_numbers_as_there_is_room_for(highest, la
 
 
 def test_differences_are_rows_from_the_top_with_their_intervals():
-    groups = {"m": (["a", "b"], [1.0, -2.0], [0.5, 0.25]), "n": ([], [], []), "o": (["c"], [3.0], [1.0])}
-    figure = plots.differences(groups, "gain (meV/atom)")
+    groups = {"m": (["a", "b"], [1.0, -2.0], [0.5, 0.25]), "n": ([], [], []), "o": (["E_f, again"], [3.0], [1.0])}
+    figure = plots.differences(groups, "gain in E_f (meV/atom)")
     ax = figure.axes[0]
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "c"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b", "$E_f$, again"]
+    assert ax.get_xlabel() == "gain in $E_f$ (meV/atom)"
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first is at the top"
     bars = next(lines for lines in ax.collections if isinstance(lines, LineCollection))
     ends = [segment[:, 0].tolist() for segment in bars.get_segments()]

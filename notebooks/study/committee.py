@@ -124,7 +124,7 @@ def figures(configs=None, place=RESULTS):
     panels = {choice: (*curve, None) for choice, curve in curves(place).items()}
     if not panels:
         return {}
-    return {"committee": plots.scaling(panels, "MAE on test (meV/atom)", archive.label("small"))}
+    return {"committee": plots.scaling(panels, "MAE of $E_f$ on test (meV/atom)", archive.label("small"))}
 
 
 def main():

@@ -157,8 +157,7 @@ def figures(configs=None, place=RESULTS):
             groups[f"over the paper's fusion, {trained}"] = alike["fusion"], alike[GAIN], alike[f"+- {GAIN}"]
         after = rows[begun]
         groups["after pretraining, over none"] = after["start"].map(_task), after[GAIN], after[f"+- {GAIN}"]
-        of = _of(target).replace("E_f", "$E_f$")
-        quantity = f"gain in {of} on test ({'points' if unit(target) == '%' else unit(target)})"
+        quantity = f"gain in {_of(target)} on test ({'points' if unit(target) == '%' else unit(target)})"
         drawn[f"fusions_{target}"] = plots.differences(groups, quantity, archive.label(preset))
     return drawn
 

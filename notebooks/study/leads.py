@@ -109,9 +109,7 @@ def figures(configs=None, place=RESULTS):
     if not len(found):
         return {}
     groups = {"one seed": (found["lead"], found["gain"], [0.0] * len(found))}
-    return {
-        "leads": plots.differences(groups, "gain of MAE of $E_f$ on val (meV/atom)", "mp36k, a quarter of the steps")
-    }
+    return {"leads": plots.differences(groups, "gain of MAE of E_f on val (meV/atom)", "mp36k, a quarter of the steps")}
 
 
 def findings(place=RESULTS):

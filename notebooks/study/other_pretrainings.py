@@ -82,7 +82,7 @@ def figures(configs=None, place=RESULTS):
         if task != "MXM":
             names = list(rows["learned from"].str.replace("data/", "").map(spoken))
         groups[spoken(task)] = names, rows[GAIN], rows[f"+- {GAIN}"]
-    quantity = "gain of MAE of $E_f$ on test over scratch (meV/atom)"
+    quantity = "gain of MAE of E_f on test over scratch (meV/atom)"
     return {"hidden": plots.differences(groups, quantity, archive.label("small"))} if len(gained) else {}
 
 

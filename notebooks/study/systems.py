@@ -1,8 +1,9 @@
 """What became of the claims of other systems of this literature, each a configuration of our model?
 
 A claim is that one run is better than another; it holds where the 95 % interval of the difference, over the crystals of
-mp36k's `test`, leaves out zero, and a second seed, where there is one, says the same.  Size and budget are ours, which
-are smaller than the authors'.
+mp36k's `test`, leaves out zero, and further seeds, where there are some, say the same.  Size and budget are ours, which
+are smaller than the authors'.  So are two questions: whether as many steps with labels give as much as a pretraining,
+and what a language model gives beside our own encoder.
 Cost: none of its own; the runs are those of fusions.py, texts.py and knowledge.py.
 """
 

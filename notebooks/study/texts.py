@@ -221,10 +221,10 @@ def masked_nodes(place=RESULTS):
     for target in (*BOTH["targets"], *OF_MODULI["targets"]):
         gains = masked_node_gains(target, place)
         if gains:
-            seeds = f"{len(gains)} seeds, {min(gains):.3g} to {max(gains):.3g}" if len(gains) > 1 else "one seed"
+            of_several = f"{len(gains)} seeds after one pretraining, {min(gains):.3g} to {max(gains):.3g}"
             size, mae = f"{abs(np.mean(gains)):.3g} {TARGETS[target].error_unit}", f"CAST's MAE of {target}"
             change = f"takes {size} off {mae}" if np.mean(gains) > 0 else f"adds {size} to {mae}"
-            sentences.append(f"Masked node prediction {change} ({seeds}).")
+            sentences.append(f"Masked node prediction {change} ({of_several if len(gains) > 1 else 'one seed'}).")
     of = lines()
     for target in BOTH["targets"]:
         longer = of["CAST without masked nodes, twice the steps"].name
@@ -238,7 +238,8 @@ def masked_nodes(place=RESULTS):
 
 
 def masked_node_gains(target, place=RESULTS):
-    """How much smaller CAST's MAE of a target on `test` is after masked nodes than from nothing, a seed each."""
+    """How much smaller CAST's MAE of a target on `test` is after masked nodes than from nothing, a seed each; all
+    begin with the same pretraining."""
     gains = []
     for run in runs():
         if run.initial and run.model == model(SYSTEMS["cast"]) and target in run.objectives.targets:

@@ -8,7 +8,20 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from xxlib.plots.style import COLUMN, DASHES, LINES, MARKERS, PAGE, PALETTE, WIDTHS, entitle, journal, letter, subplots
+from xxlib.plots.style import (
+    COLUMN,
+    DASHES,
+    LINES,
+    MARKERS,
+    PAGE,
+    PALETTE,
+    WIDTHS,
+    entitle,
+    journal,
+    letter,
+    subplots,
+    typeset,
+)
 
 
 @journal
@@ -198,10 +211,10 @@ def differences(groups, quantity, title=""):
     """What runs differ by from one they are compared with, a row each: the difference and its 95 % interval.
 
     groups: name -> (labels (k,), differences (k,), half-widths of their intervals (k,)); a group has one colour and
-    stands in the legend.  quantity: name and unit, "gain of MAE on test (meV/atom)".
+    stands in the legend.  quantity: name and unit, "gain of MAE of E_f on test (meV/atom)".
     """
     groups = {name: of_group for name, of_group in groups.items() if len(of_group[0])}
-    labels = [label for of_group, *_ in groups.values() for label in of_group]
+    labels = [typeset(label) for of_group, *_ in groups.values() for label in of_group]
     if not labels:
         raise ValueError("no difference: nothing to draw")
     figure, axes = subplots(size=(PAGE, 0.8 + 0.2 * len(labels)))
@@ -217,7 +230,7 @@ def differences(groups, quantity, title=""):
     sns.scatterplot(table, x="value", y=list(rows), ax=ax, s=22, linewidth=0, zorder=3, **style)
     ax.axvline(0, color="0.3", linewidth=0.8, zorder=1)
     ax.set_yticks(range(len(labels)), labels)
-    ax.set(xlabel=quantity, ylabel="", ylim=(len(labels) - 0.5, -0.5))
+    ax.set(xlabel=typeset(quantity), ylabel="", ylim=(len(labels) - 0.5, -0.5))
     ax.grid(axis="x")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))  # without seaborn's title
     entitle(figure, title)

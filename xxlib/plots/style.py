@@ -74,6 +74,11 @@ def save_figure(figure, name):
     return path
 
 
+def typeset(name):
+    """A name from a table as a figure shows it: E_f as $E_f$."""
+    return name.replace("E_f", "$E_f$")
+
+
 def subplots(n_rows=1, n_columns=1, *, size, **options):
     """A Figure of a size in inches, and its axes (n_rows, n_columns)."""
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False, **options)
